@@ -1,0 +1,436 @@
+//! Decisions about the cluster's metadata: a request and the state become records, or a refusal.
+//!
+//! Synchronous and without clock or randomness: ids come in with the context. The caller proposes the records
+//! and gives the answer to the client once they are committed and applied. Requests are decided one after
+//! another, each against the state that the one before left.
+
+use super::record::{Record, Resource};
+use super::state::{Cluster, Topic};
+use crate::config;
+use protocol::error::ErrorCode;
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// Most partitions one node takes (a limit of memory: every partition costs a few KiB).
+pub const PARTITIONS_MAX: usize = 200_000;
+/// Most partitions that one topic or one request may create.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 50_000;
+/// Producer ids are handed to cores in blocks of this size, as in Kafka.
+pub const PRODUCER_ID_BLOCK: i64 = 1_000;
+/// Kafka's limit, which leaves room for a suffix in a file name.
+const TOPIC_NAME_BYTES_MAX: usize = 249;
+
+/// A request to the owner of the metadata.
+#[derive(Clone, Debug)]
+pub enum ClusterAsk {
+    CreateTopics { topics: Vec<NewTopic>, validate_only: bool },
+    DeleteTopics(Vec<TopicRef>),
+    CreatePartitions { topics: Vec<MorePartitions>, validate_only: bool },
+    AlterConfigs { resources: Vec<ConfigAlteration>, validate_only: bool },
+    AllocateProducerIds,
+}
+
+impl ClusterAsk {
+    fn validate_only(&self) -> bool {
+        match self {
+            ClusterAsk::CreateTopics { validate_only, .. }
+            | ClusterAsk::CreatePartitions { validate_only, .. }
+            | ClusterAsk::AlterConfigs { validate_only, .. } => *validate_only,
+            ClusterAsk::DeleteTopics(_) | ClusterAsk::AllocateProducerIds => false,
+        }
+    }
+}
+
+/// The answer, in the order of what was asked.
+#[derive(Clone, Debug)]
+pub enum ClusterAnswer {
+    /// The topics as they are now.
+    CreateTopics(Vec<Result<Topic, Refusal>>),
+    /// Name and id of what was deleted.
+    DeleteTopics(Vec<Result<(String, Uuid), Refusal>>),
+    CreatePartitions(Vec<Result<(), Refusal>>),
+    AlterConfigs(Vec<Result<(), Refusal>>),
+    /// First id of a block of [`PRODUCER_ID_BLOCK`].
+    ProducerIds(i64),
+    /// The metadata cannot be written now: no leader, or its disk refuses.
+    Unavailable(ErrorCode),
+}
+
+/// Why something was refused, in Kafka's code and a sentence for the person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
+        Refusal { code, message: message.into() }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct NewTopic {
+    pub name: String,
+    /// -1: the broker's default (KIP-464).
+    pub partitions: i32,
+    /// -1: the broker's default.
+    pub replication_factor: i16,
+    /// Explicit placement by partition index; empty if the broker is to place.
+    pub assignments: Vec<(i32, Vec<i32>)>,
+    pub configs: Vec<(String, Option<String>)>,
+    pub internal: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum TopicRef {
+    Name(String),
+    Id(Uuid),
+}
+
+#[derive(Clone, Debug)]
+pub struct MorePartitions {
+    pub name: String,
+    /// The new total.
+    pub count: i32,
+    /// Placement of the added ones, if given.
+    pub assignments: Option<Vec<Vec<i32>>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ConfigAlteration {
+    pub resource: Resource,
+    /// True for AlterConfigs (the whole set is replaced), false for IncrementalAlterConfigs.
+    pub replace: bool,
+    pub operations: Vec<config::ops::Operation>,
+}
+
+/// What a decision needs beside the state.
+pub struct Context<'a> {
+    pub node_id: i32,
+    pub broker: &'a config::BrokerConfig,
+    /// Fresh topic ids.
+    pub next_id: &'a mut dyn FnMut() -> Uuid,
+}
+
+/// Turns a request into the records that carry it out, and the answer to give once they are applied.
+///
+/// `ahead` is the committed state plus all records decided so far; it takes the new records in at once, so
+/// that the next request is decided against them. A caller whose proposal fails starts again from a copy of
+/// the committed state.
+pub fn decide(
+    ahead: &mut Cluster,
+    ask: &ClusterAsk,
+    context: &mut Context,
+) -> (Vec<Record>, ClusterAnswer) {
+    if ask.validate_only() {
+        let mut scratch = ahead.clone();
+        let (_, answer) = decide_for_real(&mut scratch, ask, context);
+        return (Vec::new(), answer);
+    }
+    decide_for_real(ahead, ask, context)
+}
+
+fn decide_for_real(
+    ahead: &mut Cluster,
+    ask: &ClusterAsk,
+    context: &mut Context,
+) -> (Vec<Record>, ClusterAnswer) {
+    let mut draft = Draft { state: ahead, records: Vec::new() };
+    let answer = match ask {
+        ClusterAsk::CreateTopics { topics, .. } => {
+            let duplicated = duplicates(topics.iter().map(|topic| topic.name.as_str()));
+            let mut answers = Vec::with_capacity(topics.len());
+            let mut budget = PARTITIONS_PER_REQUEST_MAX;
+            for topic in topics {
+                answers.push(if duplicated.contains(topic.name.as_str()) {
+                    Err(named_twice(&topic.name))
+                } else {
+                    draft.create_topic(topic, &mut budget, context)
+                });
+            }
+            ClusterAnswer::CreateTopics(answers)
+        }
+        ClusterAsk::DeleteTopics(topics) => {
+            let answers = topics.iter().map(|topic| draft.delete_topic(topic, context)).collect();
+            ClusterAnswer::DeleteTopics(answers)
+        }
+        ClusterAsk::CreatePartitions { topics, .. } => {
+            let duplicated = duplicates(topics.iter().map(|topic| topic.name.as_str()));
+            let mut answers = Vec::with_capacity(topics.len());
+            for topic in topics {
+                answers.push(if duplicated.contains(topic.name.as_str()) {
+                    Err(named_twice(&topic.name))
+                } else {
+                    draft.create_partitions(topic, context)
+                });
+            }
+            ClusterAnswer::CreatePartitions(answers)
+        }
+        ClusterAsk::AlterConfigs { resources, .. } => {
+            let answers =
+                resources.iter().map(|alteration| draft.alter_configs(alteration, context)).collect();
+            ClusterAnswer::AlterConfigs(answers)
+        }
+        ClusterAsk::AllocateProducerIds => {
+            let first = draft.state.next_producer_id();
+            draft.push(Record::ProducerIdsAllocated { next: first + PRODUCER_ID_BLOCK });
+            ClusterAnswer::ProducerIds(first)
+        }
+    };
+    (draft.records, answer)
+}
+
+/// The state with the records so far applied, so that the parts of one request see one another.
+struct Draft<'a> {
+    state: &'a mut Cluster,
+    records: Vec<Record>,
+}
+
+impl Draft<'_> {
+    fn push(&mut self, record: Record) {
+        self.state.apply(&record);
+        self.records.push(record);
+    }
+
+    fn create_topic(
+        &mut self,
+        topic: &NewTopic,
+        budget: &mut usize,
+        context: &mut Context,
+    ) -> Result<Topic, Refusal> {
+        check_topic_name(&topic.name)?;
+        if self.state.topic(&topic.name).is_some() {
+            let message = format!("Topic '{}' already exists.", topic.name);
+            return Err(Refusal::new(ErrorCode::TOPIC_ALREADY_EXISTS, message));
+        }
+        if let Some(other) = self.state.colliding_topic(&topic.name) {
+            let message = format!("Topic '{}' collides with existing topic '{other}'.", topic.name);
+            return Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
+        }
+        let partitions = place(topic, context)?;
+        if partitions.len() > *budget || self.state.partition_count() + partitions.len() > PARTITIONS_MAX {
+            let message = format!(
+                "{} partitions are too many: one request may create {PARTITIONS_PER_REQUEST_MAX}, one \
+                 cluster of this size holds {PARTITIONS_MAX}.",
+                partitions.len()
+            );
+            return Err(Refusal::new(ErrorCode::POLICY_VIOLATION, message));
+        }
+        let mut configs = BTreeMap::new();
+        for (name, value) in &topic.configs {
+            let value = value.as_deref().ok_or_else(|| {
+                Refusal::new(
+                    ErrorCode::INVALID_CONFIG,
+                    format!("Null value not supported for topic configs: {name}"),
+                )
+            })?;
+            let value = config::validate_topic(name, value)
+                .map_err(|invalid| Refusal::new(ErrorCode::INVALID_CONFIG, invalid.to_string()))?;
+            configs.insert(name.clone(), value);
+        }
+        config::validate_topic_set(&configs)
+            .map_err(|invalid| Refusal::new(ErrorCode::INVALID_CONFIG, invalid.to_string()))?;
+        *budget -= partitions.len();
+        let id = (context.next_id)();
+        let internal = topic.internal;
+        let name = topic.name.clone();
+        self.push(Record::TopicCreated { id, name, partitions, configs, internal });
+        Ok(self.state.topic_by_id(id).expect("just created").clone())
+    }
+
+    fn delete_topic(
+        &mut self,
+        topic: &TopicRef,
+        context: &Context,
+    ) -> Result<(String, Uuid), Refusal> {
+        let found = match topic {
+            TopicRef::Name(name) => self.state.topic(name),
+            TopicRef::Id(id) => self.state.topic_by_id(*id),
+        };
+        let Some(found) = found else {
+            let code = match topic {
+                TopicRef::Name(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                TopicRef::Id(_) => ErrorCode::UNKNOWN_TOPIC_ID,
+            };
+            return Err(Refusal::new(code, "This server does not host this topic."));
+        };
+        if !context.broker.delete_topic_enable {
+            let message = "Topic deletion is disabled (delete.topic.enable=false).";
+            return Err(Refusal::new(ErrorCode::TOPIC_DELETION_DISABLED, message));
+        }
+        let (name, id) = (found.name.clone(), found.id);
+        self.push(Record::TopicDeleted { id });
+        Ok((name, id))
+    }
+
+    fn create_partitions(
+        &mut self,
+        topic: &MorePartitions,
+        context: &Context,
+    ) -> Result<(), Refusal> {
+        let Some(found) = self.state.topic(&topic.name) else {
+            let message = format!("The topic '{}' does not exist.", topic.name);
+            return Err(Refusal::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message));
+        };
+        let (id, current) = (found.id, found.partitions.len());
+        let wanted = usize::try_from(topic.count).unwrap_or(0);
+        if wanted <= current {
+            let message = format!(
+                "The topic {} currently has {current} partition(s); {} would not be an increase.",
+                topic.name, topic.count
+            );
+            return Err(Refusal::new(ErrorCode::INVALID_PARTITIONS, message));
+        }
+        let added = wanted - current;
+        if added > PARTITIONS_PER_REQUEST_MAX
+            || self.state.partition_count() + added > PARTITIONS_MAX
+        {
+            let message = format!("{added} more partitions are too many at once.");
+            return Err(Refusal::new(ErrorCode::POLICY_VIOLATION, message));
+        }
+        let partitions = match &topic.assignments {
+            None => vec![vec![context.node_id]; added],
+            Some(given) if given.len() != added => {
+                let message = format!(
+                    "{added} partition(s) would be added, but {} assignment(s) were given.",
+                    given.len()
+                );
+                return Err(Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message));
+            }
+            Some(given) => {
+                for replicas in given {
+                    check_replicas(replicas, context)?;
+                }
+                given.clone()
+            }
+        };
+        self.push(Record::PartitionsAdded { id, partitions });
+        Ok(())
+    }
+
+    fn alter_configs(
+        &mut self,
+        alteration: &ConfigAlteration,
+        context: &Context,
+    ) -> Result<(), Refusal> {
+        self.check_resource(&alteration.resource, context)?;
+        let empty = BTreeMap::new();
+        let current = self.state.configs(&alteration.resource).unwrap_or(&empty).clone();
+        let kind = match &alteration.resource {
+            Resource::Topic(_) => config::ResourceKind::Topic,
+            Resource::Broker(_) => config::ResourceKind::Broker,
+            Resource::BrokerDefault => config::ResourceKind::BrokerDefault,
+            Resource::Group(_) => config::ResourceKind::Group,
+        };
+        let base = if alteration.replace { BTreeMap::new() } else { current.clone() };
+        let wanted = config::ops::alter(kind, &base, &alteration.operations, context.broker)
+            .map_err(|invalid| Refusal::new(invalid.code, invalid.message))?;
+        for name in current.keys().filter(|name| !wanted.contains_key(*name)) {
+            let (resource, name) = (alteration.resource.clone(), name.clone());
+            self.push(Record::ConfigSet { resource, name, value: None });
+        }
+        for (name, value) in wanted {
+            if current.get(&name) != Some(&value) {
+                let resource = alteration.resource.clone();
+                self.push(Record::ConfigSet { resource, name, value: Some(value) });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_resource(&self, resource: &Resource, context: &Context) -> Result<(), Refusal> {
+        match resource {
+            Resource::Topic(name) if self.state.topic(name).is_none() => Err(Refusal::new(
+                ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                format!("The topic '{name}' does not exist."),
+            )),
+            Resource::Broker(node) if *node != context.node_id => Err(Refusal::new(
+                ErrorCode::INVALID_REQUEST,
+                format!("Unexpected broker id {node}: this node is {}.", context.node_id),
+            )),
+            Resource::Group(name) if name.is_empty() => {
+                Err(Refusal::new(ErrorCode::INVALID_REQUEST, "The group name must not be empty."))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where the partitions of a new topic go.
+fn place(topic: &NewTopic, context: &Context) -> Result<Vec<Vec<i32>>, Refusal> {
+    if topic.assignments.is_empty() {
+        let count = if topic.partitions == -1 { context.broker.num_partitions } else { topic.partitions };
+        if count <= 0 {
+            let message = "Number of partitions was set to an invalid non-positive value.";
+            return Err(Refusal::new(ErrorCode::INVALID_PARTITIONS, message));
+        }
+        match topic.replication_factor {
+            -1 | 1 => Ok(vec![vec![context.node_id]; (count as usize).min(PARTITIONS_MAX + 1)]),
+            factor if factor <= 0 => Err(Refusal::new(
+                ErrorCode::INVALID_REPLICATION_FACTOR,
+                "Replication factor must be larger than 0, or -1 to use the default value.",
+            )),
+            factor => Err(Refusal::new(
+                ErrorCode::INVALID_REPLICATION_FACTOR,
+                format!(
+                    "Unable to replicate the partition {factor} time(s): The target replication factor \
+                     of {factor} cannot be reached because only 1 broker(s) are registered."
+                ),
+            )),
+        }
+    } else {
+        if topic.partitions != -1 || topic.replication_factor != -1 {
+            let message = "A manual assignment needs num_partitions and replication_factor of -1.";
+            return Err(Refusal::new(ErrorCode::INVALID_REQUEST, message));
+        }
+        let given: BTreeMap<i32, &Vec<i32>> =
+            topic.assignments.iter().map(|(partition, replicas)| (*partition, replicas)).collect();
+        let consecutive = given.keys().copied().eq(0..topic.assignments.len() as i32);
+        if !consecutive {
+            let message = "partitions should be a consecutive 0-based integer sequence";
+            return Err(Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message));
+        }
+        given
+            .into_values()
+            .map(|replicas| check_replicas(replicas, context).map(|()| replicas.clone()))
+            .collect()
+    }
+}
+
+fn check_replicas(replicas: &[i32], context: &Context) -> Result<(), Refusal> {
+    if replicas == [context.node_id] {
+        return Ok(());
+    }
+    let message = format!(
+        "The manual partition assignment {replicas:?} is not possible: the only broker is {}.",
+        context.node_id
+    );
+    Err(Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message))
+}
+
+fn named_twice(name: &str) -> Refusal {
+    Refusal::new(ErrorCode::INVALID_REQUEST, format!("Duplicate topic name: {name}."))
+}
+
+fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).collect()
+}
+
+/// Kafka's rules for topic names.
+pub fn check_topic_name(name: &str) -> Result<(), Refusal> {
+    let reason = if name.is_empty() {
+        "the empty string is not allowed".to_owned()
+    } else if name == "." || name == ".." {
+        format!("'{name}' is not allowed")
+    } else if name.len() > TOPIC_NAME_BYTES_MAX {
+        format!("it is longer than {TOPIC_NAME_BYTES_MAX} characters")
+    } else if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+        "it may hold only ASCII letters, digits, '.', '_' and '-'".to_owned()
+    } else {
+        return Ok(());
+    };
+    let message = format!("Topic name is invalid: {reason}.");
+    Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message))
+}

@@ -1,0 +1,29 @@
+//! The cluster's metadata (DESIGN D6): a replay of its own committed log, and the decisions about it.
+//!
+//! [`state`] is what every core holds, [`record`] what the log holds, [`decide`] turns a request into records
+//! or a refusal. Deliberately absent: who owns the replica, how records travel, Kafka's wire structs.
+
+pub mod decide;
+pub mod record;
+pub mod state;
+
+pub use decide::{ClusterAnswer, ClusterAsk, Refusal};
+pub use record::{Record, Records, Resource};
+pub use state::{Change, Cluster, Topic};
+
+use storage::PartitionId;
+use uuid::Uuid;
+
+/// The metadata's own partition. The topic id is the one that Kafka reserves for `__cluster_metadata`.
+pub const METADATA: PartitionId = PartitionId { topic: 1, partition: 0 };
+
+/// The core that owns the metadata replica of a node.
+pub const METADATA_CORE: usize = 0;
+
+/// The topic of the group coordinators.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// The storage's name of a topic's partition.
+pub fn partition_id(topic: Uuid, partition: u32) -> PartitionId {
+    PartitionId { topic: topic.as_u128(), partition }
+}

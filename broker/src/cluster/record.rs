@@ -1,0 +1,80 @@
+//! The records of the cluster's metadata log.
+//!
+//! One Raft entry (kind `Command`) carries one [`Records`] value as JSON: a list that takes effect whole. JSON,
+//! since this log is small, is read by people in bad hours, and has to be extended for years: a reader
+//! ignores fields that it does not know, and a new field has a default. An unknown *record* stops the node
+//! instead, since what it cannot interpret it must not skip; a feature level gates writing new kinds.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// What one entry of the metadata log holds. Applied as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Records(pub Vec<Record>);
+
+/// A change of the cluster's metadata.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Record {
+    /// A topic came to be. Its partitions' replicas are in order of preference.
+    TopicCreated {
+        id: Uuid,
+        name: String,
+        /// For each partition the ids of the nodes that hold a replica.
+        partitions: Vec<Vec<i32>>,
+        #[serde(default)]
+        configs: BTreeMap<String, String>,
+        /// Kept by the broker for itself, as `__consumer_offsets` is.
+        #[serde(default)]
+        internal: bool,
+    },
+    /// Partitions were added at the end of a topic.
+    PartitionsAdded { id: Uuid, partitions: Vec<Vec<i32>> },
+    /// The one record that allows data to be deleted. The id stays known until the node has purged it.
+    TopicDeleted { id: Uuid },
+    /// This node holds nothing of a deleted topic any more.
+    TopicPurged { id: Uuid, node: i32 },
+    /// A dynamic config was set, or unset if `value` is absent.
+    ConfigSet { resource: Resource, name: String, value: Option<String> },
+    /// Producer ids below `next` have been handed to cores and are never handed out again.
+    ProducerIdsAllocated { next: i64 },
+    /// A node says where it can be reached; the newest word counts.
+    NodeRegistered { node: i32, host: String, port: u16, rack: Option<String> },
+    /// Everything up to here, in one entry: a replay starts from nothing at this record.
+    Snapshot { state: Box<super::state::Image> },
+}
+
+/// What a dynamic config belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "snake_case")]
+pub enum Resource {
+    Topic(String),
+    Broker(i32),
+    /// The cluster-wide default of every broker: the BROKER resource with an empty name.
+    BrokerDefault,
+    Group(String),
+}
+
+/// An entry of the metadata log that this build cannot interpret.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "metadata entry at index {index} cannot be read ({source}); it was written by a newer release: start that one"
+)]
+pub struct Unreadable {
+    pub index: u64,
+    #[source]
+    pub source: serde_json::Error,
+}
+
+impl Records {
+    /// The entry's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("records hold only maps with text keys")
+    }
+
+    /// Reads the entry at `index`.
+    pub fn decode(bytes: &[u8], index: u64) -> Result<Records, Unreadable> {
+        serde_json::from_slice(bytes).map_err(|source| Unreadable { index, source })
+    }
+}

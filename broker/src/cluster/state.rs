@@ -1,0 +1,249 @@
+//! The cluster's metadata as a value: the replay of the metadata log.
+//!
+//! Every core of every node holds a copy and applies the same committed records to it; only the leader of
+//! the metadata group decides ([`super::decide`]) what is appended. Deliberately absent: anything that a node
+//! knows for itself (which core owns what, what is on disk).
+
+use super::record::{Record, Resource};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Topic {
+    pub id: Uuid,
+    pub name: String,
+    /// Replicas by partition, in order of preference.
+    pub partitions: Vec<Vec<i32>>,
+    #[serde(default)]
+    pub internal: bool,
+}
+
+/// Where a node can be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub host: String,
+    pub port: u16,
+    pub rack: Option<String>,
+}
+
+/// What a snapshot record holds: the whole state, in a form that outlives our structs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Image {
+    pub topics: Vec<Topic>,
+    pub configs: Vec<(Resource, BTreeMap<String, String>)>,
+    pub deleted: BTreeMap<Uuid, u32>,
+    pub nodes: BTreeMap<i32, Node>,
+    pub next_producer_id: i64,
+}
+
+/// The metadata of the cluster, as of some index of the metadata log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cluster {
+    topics: BTreeMap<String, Topic>,
+    names: BTreeMap<Uuid, String>,
+    /// Names with '.' or '_' by the form in which both are '_': metric names cannot tell them apart, so
+    /// Kafka lets only one of them exist.
+    confusable: BTreeMap<String, String>,
+    configs: BTreeMap<Resource, BTreeMap<String, String>>,
+    /// Deleted topics whose data may still lie on some node, with their partition count.
+    deleted: BTreeMap<Uuid, u32>,
+    nodes: BTreeMap<i32, Node>,
+    next_producer_id: i64,
+}
+
+/// What a record changed, for those who keep something beside the state (partitions, resolved configs).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    TopicCreated { id: Uuid },
+    PartitionsAdded { id: Uuid, first: u32 },
+    TopicDeleted { id: Uuid, name: String, partitions: u32 },
+    ConfigChanged { resource: Resource },
+    /// A snapshot replaced everything.
+    Replaced,
+}
+
+impl Cluster {
+    pub fn topic(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(name)
+    }
+
+    pub fn topic_by_id(&self, id: Uuid) -> Option<&Topic> {
+        self.names.get(&id).and_then(|name| self.topics.get(name))
+    }
+
+    /// A topic whose name differs from `name` only in '.' against '_'.
+    pub fn colliding_topic(&self, name: &str) -> Option<&str> {
+        let other = self.confusable.get(&confusable_form(name)?)?;
+        (other != name).then_some(other.as_str())
+    }
+
+    /// All topics by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.values()
+    }
+
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    pub fn partition_count(&self) -> usize {
+        self.topics.values().map(|topic| topic.partitions.len()).sum()
+    }
+
+    pub fn nodes(&self) -> &BTreeMap<i32, Node> {
+        &self.nodes
+    }
+
+    /// Dynamic configs of a resource: names to values.
+    pub fn configs(&self, resource: &Resource) -> Option<&BTreeMap<String, String>> {
+        self.configs.get(resource)
+    }
+
+    /// The first producer id that nobody was given.
+    pub fn next_producer_id(&self) -> i64 {
+        self.next_producer_id
+    }
+
+    /// Deleted topics that some node may still hold data of, with their partition counts.
+    pub fn deleted(&self) -> &BTreeMap<Uuid, u32> {
+        &self.deleted
+    }
+
+    /// Takes one committed record in.
+    ///
+    /// Records are decided against this very state, so one that does not fit it (a topic that is
+    /// already there) is ours to have prevented: it is asserted.
+    pub fn apply(&mut self, record: &Record) -> Option<Change> {
+        match record {
+            Record::TopicCreated { id, name, partitions, configs, internal } => {
+                let topic = Topic {
+                    id: *id,
+                    name: name.clone(),
+                    partitions: partitions.clone(),
+                    internal: *internal,
+                };
+                self.insert_topic(topic);
+                if !configs.is_empty() {
+                    self.configs.insert(Resource::Topic(name.clone()), configs.clone());
+                }
+                Some(Change::TopicCreated { id: *id })
+            }
+            Record::PartitionsAdded { id, partitions } => {
+                let topic = self.topic_mut(*id);
+                let first = topic.partitions.len() as u32;
+                topic.partitions.extend(partitions.iter().cloned());
+                Some(Change::PartitionsAdded { id: *id, first })
+            }
+            Record::TopicDeleted { id } => {
+                let name = self.names.remove(id).unwrap_or_else(|| panic!("no topic {id}"));
+                let topic = self.topics.remove(&name).expect("names and topics agree");
+                self.configs.remove(&Resource::Topic(name.clone()));
+                if let Some(form) = confusable_form(&name) {
+                    self.confusable.remove(&form);
+                }
+                let partitions = topic.partitions.len() as u32;
+                self.deleted.insert(*id, partitions);
+                Some(Change::TopicDeleted { id: *id, name, partitions })
+            }
+            Record::TopicPurged { id, .. } => {
+                self.deleted.remove(id);
+                None
+            }
+            Record::ConfigSet { resource, name, value } => {
+                self.set_config(resource, name, value.as_deref());
+                Some(Change::ConfigChanged { resource: resource.clone() })
+            }
+            Record::ProducerIdsAllocated { next } => {
+                assert!(
+                    *next >= self.next_producer_id,
+                    "producer ids go back from {} to {next}",
+                    self.next_producer_id
+                );
+                self.next_producer_id = *next;
+                None
+            }
+            Record::NodeRegistered { node, host, port, rack } => {
+                let reachable = Node { host: host.clone(), port: *port, rack: rack.clone() };
+                self.nodes.insert(*node, reachable);
+                None
+            }
+            Record::Snapshot { state } => {
+                *self = Cluster::from_image(state);
+                Some(Change::Replaced)
+            }
+        }
+    }
+
+    /// The whole state for a snapshot record.
+    pub fn image(&self) -> Image {
+        Image {
+            topics: self.topics.values().cloned().collect(),
+            configs: self.configs.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            deleted: self.deleted.clone(),
+            nodes: self.nodes.clone(),
+            next_producer_id: self.next_producer_id,
+        }
+    }
+
+    fn from_image(image: &Image) -> Cluster {
+        let mut cluster = Cluster {
+            configs: image.configs.iter().cloned().collect(),
+            deleted: image.deleted.clone(),
+            nodes: image.nodes.clone(),
+            next_producer_id: image.next_producer_id,
+            ..Cluster::default()
+        };
+        for topic in &image.topics {
+            cluster.insert_topic(topic.clone());
+        }
+        cluster
+    }
+
+    fn insert_topic(&mut self, topic: Topic) {
+        if let Some(form) = confusable_form(&topic.name) {
+            self.confusable.insert(form, topic.name.clone());
+        }
+        let known = self.names.insert(topic.id, topic.name.clone());
+        assert!(known.is_none(), "topic id {} is taken by {known:?}", topic.id);
+        let known = self.topics.insert(topic.name.clone(), topic);
+        assert!(known.is_none(), "topic name is taken by {:?}", known.map(|topic| topic.id));
+    }
+
+    fn topic_mut(&mut self, id: Uuid) -> &mut Topic {
+        let name = self.names.get(&id).unwrap_or_else(|| panic!("no topic {id}"));
+        self.topics.get_mut(name).expect("names and topics agree")
+    }
+
+    fn set_config(&mut self, resource: &Resource, name: &str, value: Option<&str>) {
+        match value {
+            Some(value) => {
+                let configs = self.configs.entry(resource.clone()).or_default();
+                configs.insert(name.to_owned(), value.to_owned());
+            }
+            None => {
+                if let Some(configs) = self.configs.get_mut(resource) {
+                    configs.remove(name);
+                    if configs.is_empty() {
+                        self.configs.remove(resource);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Names and topics, two views of one fact, agree.
+    pub fn verify(&self) {
+        assert_eq!(self.names.len(), self.topics.len(), "names and topics");
+        let live: BTreeSet<Uuid> = self.topics.values().map(|topic| topic.id).collect();
+        for id in self.deleted.keys() {
+            assert!(!live.contains(id), "topic {id} is both there and deleted");
+        }
+    }
+}
+
+/// The name with every '.' as '_'; None if it has neither.
+fn confusable_form(name: &str) -> Option<String> {
+    name.contains(['.', '_']).then(|| name.replace('.', "_"))
+}

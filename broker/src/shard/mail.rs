@@ -1,0 +1,232 @@
+//! What the cores of a node say to one another.
+//!
+//! Each variant says who sends it, what answers it and what heals its loss. Mail within a node is not lost
+//! (the runtime delivers in order, per pair of cores); what can happen is that the sender has gone away in the
+//! meantime, so answers to unknown asks are dropped silently. The number of asks in flight is bounded by the
+//! requests that the connections have admitted.
+
+use crate::cluster::{ClusterAsk, ClusterAnswer, Record};
+use crate::groups::{GroupRequest, GroupResponse};
+use bytes::Bytes;
+use protocol::error::ErrorCode;
+use runtime::{Instant, Parcel};
+use std::sync::Arc;
+use storage::PartitionId;
+
+/// One piece of mail.
+pub enum Mail {
+    /// A core asks the owner of a partition, a group or the metadata. Answered by `Answer` with the same
+    /// `ask`; the asker's own timeout heals a slow owner.
+    Ask { ask: AskId, question: Question },
+    /// The owner answers.
+    Answer { ask: AskId, answer: Answer },
+    /// A fetch waits at an owner, and the asker has enough from others or has given up: the owner answers
+    /// at once with what it has. No answer of its own.
+    Unwatch { ask: AskId },
+    /// The metadata owner's core sends committed records, in order, to every core. Answered by
+    /// `ViewApplied` once the core has taken them in and the partitions that they brought it can serve.
+    View { version: u64, records: Arc<Vec<Record>> },
+    /// See `View`.
+    ViewApplied { version: u64 },
+    /// An owner tells every core who leads its partitions since when. Repeated on every change only: mail
+    /// is not lost.
+    Leaders(Arc<Vec<Leadership>>),
+    /// The accepting core gives a fresh connection to the core with the fewest.
+    Connection(Parcel),
+    /// The side thread wants this core's figures; answered through the channel inside.
+    Observe(crate::observe::Request),
+    /// The node stops: finish what was admitted, write a checkpoint, end. Sent by the signal watcher.
+    Stop,
+}
+
+/// Names an ask of one core; a slot that is reused has a new generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId {
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// Who leads a partition, as its owner core knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    pub partition: PartitionId,
+    /// Node id; -1 while there is no serving leader.
+    pub leader: i32,
+    /// The Raft term.
+    pub epoch: i32,
+}
+
+/// What is asked of an owner.
+pub enum Question {
+    Produce(Produce),
+    Fetch(Fetch),
+    ListOffsets(Vec<ListOffset>),
+    DeleteRecords(Vec<(PartitionId, i64)>),
+    EpochEnds(Vec<EpochEnd>),
+    /// Sizes on disk of these partitions, or of all that the core owns.
+    LogSizes(Option<Vec<PartitionId>>),
+    /// To the core that owns the partition of `__consumer_offsets` that the group hashes to.
+    Group { partition: u32, request: Box<GroupRequest> },
+    /// Groups of all coordinators on the core.
+    Groups(crate::groups::GroupFilter),
+    /// To core 0, which owns the metadata replica.
+    Cluster(Box<ClusterAsk>),
+}
+
+/// Answers, in the order of [`Question`].
+pub enum Answer {
+    Produce(Vec<Produced>),
+    Fetch(Vec<Fetched>),
+    ListOffsets(Vec<ListedOffset>),
+    DeleteRecords(Vec<Result<i64, ErrorCode>>),
+    EpochEnds(Vec<Result<(i32, i64), ErrorCode>>),
+    LogSizes(Vec<(PartitionId, u64)>),
+    Group(Box<GroupResponse>),
+    Groups(Result<Vec<crate::groups::GroupListing>, ErrorCode>),
+    Cluster(Box<ClusterAnswer>),
+}
+
+/// Batches for partitions of one owner, validated by the asking core.
+pub struct Produce {
+    pub partitions: Vec<(PartitionId, Bytes)>,
+    /// False for acks=0: append and forget.
+    pub answer: bool,
+}
+
+/// The outcome for one partition of a [`Produce`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Produced {
+    pub error: ErrorCode,
+    /// -1 if there is none.
+    pub base_offset: i64,
+    pub log_start_offset: i64,
+    /// The leader's epoch for the client's KIP-951 hint; -1 unless the error is about leadership.
+    pub leader_epoch: i32,
+}
+
+/// A fetch from partitions of one owner.
+pub struct Fetch {
+    pub partitions: Vec<FetchPartition>,
+    /// Over all partitions; the first batch comes whole even if it is larger.
+    pub max_bytes: usize,
+    /// Answer when this much is there, at the latest at `deadline`.
+    pub min_bytes: usize,
+    /// None: answer with what there is now.
+    pub deadline: Option<Instant>,
+    pub read_committed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct FetchPartition {
+    pub partition: PartitionId,
+    pub offset: i64,
+    pub max_bytes: usize,
+    /// -1: the client does not know.
+    pub current_leader_epoch: i32,
+    /// -1: not given (KIP-320, v12).
+    pub last_fetched_epoch: i32,
+}
+
+/// One partition of a fetch answer.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    pub error: ErrorCode,
+    pub high_watermark: i64,
+    pub last_stable_offset: i64,
+    pub log_start_offset: i64,
+    pub leader_epoch: i32,
+    /// The fetcher's log diverged: its last epoch ends at this offset in ours (KIP-320).
+    pub diverging: Option<(i32, i64)>,
+    /// Whole batches, as they lie in memory or came from disk.
+    pub records: Vec<Bytes>,
+}
+
+/// Which offset is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetSpec {
+    Earliest,
+    Latest,
+    MaxTimestamp,
+    /// The first offset whose timestamp is at or above this, in ms.
+    Timestamp(i64),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct ListOffset {
+    pub partition: PartitionId,
+    pub spec: OffsetSpec,
+    pub current_leader_epoch: i32,
+    pub read_committed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedOffset {
+    pub error: ErrorCode,
+    pub offset: i64,
+    pub timestamp: i64,
+    pub leader_epoch: i32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct EpochEnd {
+    pub partition: PartitionId,
+    pub epoch: i32,
+    pub current_leader_epoch: i32,
+}
+
+/// Ties a question to the answer that it gets, so that an asker need not match.
+pub trait Asks: Sized {
+    type Answer;
+    fn question(self) -> Question;
+    /// None if the answer is of another kind, which would be our own mistake.
+    fn answer(answer: Answer) -> Option<Self::Answer>;
+}
+
+macro_rules! asks {
+    ($($question:ty => $variant:ident -> $answer:ty;)*) => {$(
+        impl Asks for $question {
+            type Answer = $answer;
+            fn question(self) -> Question {
+                Question::$variant(self.into())
+            }
+            fn answer(answer: Answer) -> Option<$answer> {
+                match answer {
+                    Answer::$variant(answer) => Some(answer),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+asks! {
+    Produce => Produce -> Vec<Produced>;
+    Fetch => Fetch -> Vec<Fetched>;
+    Vec<ListOffset> => ListOffsets -> Vec<ListedOffset>;
+    Vec<(PartitionId, i64)> => DeleteRecords -> Vec<Result<i64, ErrorCode>>;
+    Vec<EpochEnd> => EpochEnds -> Vec<Result<(i32, i64), ErrorCode>>;
+    Option<Vec<PartitionId>> => LogSizes -> Vec<(PartitionId, u64)>;
+    crate::groups::GroupFilter => Groups -> Result<Vec<crate::groups::GroupListing>, ErrorCode>;
+    ClusterAsk => Cluster -> Box<ClusterAnswer>;
+}
+
+/// A request to the coordinator of a group, in the owner core of its partition of the offsets topic.
+pub struct AskGroup {
+    pub partition: u32,
+    pub request: GroupRequest,
+}
+
+impl Asks for AskGroup {
+    type Answer = Box<GroupResponse>;
+
+    fn question(self) -> Question {
+        Question::Group { partition: self.partition, request: Box::new(self.request) }
+    }
+
+    fn answer(answer: Answer) -> Option<Box<GroupResponse>> {
+        match answer {
+            Answer::Group(response) => Some(response),
+            _ => None,
+        }
+    }
+}
