@@ -1,0 +1,361 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	groupPartitions = 6
+	patience        = 45 * time.Second
+)
+
+var protocols = map[string][]kgo.Opt{
+	"eager":       {kgo.Balancers(kgo.RangeBalancer()), kgo.HeartbeatInterval(500 * time.Millisecond)},
+	"cooperative": {kgo.Balancers(kgo.CooperativeStickyBalancer()), kgo.HeartbeatInterval(500 * time.Millisecond)},
+	"consumer":    {kgo.ServerSideBalancer()},
+}
+
+// groups lets members join and leave while records flow, under each rebalance protocol.
+func (s *session) groups() {
+	var running sync.WaitGroup
+	for protocol, options := range protocols {
+		running.Go(func() {
+			topic := s.name("group-" + protocol)
+			l := &ledger{produced: map[int32]int64{}, next: map[int32]int64{}, owners: map[int32]string{}}
+			s.checks.run("groups: "+protocol+": rebalance while records flow", func() error {
+				return s.rebalance(topic, options, l)
+			})
+			s.checks.run("groups: "+protocol+": every record handled, no partition owned twice", l.verify)
+			s.checks.run("groups: "+protocol+": committed offsets reach the end", func() error {
+				return s.committedEverything(topic)
+			})
+			s.checks.run("groups: "+protocol+": resumes where it stopped", func() error {
+				return s.resume(topic, options)
+			})
+		})
+	}
+	running.Wait()
+}
+
+// ledger is what a group was given, who owned it and what it handled, as its members report it.
+type ledger struct {
+	lock       sync.Mutex
+	produced   map[int32]int64
+	next       map[int32]int64
+	owners     map[int32]string
+	violations []error
+}
+
+func (l *ledger) violation(format string, arguments ...any) {
+	l.violations = append(l.violations, fmt.Errorf(format, arguments...))
+}
+
+func (l *ledger) assigned(member string, partition int32) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	if owner, owned := l.owners[partition]; owned && owner != member {
+		l.violation("partition %d given to %s while %s owned it", partition, member, owner)
+	}
+	l.owners[partition] = member
+}
+
+func (l *ledger) released(member string, partition int32) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	if l.owners[partition] == member {
+		delete(l.owners, partition)
+	}
+}
+
+// handled expects each record once, even across rebalances: members commit before they let go.
+func (l *ledger) handled(member string, record *kgo.Record) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	if expected := l.next[record.Partition]; record.Offset != expected {
+		l.violation("%s got offset %d of %d instead of %d", member, record.Offset, record.Partition, expected)
+	}
+	l.next[record.Partition] = max(l.next[record.Partition], record.Offset+1)
+}
+
+func (l *ledger) complete() (bool, error) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	return maps.Equal(l.produced, l.next), nil
+}
+
+func (l *ledger) verify() error {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	if len(l.produced) == 0 {
+		return errors.New("nothing was produced")
+	}
+	if !maps.Equal(l.produced, l.next) {
+		l.violation("produced %v, handled %v", l.produced, l.next)
+	}
+	if len(l.violations) > 0 {
+		return fmt.Errorf("%d violations, the first: %w", len(l.violations), l.violations[0])
+	}
+	return nil
+}
+
+// member is a consumer that reports to the ledger and commits before it lets a partition go.
+type member struct {
+	name    string
+	client  *kgo.Client
+	ledger  *ledger
+	owned   atomic.Int64
+	handled atomic.Int64
+	problem atomic.Pointer[error]
+	stop    context.CancelFunc
+	stopped chan struct{}
+}
+
+func (s *session) join(name, topic string, options []kgo.Opt, l *ledger) (*member, error) {
+	m := &member{name: name, ledger: l, stopped: make(chan struct{})}
+	client, err := s.client(append([]kgo.Opt{
+		kgo.ConsumerGroup(topic),
+		kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.DisableAutoCommit(),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(m.onAssigned),
+		kgo.OnPartitionsRevoked(m.onRevoked),
+		kgo.OnPartitionsLost(m.onLost),
+	}, options...)...)
+	if err != nil {
+		return nil, err
+	}
+	m.client = client
+	ctx, stop := context.WithCancel(context.Background())
+	m.stop = stop
+	go m.consume(ctx)
+	return m, nil
+}
+
+func (m *member) consume(ctx context.Context) {
+	defer close(m.stopped)
+	for {
+		fetches := m.client.PollRecords(ctx, 500)
+		if ctx.Err() != nil {
+			m.client.CloseAllowingRebalance()
+			return
+		}
+		if err := fetches.Err(); err != nil {
+			m.problem.Store(&err)
+		}
+		fetches.EachRecord(func(record *kgo.Record) {
+			m.ledger.handled(m.name, record)
+			m.handled.Add(1)
+		})
+		m.commit(ctx)
+		m.client.AllowRebalance()
+	}
+}
+
+// commit may lose against a rebalance; the revocation then commits the same offsets again.
+func (m *member) commit(ctx context.Context) {
+	_ = m.client.CommitUncommittedOffsets(ctx)
+}
+
+func (m *member) onAssigned(_ context.Context, _ *kgo.Client, assigned map[string][]int32) {
+	for _, partitions := range assigned {
+		for _, partition := range partitions {
+			m.ledger.assigned(m.name, partition)
+			m.owned.Add(1)
+		}
+	}
+}
+
+func (m *member) onRevoked(ctx context.Context, client *kgo.Client, revoked map[string][]int32) {
+	if err := client.CommitUncommittedOffsets(ctx); err != nil {
+		err = fmt.Errorf("commit at a revocation: %w", err)
+		m.problem.Store(&err)
+	}
+	m.onLost(ctx, client, revoked)
+}
+
+func (m *member) onLost(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
+	for _, partitions := range lost {
+		for _, partition := range partitions {
+			m.ledger.released(m.name, partition)
+			m.owned.Add(-1)
+		}
+	}
+}
+
+func (m *member) leave() {
+	m.stop()
+	<-m.stopped
+}
+
+func (m *member) err() error {
+	if problem := m.problem.Load(); problem != nil {
+		return fmt.Errorf("%s: %w", m.name, *problem)
+	}
+	return nil
+}
+
+func (s *session) rebalance(topic string, options []kgo.Opt, l *ledger) error {
+	if err := s.createTopic(topic, groupPartitions, nil); err != nil {
+		return err
+	}
+	enough := make(chan struct{})
+	produced := make(chan error, 1)
+	go func() { produced <- s.produceUntil(topic, enough, l) }()
+	members, err := s.joinAndLeave(topic, options, l)
+	close(enough)
+	err = errors.Join(err, <-produced)
+	if err == nil {
+		err = eventually("all records handled", patience, l.complete)
+	}
+	for _, m := range members {
+		m.leave()
+		err = errors.Join(err, m.err())
+	}
+	return err
+}
+
+// joinAndLeave grows the group to three, lets the first leave and another one join.
+func (s *session) joinAndLeave(topic string, options []kgo.Opt, l *ledger) ([]*member, error) {
+	var members []*member
+	for i := range 4 {
+		if i == 3 {
+			members[0].leave()
+			if err := members[0].err(); err != nil {
+				return members, err
+			}
+			members = members[1:]
+			if err := balanced(members); err != nil {
+				return members, err
+			}
+		}
+		m, err := s.join(fmt.Sprintf("member %d", i), topic, options, l)
+		if err != nil {
+			return members, err
+		}
+		members = append(members, m)
+		if err := balanced(members); err != nil {
+			return members, err
+		}
+	}
+	return members, nil
+}
+
+// balanced waits until all partitions are owned, each member has its share and goes on with it.
+func balanced(members []*member) error {
+	err := eventually(fmt.Sprintf("balance of %d members", len(members)), patience, func() (bool, error) {
+		owned := int64(0)
+		for _, m := range members {
+			has := m.owned.Load()
+			if m.err() != nil || has < int64(groupPartitions/len(members)) {
+				return false, m.err()
+			}
+			owned += has
+		}
+		return owned == groupPartitions, nil
+	})
+	for _, m := range members {
+		if err != nil {
+			return err
+		}
+		handled := m.handled.Load()
+		err = eventually("progress of "+m.name, patience, func() (bool, error) {
+			return m.handled.Load() > handled, m.err()
+		})
+	}
+	return err
+}
+
+func (s *session) produceUntil(topic string, enough <-chan struct{}, l *ledger) error {
+	client, err := s.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for number := 0; ; number++ {
+		select {
+		case <-enough:
+			return nil
+		case <-time.After(2 * time.Millisecond):
+		}
+		partition := int32(number % groupPartitions)
+		if err := produceOne(client, topic, partition, "record-"+strconv.Itoa(number)); err != nil {
+			return err
+		}
+		l.lock.Lock()
+		l.produced[partition]++
+		l.lock.Unlock()
+	}
+}
+
+func produceOne(client *kgo.Client, topic string, partition int32, value string) error {
+	record := &kgo.Record{Topic: topic, Partition: partition, Value: []byte(value)}
+	return client.ProduceSync(context.Background(), record).FirstErr()
+}
+
+func (s *session) committedEverything(group string) error {
+	return s.withAdmin(func(ctx context.Context, admin *kadm.Client) error {
+		committed, err := admin.FetchOffsets(ctx, group)
+		if err != nil {
+			return err
+		}
+		ends, err := admin.ListEndOffsets(ctx, group)
+		if err != nil {
+			return err
+		}
+		for partition := range int32(groupPartitions) {
+			at, found := committed.Lookup(group, partition)
+			end, _ := ends.Lookup(group, partition)
+			if !found {
+				return fmt.Errorf("partition %d has no committed offset", partition)
+			}
+			if err := same(fmt.Sprintf("partition %d", partition), end.Offset, at.At); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// resume starts a new member of the old group, which gets exactly what came since the last commit.
+func (s *session) resume(topic string, options []kgo.Opt) error {
+	const extra = 60
+	client, err := s.client(append([]kgo.Opt{
+		kgo.ConsumerGroup(topic),
+		kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	}, options...)...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for number := range extra {
+		if err := produceOne(client, topic, int32(number%groupPartitions), "extra"); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	seen := 0
+	for seen < extra {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			return fmt.Errorf("after %d records: %w", seen, err)
+		}
+		seen += fetches.NumRecords()
+	}
+	quiet, cancelQuiet := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancelQuiet()
+	return same("records after the resume", extra, seen+client.PollFetches(quiet).NumRecords())
+}

@@ -1,0 +1,83 @@
+// The franz-go client, unmodified, against the broker at BOOTSTRAP. PARTS may name some of its parts.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// session is one run against one broker: it opens clients and gives names that no run used before.
+type session struct {
+	checks
+	bootstrap string
+	run       string
+}
+
+func (s *session) name(purpose string) string {
+	return "go-" + purpose + "-" + s.run
+}
+
+func (s *session) client(options ...kgo.Opt) (*kgo.Client, error) {
+	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(s.bootstrap)}, options...)...)
+}
+
+// withAdmin opens a client for one call; admin work is rare enough that sharing one would buy nothing.
+func (s *session) withAdmin(call func(context.Context, *kadm.Client) error) error {
+	client, err := s.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return call(ctx, kadm.NewClient(client))
+}
+
+func (s *session) createTopic(topic string, partitions int32, configs map[string]*string) error {
+	return s.withAdmin(func(ctx context.Context, admin *kadm.Client) error {
+		answer, err := admin.CreateTopic(ctx, partitions, 1, configs, topic)
+		if err != nil {
+			return err
+		}
+		return answer.Err
+	})
+}
+
+func main() {
+	bootstrap := os.Getenv("BOOTSTRAP")
+	if bootstrap == "" {
+		bootstrap = "127.0.0.1:9092"
+	}
+	s := &session{bootstrap: bootstrap, run: strconv.FormatInt(time.Now().UnixMilli(), 36)}
+	parts := map[string]func(){
+		"content":        s.content,
+		"groups":         s.groups,
+		"administration": s.administration,
+		"idempotence":    s.idempotence,
+		"transactions":   s.transactions,
+	}
+	wanted := os.Getenv("PARTS")
+	if wanted == "" {
+		wanted = "content,groups,administration,idempotence,transactions"
+	}
+	// Groups wait far more than they work, so all parts share the clock.
+	var running sync.WaitGroup
+	for _, name := range strings.Split(wanted, ",") {
+		part, known := parts[name]
+		if !known {
+			fmt.Fprintf(os.Stderr, "no part is named %q\n", name)
+			os.Exit(2)
+		}
+		running.Go(part)
+	}
+	running.Wait()
+	os.Exit(s.close())
+}
