@@ -20,7 +20,38 @@ macro_rules! every_api {
             Fetch = 1, 4..=18, flexible 12, FetchRequest, FetchResponse;
             ListOffsets = 2, 1..=11, flexible 6, ListOffsetsRequest, ListOffsetsResponse;
             Metadata = 3, 0..=13, flexible 9, MetadataRequest, MetadataResponse;
+            OffsetCommit = 8, 2..=10, flexible 8, OffsetCommitRequest, OffsetCommitResponse;
+            OffsetFetch = 9, 1..=10, flexible 6, OffsetFetchRequest, OffsetFetchResponse;
+            FindCoordinator = 10, 0..=6, flexible 3,
+                FindCoordinatorRequest, FindCoordinatorResponse;
+            JoinGroup = 11, 0..=9, flexible 6, JoinGroupRequest, JoinGroupResponse;
+            Heartbeat = 12, 0..=4, flexible 4, HeartbeatRequest, HeartbeatResponse;
+            LeaveGroup = 13, 0..=5, flexible 4, LeaveGroupRequest, LeaveGroupResponse;
+            SyncGroup = 14, 0..=5, flexible 4, SyncGroupRequest, SyncGroupResponse;
+            DescribeGroups = 15, 0..=6, flexible 5, DescribeGroupsRequest, DescribeGroupsResponse;
+            ListGroups = 16, 0..=5, flexible 3, ListGroupsRequest, ListGroupsResponse;
             ApiVersions = 18, 0..=5, flexible 3, ApiVersionsRequest, ApiVersionsResponse;
+            CreateTopics = 19, 2..=7, flexible 5, CreateTopicsRequest, CreateTopicsResponse;
+            DeleteTopics = 20, 1..=6, flexible 4, DeleteTopicsRequest, DeleteTopicsResponse;
+            DeleteRecords = 21, 0..=2, flexible 2, DeleteRecordsRequest, DeleteRecordsResponse;
+            InitProducerId = 22, 0..=5, flexible 2, InitProducerIdRequest, InitProducerIdResponse;
+            OffsetForLeaderEpoch = 23, 2..=4, flexible 4,
+                OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse;
+            DescribeConfigs = 32, 1..=4, flexible 4,
+                DescribeConfigsRequest, DescribeConfigsResponse;
+            AlterConfigs = 33, 0..=2, flexible 2, AlterConfigsRequest, AlterConfigsResponse;
+            DescribeLogDirs = 35, 1..=5, flexible 2,
+                DescribeLogDirsRequest, DescribeLogDirsResponse;
+            CreatePartitions = 37, 0..=3, flexible 2,
+                CreatePartitionsRequest, CreatePartitionsResponse;
+            DeleteGroups = 42, 0..=3, flexible 2, DeleteGroupsRequest, DeleteGroupsResponse;
+            IncrementalAlterConfigs = 44, 0..=1, flexible 1,
+                IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
+            OffsetDelete = 47, 0..=0, flexible NEVER, OffsetDeleteRequest, OffsetDeleteResponse;
+            DescribeCluster = 60, 0..=2, flexible 0,
+                DescribeClusterRequest, DescribeClusterResponse;
+            DescribeTopicPartitions = 75, 0..=0, flexible 0,
+                DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
         }
     };
 }

@@ -8,17 +8,31 @@
 //! A nullable string is null by default; a nullable array is empty, since null mostly means "all".
 
 mod api_versions;
+mod cluster;
+mod configs;
 mod fetch;
+mod group_admin;
+mod groups;
 mod header;
 mod leaders;
 mod list_offsets;
 mod metadata;
+mod offsets;
 mod produce;
+mod producer_ids;
+mod topics;
 
 pub use api_versions::*;
+pub use cluster::*;
+pub use configs::*;
 pub use fetch::*;
+pub use group_admin::*;
+pub use groups::*;
 pub use header::*;
 pub use leaders::*;
 pub use list_offsets::*;
 pub use metadata::*;
+pub use offsets::*;
 pub use produce::*;
+pub use producer_ids::*;
+pub use topics::*;
