@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"corelane/ci/checks"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,7 +31,7 @@ func (s *session) administration() {
 		{"log directories", logDirectories},
 		{"delete topic", deleteTopic},
 	} {
-		s.checks.run("admin: "+step.name, func() error {
+		s.Run("admin: "+step.name, func() error {
 			return s.withAdmin(func(ctx context.Context, admin *kadm.Client) error {
 				return step.call(ctx, admin, topic)
 			})
@@ -66,7 +68,7 @@ func apiVersions(ctx context.Context, admin *kadm.Client, _ string) error {
 		}
 		// Some librdkafka versions cannot produce otherwise (KAFKA-18659).
 		minimum, _ := broker.KeyMinVersion(0)
-		if err := same("advertised minimum of Produce", int16(0), minimum); err != nil {
+		if err := checks.Same("advertised minimum of Produce", int16(0), minimum); err != nil {
 			return err
 		}
 	}
@@ -86,8 +88,8 @@ func createTopic(ctx context.Context, admin *kadm.Client, topic string) error {
 	_, invalid := admin.CreateTopic(ctx, 1, 1, nil, "not a/topic")
 	_, tooFar := admin.CreateTopic(ctx, 1, 9, nil, topic+"-far")
 	return errors.Join(
-		same("partitions", int32(3), made.NumPartitions),
-		same("replication factor", int16(1), made.ReplicationFactor),
+		checks.Same("partitions", int32(3), made.NumPartitions),
+		checks.Same("replication factor", int16(1), made.ReplicationFactor),
 		refused(kerr.TopicAlreadyExists, exists),
 		refused(kerr.InvalidTopicException, invalid),
 		refused(kerr.InvalidReplicationFactor, tooFar),
@@ -126,7 +128,7 @@ func configs(ctx context.Context, admin *kadm.Client, topic string) error {
 		return err
 	}
 	becomes := func(expected string) error {
-		return eventually("retention.ms = "+expected, 10*time.Second, func() (bool, error) {
+		return checks.Eventually("retention.ms = "+expected, 10*time.Second, func() (bool, error) {
 			// A broker may not have heard of a topic that the controller has just created.
 			value, err := config(ctx, admin, topic, "retention.ms")
 			return err == nil && value == expected, nil
@@ -153,7 +155,7 @@ func createPartitions(ctx context.Context, admin *kadm.Client, topic string) err
 	if err := grown.Error(); err != nil {
 		return err
 	}
-	if err := eventually("5 partitions", 10*time.Second, func() (bool, error) {
+	if err := checks.Eventually("5 partitions", 10*time.Second, func() (bool, error) {
 		topics, err := admin.ListTopics(ctx, topic)
 		return len(topics[topic].Partitions) == 5, err
 	}); err != nil {
@@ -198,9 +200,9 @@ func (s *session) deleteRecords(ctx context.Context, admin *kadm.Client, topic s
 	start, _ := starts.Lookup(topic, 0)
 	end, _ := ends.Lookup(topic, 0)
 	return errors.Join(
-		same("low watermark", int64(20), low.LowWatermark),
-		same("earliest", int64(20), start.Offset),
-		same("latest", int64(50), end.Offset),
+		checks.Same("low watermark", int64(20), low.LowWatermark),
+		checks.Same("earliest", int64(20), start.Offset),
+		checks.Same("latest", int64(50), end.Offset),
 	)
 }
 
@@ -223,7 +225,7 @@ func groupAdministration(ctx context.Context, admin *kadm.Client, topic string) 
 	if err != nil {
 		return err
 	}
-	if err := same("state", "Empty", described[group].State); err != nil {
+	if err := checks.Same("state", "Empty", described[group].State); err != nil {
 		return err
 	}
 	if _, err := admin.DeleteOffsets(ctx, group, kadm.TopicsSet{topic: {1: {}}}); err != nil {
@@ -239,8 +241,8 @@ func groupAdministration(ctx context.Context, admin *kadm.Client, topic string) 
 		return fmt.Errorf("the deleted offset is still there: %d", second.At)
 	}
 	if err := errors.Join(
-		same("offset", int64(42), first.At),
-		same("metadata", "by hand", first.Metadata),
+		checks.Same("offset", int64(42), first.At),
+		checks.Same("metadata", "by hand", first.Metadata),
 	); err != nil {
 		return err
 	}
@@ -272,7 +274,7 @@ func deleteTopic(ctx context.Context, admin *kadm.Client, topic string) error {
 	if _, err := admin.DeleteTopic(ctx, topic); err != nil {
 		return err
 	}
-	if err := eventually("the topic to go", 10*time.Second, func() (bool, error) {
+	if err := checks.Eventually("the topic to go", 10*time.Second, func() (bool, error) {
 		topics, err := admin.ListTopics(ctx)
 		return !topics.Has(topic), err
 	}); err != nil {

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"corelane/ci/checks"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -15,20 +17,20 @@ import (
 // seeks in it by time.
 func (s *session) content() {
 	topic := s.name("content")
-	s.checks.run("content: create topic", func() error {
+	s.Run("content: create topic", func() error {
 		forever := "-1" // the corpus is dated in the past
 		return s.createTopic(topic, corpusPartitions, map[string]*string{"retention.ms": &forever})
 	})
 	for i, codec := range codecs {
-		s.checks.run("content: produce "+codec.name, func() error {
+		s.Run("content: produce "+codec.name, func() error {
 			return s.produceCorpus(topic, codec, i*perCodec)
 		})
 	}
-	s.checks.run("content: every record once, in order, unchanged", func() error {
+	s.Run("content: every record once, in order, unchanged", func() error {
 		return s.consumeCorpus(topic)
 	})
-	s.checks.run("content: earliest and latest offsets", func() error { return s.corpusEnds(topic) })
-	s.checks.run("content: offsets for times", func() error { return s.corpusTimes(topic) })
+	s.Run("content: earliest and latest offsets", func() error { return s.corpusEnds(topic) })
+	s.Run("content: offsets for times", func() error { return s.corpusTimes(topic) })
 }
 
 func (s *session) produceCorpus(topic string, codec codec, first int) error {
@@ -46,7 +48,7 @@ func (s *session) produceCorpus(topic string, codec codec, first int) error {
 	for number := first; number < first+perCodec; number++ {
 		client.Produce(context.Background(), corpusRecord(topic, number), func(r *kgo.Record, err error) {
 			if err == nil {
-				err = same(fmt.Sprintf("offset of record %d", number), int64(number/corpusPartitions), r.Offset)
+				err = checks.Same(fmt.Sprintf("offset of record %d", number), int64(number/corpusPartitions), r.Offset)
 			}
 			if err != nil {
 				lock.Lock()
@@ -82,7 +84,7 @@ func (s *session) consumeCorpus(topic string) error {
 			return fmt.Errorf("after %d records: %w", seen, err)
 		}
 		for _, record := range fetches.Records() {
-			if err := same("next offset", next[record.Partition], record.Offset); err != nil {
+			if err := checks.Same("next offset", next[record.Partition], record.Offset); err != nil {
 				return err
 			}
 			if err := verify(record); err != nil {
@@ -94,7 +96,7 @@ func (s *session) consumeCorpus(topic string) error {
 	}
 	quiet, cancelQuiet := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancelQuiet()
-	return same("records after the last one", 0, client.PollFetches(quiet).NumRecords())
+	return checks.Same("records after the last one", 0, client.PollFetches(quiet).NumRecords())
 }
 
 func (s *session) corpusEnds(topic string) error {
@@ -117,9 +119,9 @@ func (s *session) corpusEnds(topic string) error {
 			last, _ := latest.Lookup(topic, partition)
 			if err := errors.Join(
 				start.Err, end.Err, last.Err,
-				same("earliest", int64(0), start.Offset),
-				same("latest", corpusLength(partition), end.Offset),
-				same("of the largest timestamp", corpusLength(partition)-1, last.Offset),
+				checks.Same("earliest", int64(0), start.Offset),
+				checks.Same("latest", corpusLength(partition), end.Offset),
+				checks.Same("of the largest timestamp", corpusLength(partition)-1, last.Offset),
 			); err != nil {
 				return fmt.Errorf("partition %d: %w", partition, err)
 			}
@@ -151,11 +153,11 @@ func (s *session) timesFrom(topic string, wanted int) error {
 			// kadm answers with the end offset where no record is that late.
 			expected := min(int64(number/corpusPartitions), corpusLength(partition))
 			at, _ := found.Lookup(topic, partition)
-			if err := same(fmt.Sprintf("partition %d", partition), expected, at.Offset); err != nil {
+			if err := checks.Same(fmt.Sprintf("partition %d", partition), expected, at.Offset); err != nil {
 				return err
 			}
 			if number < total {
-				if err := same("timestamp", firstTimestamp+int64(number), at.Timestamp); err != nil {
+				if err := checks.Same("timestamp", firstTimestamp+int64(number), at.Timestamp); err != nil {
 					return err
 				}
 			}
@@ -180,5 +182,5 @@ func (s *session) consumeFromTime(topic string, wanted int) error {
 		return err
 	}
 	record := fetches.Records()[0]
-	return errors.Join(same("offset read", int64(wanted/corpusPartitions), record.Offset), verify(record))
+	return errors.Join(checks.Same("offset read", int64(wanted/corpusPartitions), record.Offset), verify(record))
 }

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"corelane/ci/checks"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -32,14 +34,14 @@ func (s *session) groups() {
 		running.Go(func() {
 			topic := s.name("group-" + protocol)
 			l := &ledger{produced: map[int32]int64{}, next: map[int32]int64{}, owners: map[int32]string{}}
-			s.checks.run("groups: "+protocol+": rebalance while records flow", func() error {
+			s.Run("groups: "+protocol+": rebalance while records flow", func() error {
 				return s.rebalance(topic, options, l)
 			})
-			s.checks.run("groups: "+protocol+": every record handled, no partition owned twice", l.verify)
-			s.checks.run("groups: "+protocol+": committed offsets reach the end", func() error {
+			s.Run("groups: "+protocol+": every record handled, no partition owned twice", l.verify)
+			s.Run("groups: "+protocol+": committed offsets reach the end", func() error {
 				return s.committedEverything(topic)
 			})
-			s.checks.run("groups: "+protocol+": resumes where it stopped", func() error {
+			s.Run("groups: "+protocol+": resumes where it stopped", func() error {
 				return s.resume(topic, options)
 			})
 		})
@@ -216,7 +218,7 @@ func (s *session) rebalance(topic string, options []kgo.Opt, l *ledger) error {
 	close(enough)
 	err = errors.Join(err, <-produced)
 	if err == nil {
-		err = eventually("all records handled", patience, l.complete)
+		err = checks.Eventually("all records handled", patience, l.complete)
 	}
 	for _, m := range members {
 		m.leave()
@@ -253,7 +255,7 @@ func (s *session) joinAndLeave(topic string, options []kgo.Opt, l *ledger) ([]*m
 
 // balanced waits until all partitions are owned, each member has its share and goes on with it.
 func balanced(members []*member) error {
-	err := eventually(fmt.Sprintf("balance of %d members", len(members)), patience, func() (bool, error) {
+	err := checks.Eventually(fmt.Sprintf("balance of %d members", len(members)), patience, func() (bool, error) {
 		owned := int64(0)
 		for _, m := range members {
 			has := m.owned.Load()
@@ -269,7 +271,7 @@ func balanced(members []*member) error {
 			return err
 		}
 		handled := m.handled.Load()
-		err = eventually("progress of "+m.name, patience, func() (bool, error) {
+		err = checks.Eventually("progress of "+m.name, patience, func() (bool, error) {
 			return m.handled.Load() > handled, m.err()
 		})
 	}
@@ -319,7 +321,7 @@ func (s *session) committedEverything(group string) error {
 			if !found {
 				return fmt.Errorf("partition %d has no committed offset", partition)
 			}
-			if err := same(fmt.Sprintf("partition %d", partition), end.Offset, at.At); err != nil {
+			if err := checks.Same(fmt.Sprintf("partition %d", partition), end.Offset, at.At); err != nil {
 				return err
 			}
 		}
@@ -357,5 +359,5 @@ func (s *session) resume(topic string, options []kgo.Opt) error {
 	}
 	quiet, cancelQuiet := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancelQuiet()
-	return same("records after the resume", extra, seen+client.PollFetches(quiet).NumRecords())
+	return checks.Same("records after the resume", extra, seen+client.PollFetches(quiet).NumRecords())
 }

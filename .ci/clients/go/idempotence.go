@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"time"
 
+	"corelane/ci/checks"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -15,7 +17,7 @@ import (
 
 // idempotence sends batches by hand, since no client repeats or skips a sequence on purpose.
 func (s *session) idempotence() {
-	s.checks.run("idempotence: a repeated batch gets its old offset, a gap is refused", func() error {
+	s.Run("idempotence: a repeated batch gets its old offset, a gap is refused", func() error {
 		// From version 13 on topics travel by id; these requests name them.
 		versions := kversion.Stable()
 		versions.SetMaxKeyVersion(0, 12)
@@ -53,7 +55,7 @@ func sequences(ctx context.Context, client *kgo.Client, topic string) error {
 		if err != nil {
 			return err
 		}
-		if err := same("offset", int64(sequence), at); err != nil {
+		if err := checks.Same("offset", int64(sequence), at); err != nil {
 			return err
 		}
 	}
@@ -62,7 +64,7 @@ func sequences(ctx context.Context, client *kgo.Client, topic string) error {
 		if err != nil {
 			return fmt.Errorf("repeated sequence %d: %w", sequence, err)
 		}
-		if err := same("offset of a repeated batch", int64(sequence), at); err != nil {
+		if err := checks.Same("offset of a repeated batch", int64(sequence), at); err != nil {
 			return err
 		}
 	}
@@ -80,7 +82,7 @@ func sequences(ctx context.Context, client *kgo.Client, topic string) error {
 	}
 	_, older := send(15)
 	return errors.Join(
-		same("offset under the new epoch", int64(15), at),
+		checks.Same("offset under the new epoch", int64(15), at),
 		refused(kerr.InvalidProducerEpoch, older),
 	)
 }

@@ -10,13 +10,15 @@ import (
 	"sync"
 	"time"
 
+	"corelane/ci/checks"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // session is one run against one broker: it opens clients and gives names that no run used before.
 type session struct {
-	checks
+	checks.Checks
 	bootstrap string
 	run       string
 }
@@ -79,5 +81,5 @@ func main() {
 		running.Go(part)
 	}
 	running.Wait()
-	os.Exit(s.close())
+	os.Exit(s.Close())
 }

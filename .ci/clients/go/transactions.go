@@ -8,19 +8,21 @@ import (
 	"strconv"
 	"time"
 
+	"corelane/ci/checks"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // transactions commits and aborts, and reads with both isolation levels.
 func (s *session) transactions() {
 	topic := s.name("transactions")
-	s.checks.run("transactions: commit and abort", func() error {
+	s.Run("transactions: commit and abort", func() error {
 		if err := s.createTopic(topic, 2, nil); err != nil {
 			return err
 		}
 		return s.commitAndAbort(topic)
 	})
-	s.checks.run("transactions: consume, transform, produce exactly once", func() error {
+	s.Run("transactions: consume, transform, produce exactly once", func() error {
 		return s.transform(topic, s.name("transformed"))
 	})
 }
@@ -70,7 +72,7 @@ func (s *session) commitAndAbort(topic string) error {
 		if err != nil {
 			return err
 		}
-		if err := same("all records", transactionRounds, len(all)); err != nil {
+		if err := checks.Same("all records", transactionRounds, len(all)); err != nil {
 			return err
 		}
 	}
@@ -159,8 +161,8 @@ func (s *session) transform(source, target string) error {
 	slices.Sort(values)
 	unique := len(slices.Compact(slices.Clone(values)))
 	return errors.Join(
-		same("transformed records", transactionRounds, len(values)),
+		checks.Same("transformed records", transactionRounds, len(values)),
 		// Each kept value stands in both source partitions.
-		same("different values", transactionRounds/2, unique),
+		checks.Same("different values", transactionRounds/2, unique),
 	)
 }

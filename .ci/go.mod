@@ -1,4 +1,4 @@
-module corelane/clients/go
+module corelane/ci
 
 go 1.26.0
 
