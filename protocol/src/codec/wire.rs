@@ -6,6 +6,7 @@ use super::decoder::{DecodeError, DecodeProblem, Decoder};
 use super::encoder::{EncodeError, Encoder};
 use super::field::Form;
 use super::string::Str;
+use crate::error::ErrorCode;
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -117,6 +118,25 @@ fixed_size! {
     Uuid, 16, uuid, put_uuid, |random| {
         Uuid::from_u64_pair(random.integer() as u64, random.integer() as u64)
     };
+}
+
+impl Wire for ErrorCode {
+    fn min_bytes(form: Form) -> usize {
+        i16::min_bytes(form)
+    }
+
+    fn read(input: &mut Decoder, form: Form) -> Result<ErrorCode, DecodeError> {
+        i16::read(input, form).map(ErrorCode)
+    }
+
+    fn write(&self, out: &mut Encoder, form: Form) -> Result<(), EncodeError> {
+        self.0.write(out, form)
+    }
+
+    #[cfg(any(test, feature = "arbitrary"))]
+    fn arbitrary(random: &mut Random, form: Form) -> ErrorCode {
+        ErrorCode(i16::arbitrary(random, form))
+    }
 }
 
 impl Wire for Str {

@@ -5,6 +5,7 @@
 //! version 0 in every version, since the client cannot know yet what we understand.
 
 use crate::codec::{Str, describe, since};
+use crate::error::ErrorCode;
 
 describe! {
     /// Who asks.
@@ -24,7 +25,7 @@ describe! {
     /// What we speak.
     pub struct ApiVersionsResponse {
         /// Error code; UNSUPPORTED_VERSION goes out in version 0, and with the list all the same.
-        error_code: i16;
+        error_code: ErrorCode;
         /// The apis.
         api_keys: Vec<ApiVersion>;
         /// How long the client was, or should consider itself, held back by its quota, in ms.

@@ -6,6 +6,7 @@
 //! (KIP-1073). DescribeTopicPartitions (KIP-966) pages through what Metadata tells at once.
 
 use crate::codec::{Nullable, Str, describe, since};
+use crate::error::ErrorCode;
 use uuid::Uuid;
 
 describe! {
@@ -30,7 +31,7 @@ describe! {
         /// How long the client was, or should consider itself, held back by its quota, in ms.
         throttle_time_ms: i32;
         /// Error code, or 0.
-        error_code: i16 [since(3).ignorable()];
+        error_code: ErrorCode [since(3).ignorable()];
         /// By directory.
         results: Vec<DescribeLogDirsResult>;
     }
@@ -38,7 +39,7 @@ describe! {
     /// One directory.
     pub struct DescribeLogDirsResult {
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// Its absolute path.
         log_dir: Str;
         /// What it holds.
@@ -90,7 +91,7 @@ describe! {
         /// How long the client was, or should consider itself, held back by its quota, in ms.
         throttle_time_ms: i32;
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// What is wrong, for people.
         error_message: Option<Str>;
         /// Whose addresses follow: 1 brokers, 2 controllers.
@@ -163,7 +164,7 @@ describe! {
     /// One topic.
     pub struct DescribeTopicPartitionsResponseTopic {
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// Its name.
         name: Option<Str>;
         /// Its id.
@@ -179,7 +180,7 @@ describe! {
     /// One partition.
     pub struct DescribeTopicPartitionsResponsePartition {
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// The partition's number.
         partition_index: i32;
         /// Node id of the leader; -1 if there is none.

@@ -7,6 +7,7 @@
 //! Resource types: 2 topic, 4 broker, 8 broker logger, 16 client metrics, 32 group.
 
 use crate::codec::{Str, describe, since};
+use crate::error::ErrorCode;
 
 describe! {
     /// Whose configs are wanted.
@@ -42,7 +43,7 @@ describe! {
     /// One resource's configs.
     pub struct DescribeConfigsResult {
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// What is wrong, for people.
         error_message: Option<Str>;
         /// The resource's type.
@@ -126,7 +127,7 @@ describe! {
     /// What became of one resource. Also part of [`IncrementalAlterConfigsResponse`].
     pub struct AlterConfigsResourceResponse {
         /// Error code; 0 if the configs are changed.
-        error_code: i16;
+        error_code: ErrorCode;
         /// Why they are not, for people.
         error_message: Option<Str>;
         /// The resource's type.

@@ -7,6 +7,7 @@
 
 use super::{LeaderIdAndEpoch, NodeEndpoint};
 use crate::codec::{Str, describe, since, until};
+use crate::error::ErrorCode;
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -97,7 +98,7 @@ describe! {
         /// How long the client was, or should consider itself, held back by its quota, in ms.
         throttle_time_ms: i32 [since(1).ignorable()];
         /// Error of the whole request, in practice of its session.
-        error_code: i16 [since(7).ignorable()];
+        error_code: ErrorCode [since(7).ignorable()];
         /// The fetch session; 0 if there is none.
         session_id: i32 [since(7)];
         /// By topic; within a session only partitions with news.
@@ -122,7 +123,7 @@ describe! {
         /// The partition's number.
         partition_index: i32;
         /// Error code; 0 if the read went well, even when it found nothing.
-        error_code: i16;
+        error_code: ErrorCode;
         /// Offset after the last record that is committed.
         high_watermark: i64;
         /// Offset of the first record of the oldest open transaction, or the high watermark.

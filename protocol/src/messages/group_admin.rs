@@ -5,6 +5,7 @@
 //! (KIP-848). DeleteGroups 2 flexible, 3 error messages (KIP-1331).
 
 use crate::codec::{Str, describe, since};
+use crate::error::ErrorCode;
 use bytes::Bytes;
 
 describe! {
@@ -29,7 +30,7 @@ describe! {
     /// One group.
     pub struct DescribedGroup {
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// What is wrong, for people.
         error_message: Option<Str> [since(6)];
         /// The group.
@@ -80,7 +81,7 @@ describe! {
         /// How long the client was, or should consider itself, held back by its quota, in ms.
         throttle_time_ms: i32 [since(1).ignorable()];
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// The groups.
         groups: Vec<ListedGroup>;
     }
@@ -120,7 +121,7 @@ describe! {
         /// The group.
         group_id: Str;
         /// Error code; 0 if it is deleted.
-        error_code: i16;
+        error_code: ErrorCode;
         /// Why it is not, for people.
         error_message: Option<Str> [since(3).ignorable()];
     }

@@ -10,6 +10,7 @@
 //! Metadata and assignments are opaque: Connect and Streams put formats of their own there.
 
 use crate::codec::{Str, describe, since, until};
+use crate::error::ErrorCode;
 use bytes::Bytes;
 
 describe! {
@@ -30,7 +31,7 @@ describe! {
         /// How long the client was, or should consider itself, held back by its quota, in ms.
         throttle_time_ms: i32 [since(1).ignorable()];
         /// Error code, or 0.
-        error_code: i16 [until(3)];
+        error_code: ErrorCode [until(3)];
         /// What is wrong, for people.
         error_message: Option<Str> [since(1).until(3).ignorable()];
         /// Node id of the coordinator; -1 with an error.
@@ -54,7 +55,7 @@ describe! {
         /// Its advertised port.
         port: i32 [since(4)];
         /// Error code, or 0.
-        error_code: i16 [since(4)];
+        error_code: ErrorCode [since(4)];
         /// What is wrong, for people.
         error_message: Option<Str> [since(4).ignorable()];
     }
@@ -97,7 +98,7 @@ describe! {
         /// How long the client was, or should consider itself, held back by its quota, in ms.
         throttle_time_ms: i32 [since(2).ignorable()];
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// The generation's number; -1 with an error.
         generation_id: i32 = -1;
         /// What kind of group it is.
@@ -159,7 +160,7 @@ describe! {
         /// How long the client was, or should consider itself, held back by its quota, in ms.
         throttle_time_ms: i32 [since(1).ignorable()];
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// What kind of group it is.
         protocol_type: Option<Str> [since(5).ignorable()];
         /// The chosen assignor.
@@ -189,7 +190,7 @@ describe! {
         /// How long the client was, or should consider itself, held back by its quota, in ms.
         throttle_time_ms: i32 [since(1).ignorable()];
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
     }
 }
 
@@ -221,7 +222,7 @@ describe! {
         /// How long the client was, or should consider itself, held back by its quota, in ms.
         throttle_time_ms: i32 [since(1).ignorable()];
         /// Error of the whole request, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// By member.
         members: Vec<LeaveGroupResponseMember> [since(3)];
     }
@@ -233,6 +234,6 @@ describe! {
         /// The lasting name of a static member.
         group_instance_id: Option<Str> [since(3)];
         /// Error code, or 0.
-        error_code: i16 [since(3)];
+        error_code: ErrorCode [since(3)];
     }
 }

@@ -5,6 +5,7 @@
 //! 11 earliest pending upload.
 
 use crate::codec::{Str, describe, since};
+use crate::error::ErrorCode;
 
 describe! {
     /// Which offsets are wanted.
@@ -62,7 +63,7 @@ describe! {
         /// The partition's number.
         partition_index: i32;
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// Timestamp of the record found; -1 for latest and earliest, or if nothing was found.
         timestamp: i64 [since(1)] = -1;
         /// The offset; -1 if nothing was found.

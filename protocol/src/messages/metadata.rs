@@ -5,6 +5,7 @@
 //! 12 lookup by topic id; 13 a top-level error, to tell a client to bootstrap again (KIP-1102).
 
 use crate::codec::{Str, describe, since};
+use crate::error::ErrorCode;
 use uuid::Uuid;
 
 describe! {
@@ -46,7 +47,7 @@ describe! {
         /// it did not ask.
         cluster_authorized_operations: i32 [since(8).until(10)] = i32::MIN;
         /// Error of the whole request.
-        error_code: i16 [since(13).ignorable()];
+        error_code: ErrorCode [since(13).ignorable()];
     }
 
     /// One broker.
@@ -64,7 +65,7 @@ describe! {
     /// One topic.
     pub struct MetadataResponseTopic {
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// Its name; null if it was looked up by an id that is unknown.
         name: Option<Str> [since(0).null_since(12)] = Some(Str::new());
         /// Its id.
@@ -81,7 +82,7 @@ describe! {
     /// One partition.
     pub struct MetadataResponsePartition {
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// The partition's number.
         partition_index: i32;
         /// Node id of the leader; -1 if there is none.

@@ -8,6 +8,7 @@
 //! flexible.
 
 use crate::codec::{Str, describe, since, until};
+use crate::error::ErrorCode;
 use uuid::Uuid;
 
 describe! {
@@ -74,7 +75,7 @@ describe! {
         /// The partition's number.
         partition_index: i32;
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
     }
 }
 
@@ -130,7 +131,7 @@ describe! {
         /// By topic.
         topics: Vec<OffsetFetchResponseTopic> [until(7)];
         /// Error of the whole request, or 0.
-        error_code: i16 [since(2).until(7).ignorable()];
+        error_code: ErrorCode [since(2).until(7).ignorable()];
         /// By group.
         groups: Vec<OffsetFetchResponseGroup> [since(8)];
     }
@@ -154,7 +155,7 @@ describe! {
         /// What the client kept with the offset.
         metadata: Option<Str> [until(7)];
         /// Error code, or 0.
-        error_code: i16 [until(7)];
+        error_code: ErrorCode [until(7)];
     }
 
     /// Offsets of one group.
@@ -164,7 +165,7 @@ describe! {
         /// By topic.
         topics: Vec<OffsetFetchResponseTopics> [since(8)];
         /// Error of the group, or 0.
-        error_code: i16 [since(8)];
+        error_code: ErrorCode [since(8)];
     }
 
     /// Offsets of a group in one topic.
@@ -188,7 +189,7 @@ describe! {
         /// What the client kept with the offset.
         metadata: Option<Str> [since(8)];
         /// Error code, or 0.
-        error_code: i16 [since(8)];
+        error_code: ErrorCode [since(8)];
     }
 }
 
@@ -240,7 +241,7 @@ describe! {
     /// The end in one partition.
     pub struct EpochEndOffset {
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// The partition's number.
         partition: i32;
         /// The largest epoch of the log that is not larger than the one asked for; -1 if unknown.
@@ -278,7 +279,7 @@ describe! {
     /// Which offsets are forgotten.
     pub struct OffsetDeleteResponse {
         /// Error of the whole request, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// How long the client was, or should consider itself, held back by its quota, in ms.
         throttle_time_ms: i32 [since(0).ignorable()];
         /// By topic.
@@ -298,6 +299,6 @@ describe! {
         /// Its number.
         partition_index: i32;
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
     }
 }

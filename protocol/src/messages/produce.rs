@@ -6,6 +6,7 @@
 
 use super::{LeaderIdAndEpoch, NodeEndpoint};
 use crate::codec::{Str, describe, since, until};
+use crate::error::ErrorCode;
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -68,7 +69,7 @@ describe! {
         /// The partition's number.
         index: i32;
         /// Error code; 0 if the batches are appended.
-        error_code: i16;
+        error_code: ErrorCode;
         /// Offset of the first record; -1 with an error.
         base_offset: i64;
         /// The broker's append time if the topic uses it, else -1. Unix time in ms.

@@ -4,6 +4,7 @@
 //! error codes (KIP-890). Version 6, two-phase commit, is unstable in Kafka 4.4 and absent here.
 
 use crate::codec::{Str, describe, since};
+use crate::error::ErrorCode;
 
 describe! {
     /// Who wants to produce.
@@ -25,7 +26,7 @@ describe! {
         /// How long the client was, or should consider itself, held back by its quota, in ms.
         throttle_time_ms: i32 [since(0).ignorable()];
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
         /// The id; -1 with an error.
         producer_id: i64 = -1;
         /// The epoch.

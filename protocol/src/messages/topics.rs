@@ -7,6 +7,7 @@
 //! THROTTLING_QUOTA_EXCEEDED (KIP-599).
 
 use crate::codec::{Str, describe, since, until};
+use crate::error::ErrorCode;
 use uuid::Uuid;
 
 describe! {
@@ -67,7 +68,7 @@ describe! {
         /// Its id.
         topic_id: Uuid [since(7).ignorable()];
         /// Error code; 0 if it was created.
-        error_code: i16;
+        error_code: ErrorCode;
         /// Why it was not, for people.
         error_message: Option<Str> [since(1).ignorable()];
         /// How many partitions it has; -1 if unknown.
@@ -78,7 +79,7 @@ describe! {
         configs: Option<Vec<CreatableTopicConfigs>> [since(5).ignorable()] = Some(Vec::new());
     } tagged {
         /// Why the configs are withheld, if the client may not see them.
-        0 => topic_config_error_code: i16 [since(5).ignorable()];
+        0 => topic_config_error_code: ErrorCode [since(5).ignorable()];
     }
 
     /// One config of the new topic.
@@ -132,7 +133,7 @@ describe! {
         /// Its id.
         topic_id: Uuid [since(6).ignorable()];
         /// Error code; 0 if it is deleted.
-        error_code: i16;
+        error_code: ErrorCode;
         /// Why it is not, for people.
         error_message: Option<Str> [since(5).ignorable()];
     }
@@ -188,7 +189,7 @@ describe! {
         /// First offset that all replicas still have; -1 with an error.
         low_watermark: i64;
         /// Error code, or 0.
-        error_code: i16;
+        error_code: ErrorCode;
     }
 }
 
@@ -234,7 +235,7 @@ describe! {
         /// Its name.
         name: Str;
         /// Error code; 0 if the partitions were added.
-        error_code: i16;
+        error_code: ErrorCode;
         /// Why they were not, for people.
         error_message: Option<Str>;
     }
