@@ -1,0 +1,46 @@
+//! The knobs that only this broker has. They are few: each one is a question an operator must
+//! answer.
+
+use super::prelude::*;
+
+knobs! { OWN: "This broker's own",
+    "corelane.cores", Int, "0", AtLeast(0), Static, Honoured,
+        "Cores that serve, one executor each; 0 takes every CPU this process may use.";
+    "corelane.overprovisioned", Boolean, "true", Any, Static, Honoured,
+        "The CPUs are shared with other programs: executors are not pinned and sleep as soon \
+         as they are idle. Set it to false on a machine that belongs to the broker.";
+    "corelane.spin.us", Int, "50", Between(0, 1000000), Static, Honoured,
+        "How long an idle core looks for work before it sleeps; only if not overprovisioned.";
+    "corelane.memory.bytes", Long, "0", AtLeast(0), Static, Honoured,
+        "Memory for requests, tails and caches of all cores together; 0 takes half of what \
+         the machine (or its cgroup) has. At the limit clients are held back, not refused.";
+    "corelane.journal.bytes", Long, "1073741824", AtLeast(16777216), Static, Honoured,
+        "Journal of one core; bounds what a restart replays.";
+    "corelane.ring.entries", Int, "1024", Between(64, 32768), Static, Honoured,
+        "Entries of one core's io_uring submission queue.";
+    "corelane.admin.listener", String, "127.0.0.1:9644", Any, Static, Honoured,
+        "Address of the HTTP server with health, metrics and administration; empty switches \
+         it off.";
+    "corelane.peer.listener", String, "127.0.0.1:9192", NonEmpty, Static, Honoured,
+        "Address where the other nodes of the cluster connect; with controller.quorum.voters, \
+         the port of this node's own entry is the default.";
+    "corelane.cluster.id", String, unset, NonEmpty, Static, Honoured,
+        "Identity the cluster must have; a data directory of another cluster is refused. \
+         Generated at the first start if unset.";
+    "corelane.raft.election.timeout.ms", Int, "1000", Between(100, 60000), Static, Honoured,
+        "A follower that hears nothing for about this long asks for an election.";
+    "corelane.raft.heartbeat.interval.ms", Int, "150", Between(10, 10000), Static, Honoured,
+        "How often a leader shows its followers that it lives, one frame per peer node.";
+    "corelane.shutdown.timeout.ms", Int, "30000", AtLeast(0), Static, Honoured,
+        "How long a stopping node waits for its leaderships to move before it stops anyway.";
+    "corelane.producer.ids.max", Int, "100000", AtLeast(1), Static, Honoured,
+        "Idle producer ids remembered by one core; beyond it the one unused for longest goes.";
+    "corelane.groups.max", Int, "100000", AtLeast(1), Static, Honoured,
+        "Groups coordinated by one node; beyond it a new group is told \
+         GROUP_MAX_SIZE_REACHED.";
+    "corelane.connections.max.per.core", Int, "20000", AtLeast(1), Static, Honoured,
+        "Connections of one core, whatever max.connections says; further ones are closed.";
+    "max.decompressed.message.bytes", Int, "104857600", AtLeast(1), Static, Honoured,
+        "Most bytes one record batch may unpack to where the broker must look inside it. The \
+         name is that of a coming Kafka release.";
+}

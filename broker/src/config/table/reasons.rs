@@ -1,0 +1,76 @@
+//! The sentences that say why a knob changes nothing here, or why only its default is accepted.
+
+// Accepted, without effect.
+
+pub(super) const SYNCED: &str = "Every acknowledgement is synced to stable storage first, so any \
+    flush interval is met already.";
+pub(super) const NO_CHECKPOINTS: &str =
+    "State is rebuilt from the log and the journal; there are no checkpoint files.";
+pub(super) const INDEX: &str =
+    "The offset index lives in memory and is rebuilt from the log; it has no file to size.";
+pub(super) const PREALLOCATED: &str =
+    "Files are always allocated ahead of the writes; there is nothing to switch.";
+pub(super) const CORES: &str =
+    "There are no thread pools to size: corelane.cores says how many cores do all the work.";
+pub(super) const ONE_DISK: &str = "A node keeps its data in one directory and fails with it; \
+    replicas do not move between directories.";
+pub(super) const INTER_BROKER: &str =
+    "Nodes talk over one standing link each, with timing of its own.";
+pub(super) const ONE_START: &str =
+    "All listeners open at the same moment, when the node is ready to serve.";
+pub(super) const GRACEFUL: &str = "A stopping node always hands its leaderships over first.";
+pub(super) const SOCKET_BUFFERS: &str = "The kernel sizes socket buffers by itself.";
+pub(super) const NO_AUTHENTICATION: &str =
+    "Read when a client fails to authenticate; this version has no authentication.";
+pub(super) const MEMORY: &str = "Requests in flight are bounded by corelane.memory.bytes.";
+pub(super) const COMPACTS: &str = "Read by log compaction, which is not available in this version.";
+pub(super) const PROTOCOLS: &str =
+    "The classic and the consumer protocol are always served, the others are not.";
+pub(super) const MIGRATION: &str =
+    "A group takes the other protocol when its last member has left, whatever the policy.";
+pub(super) const TURNS: &str = "Writes are batched by turn, not by timer.";
+pub(super) const LOADING: &str =
+    "State is loaded and written with buffers that are sized by what is there.";
+pub(super) const INTERNAL_CODEC: &str = "Internal topics are stored uncompressed.";
+pub(super) const VERIFIED: &str = "A partition is checked against its transaction by the owners \
+    of both at once; there is nothing to repeat.";
+pub(super) const QUOTAS: &str = "Rates are measured over a fixed window of eleven seconds.";
+pub(super) const NO_THROTTLE: &str =
+    "Replication is not throttled; a replica that catches up yields to live traffic.";
+pub(super) const METRICS: &str =
+    "Metrics are served over HTTP by corelane.admin.listener; there are no reporters.";
+pub(super) const TELEMETRY: &str = "Client metrics are not collected in this version.";
+pub(super) const RAFT: &str = "Replicas follow by Raft; there are no replica fetchers to tune.";
+pub(super) const CLEAN_ONLY: &str = "Raft never elects a leader that lacks committed records; \
+    true changes nothing short of a forced recovery.";
+pub(super) const BALANCE: &str =
+    "Leaderships are balanced by this cluster's own rule, not by a timer.";
+pub(super) const PURGATORY: &str =
+    "A waiting request is woken by what it waits for; nothing is left behind to purge.";
+pub(super) const PEER_LISTENER: &str =
+    "Nodes talk to each other on corelane.peer.listener, which serves no clients.";
+pub(super) const ROLES: &str = "Every node is a broker and takes part in the metadata quorum.";
+pub(super) const VOTERS: &str = "A cluster of several nodes is formed by \
+    controller.quorum.voters; without it this node is a cluster of one.";
+pub(super) const KRAFT: &str =
+    "The cluster's metadata is a Raft group that sizes and times itself.";
+pub(super) const SHARE: &str = "Share groups are not available in this version.";
+pub(super) const STREAMS: &str = "Streams groups are not available in this version.";
+pub(super) const TIERED: &str = "Read by tiered storage, which is not available in this version.";
+pub(super) const DEAD_LETTERS: &str =
+    "Read by the dead-letter queues of share groups, which are not available in this version.";
+
+// Refused, except for the default.
+
+pub(super) const COMPACTION: &str =
+    "Log compaction is not available in this version; only cleanup.policy=delete is.";
+pub(super) const TIERING: &str = "Tiered storage is not available in this version.";
+pub(super) const ONE_DIRECTORY: &str = "A node has one data directory and cannot cordon it.";
+pub(super) const JVM: &str = "It asks for Java code to be loaded, which this broker never does.";
+pub(super) const SECURITY: &str =
+    "TLS and SASL are not available in this version; only PLAINTEXT listeners are served.";
+pub(super) const AUTHORIZING: &str =
+    "Authorization is not available in this version: every client may do everything.";
+pub(super) const TOKENS: &str = "Delegation tokens are not available in this version.";
+pub(super) const TWO_PHASE: &str =
+    "Transactions prepared by an external coordinator are not available in this version.";
