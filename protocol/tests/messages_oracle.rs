@@ -4,7 +4,8 @@
 //! A random value of ours is written, read by the oracle, written by the oracle, and read by ours:
 //! bytes and values must come back as they were. That covers both directions of both sides. The
 //! oracle's own defaults are read and written by ours too, so that a field of which ours knows
-//! nothing is noticed.
+//! nothing is noticed. The oracle takes null in any version of a nullable field; which versions Kafka
+//! allows it in is tested in `messages`.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as oracle;
@@ -23,7 +24,12 @@ fn encode<M: Message>(value: &M, version: i16) -> Bytes {
     });
     let expected = out.len();
     let whole: Vec<u8> = out.finish().concat();
-    assert_eq!(whole.len(), expected, "{} {version}: the parts make up the whole", M::KEY);
+    assert_eq!(
+        whole.len(),
+        expected,
+        "{} {version}: the parts make up the whole",
+        M::KEY
+    );
     whole.into()
 }
 
@@ -31,7 +37,9 @@ fn decode<M: Message>(bytes: &Bytes, version: i16) -> M {
     let mut input = Decoder::new(bytes.clone());
     let value = M::decode(&mut input, version)
         .unwrap_or_else(|error| panic!("{} {version}: {error} in {bytes:x?}", M::KEY));
-    input.finish().unwrap_or_else(|error| panic!("{} {version}: {error}", M::KEY));
+    input
+        .finish()
+        .unwrap_or_else(|error| panic!("{} {version}: {error}", M::KEY));
     value
 }
 
@@ -80,15 +88,28 @@ where
         let mut input = bytes.clone();
         let theirs = O::decode(&mut input, version)
             .unwrap_or_else(|error| panic!("{key} {version}: oracle: {error} for {value:?}"));
-        assert!(input.is_empty(), "{key} {version}: the oracle leaves {} bytes", input.len());
+        assert!(
+            input.is_empty(),
+            "{key} {version}: the oracle leaves {} bytes",
+            input.len()
+        );
         let again = oracle_encode(&theirs, key, version);
         assert_eq!(again, bytes, "{key} {version}: {value:?} is {theirs:?}");
         assert_eq!(decode::<M>(&again, version), *value, "{key} {version}");
     });
-    let compared: Vec<i16> = key.api().versions.iter().filter(|version| known(*version)).collect();
+    let compared: Vec<i16> = key
+        .api()
+        .versions
+        .iter()
+        .filter(|version| known(*version))
+        .collect();
     for version in &compared {
         let bytes = oracle_encode(&O::default(), key, *version);
-        assert_eq!(encode(&decode::<M>(&bytes, *version), *version), bytes, "{key} {version}");
+        assert_eq!(
+            encode(&decode::<M>(&bytes, *version), *version),
+            bytes,
+            "{key} {version}"
+        );
     }
     compared
 }
@@ -109,10 +130,15 @@ const UNKNOWN_TO_ORACLE: &[(&str, &[i16])] = &[
 
 fn is_complete(key: ApiKey, message: &str, compared: &[i16]) {
     let versions = key.api().versions.iter();
-    let missing: Vec<i16> = versions.filter(|version| !compared.contains(version)).collect();
+    let missing: Vec<i16> = versions
+        .filter(|version| !compared.contains(version))
+        .collect();
     let row = UNKNOWN_TO_ORACLE.iter().find(|(name, _)| *name == message);
     let expected = row.map_or(&[][..], |(_, versions)| versions);
-    assert_eq!(missing, expected, "{message}: versions that were not compared");
+    assert_eq!(
+        missing, expected,
+        "{message}: versions that were not compared"
+    );
 }
 
 macro_rules! tests {
