@@ -1,0 +1,247 @@
+//! Background work: preparing files, freeing memory and journal, taking in what jobs have done.
+
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use runtime::Disk;
+
+use super::Journal;
+use super::files::{PrepareDone, PrepareJob};
+use crate::error::{DrainError, JournalError};
+use crate::log::segment::partition_directory;
+use crate::log::{DrainDone, Log, RemovalDone, RemovalJob};
+use crate::partition::PartitionId;
+
+/// What background work is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Chores {
+    /// [`Journal::begin_prepare`] would return a job.
+    pub prepare: bool,
+    /// [`Journal::sweep`] would free memory or journal space.
+    pub sweep: bool,
+    /// A checkpoint is due.
+    pub checkpoint: bool,
+    /// [`Journal::begin_drop`] would return a job.
+    pub drop: bool,
+}
+
+impl Journal {
+    /// What is due. Cheap enough for every turn.
+    pub fn chores(&self) -> Chores {
+        let since = self.checkpoints.bytes_since;
+        let due = since >= self.options.checkpoint_bytes || self.is_tight();
+        Chores {
+            prepare: self.files.wanted_bytes(&self.options).is_some() && !self.failed,
+            sweep: due || self.memory.bytes > self.options.memory_bytes_max,
+            checkpoint: due && since > 0 && !self.checkpoints.running && !self.failed,
+            drop: self.droppable().is_some(),
+        }
+    }
+
+    /// Less than a quarter of the journal is left, and no new file will come.
+    fn is_tight(&self) -> bool {
+        let total = self.files.total_bytes();
+        self.files.free_bytes() < total / 4
+            && self.files.wanted_bytes(&self.options).is_none()
+            && !self.files.preparing
+    }
+
+    /// The next journal file to be written ahead of its use.
+    pub fn begin_prepare(&mut self) -> Option<PrepareJob> {
+        let bytes = self
+            .files
+            .wanted_bytes(&self.options)
+            .filter(|_| !self.failed)?;
+        self.files.preparing = true;
+        Some(PrepareJob {
+            directory: self.directory.clone(),
+            slot: self.files.next_slot(),
+            bytes,
+        })
+    }
+
+    /// Takes the file in. After an error (a full disk, mostly) it is tried again when the owner
+    /// next looks at [`chores`](Self::chores); wait a second in between.
+    pub fn finish_prepare(&mut self, done: PrepareDone) -> io::Result<()> {
+        self.files.preparing = false;
+        match done.result {
+            Ok(slot) => {
+                self.disk_full = false;
+                self.files.ready.push_back(slot);
+                Ok(())
+            }
+            Err(error) => {
+                self.disk_full = error.kind() == io::ErrorKind::StorageFull;
+                Err(error)
+            }
+        }
+    }
+
+    /// Frees memory: drained entries leave it, oldest first, until the rest fits the limit; what
+    /// must stay is copied out of the buffers that go. Returns the logs that should be drained
+    /// now (with `force`), since they hold back memory or a journal file.
+    pub fn sweep<'a>(&mut self, logs: impl Iterator<Item = &'a mut Log>) -> Vec<PartitionId> {
+        let buffers_below = self.memory.excess_below(self.options.memory_bytes_max);
+        let chores = self.chores();
+        // Whatever was staged before the last checkpoint was begun holds back a journal file.
+        let blocks_below = if chores.checkpoint || self.is_tight() {
+            self.next_sequence
+        } else {
+            self.checkpoints.replay_from[0].max(1)
+        };
+        let mut drains = Vec::new();
+        for log in logs {
+            let old = log
+                .oldest_undrained_sequence()
+                .is_some_and(|s| s < blocks_below);
+            if let Some(buffer) = buffers_below {
+                log.leave_buffers_below(buffer);
+            }
+            let heavy = buffers_below.is_some() && log.undrained_bytes() > 0;
+            if (old || heavy) && log.can_drain() {
+                drains.push(log.id());
+            }
+        }
+        if let Some(buffer) = buffers_below {
+            self.memory.release_below(buffer);
+        }
+        drains
+    }
+
+    /// Takes in a drain: its entries count as drained, and the journal is told so.
+    pub fn finish_drain(&mut self, log: &mut Log, done: DrainDone) -> Result<(), DrainError> {
+        done.result.map_err(DrainError::Write)?;
+        if done.id != log.id() || done.incarnation != log.incarnation() {
+            return Ok(());
+        }
+        self.stage_drained(log, &done.segment)?;
+        log.drained_to(done.segment);
+        log.verify();
+        self.cache
+            .counters
+            .add(|s| s.drained_entries += done.entries);
+        Ok(())
+    }
+
+    /// Files of `log` that may be removed: segments wholly below the log start offset whose
+    /// entries are applied and below `keep_index` (the next index that the slowest follower
+    /// needs; `u64::MAX` for none), and what a reset or a conflict left behind.
+    pub fn begin_removal(&self, log: &mut Log, keep_index: u64) -> Option<RemovalJob> {
+        log.begin_removal(keep_index, self.durable_turn)
+    }
+
+    /// Takes in a removal. After an error it will be begun again.
+    pub fn finish_removal(&mut self, log: &mut Log, done: RemovalDone) -> Result<(), DrainError> {
+        done.result.map_err(DrainError::Write)?;
+        if done.id != log.id() || done.incarnation != log.incarnation() {
+            return Ok(());
+        }
+        if log.end_removal(&done.files, done.first_index) {
+            self.stage_trimmed(log)?;
+        }
+        Ok(())
+    }
+
+    fn droppable(&self) -> Option<PartitionId> {
+        let mut drops = self.drops.iter();
+        let ready = |d: &super::PendingDrop| {
+            !d.running && d.turn <= self.durable_turn && Rc::strong_count(&d.busy) == 1
+        };
+        drops.find(|(_, d)| ready(d)).map(|(id, _)| *id)
+    }
+
+    /// The next partition whose drop is durable and whose directory can be removed.
+    pub fn begin_drop(&mut self) -> Option<DropJob> {
+        let id = self.droppable()?;
+        self.drops.get_mut(&id).expect("just found").running = true;
+        let directory = partition_directory(self.cache.data(), id);
+        Some(DropJob { id, directory })
+    }
+
+    /// Takes in a removed directory. After an error it will be begun again.
+    pub fn finish_drop(&mut self, done: DropDone) -> io::Result<()> {
+        match done.result {
+            Ok(()) => {
+                self.drops.remove(&done.id);
+                Ok(())
+            }
+            Err(error) => {
+                if let Some(pending) = self.drops.get_mut(&done.id) {
+                    pending.running = false;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the partition was dropped and its directory is not gone yet. Until then no log of
+    /// that name can be created.
+    pub fn is_dropping(&self, id: PartitionId) -> bool {
+        self.drops.contains_key(&id)
+    }
+
+    /// Whether the journal has failed for good.
+    pub fn failure(&self) -> Option<JournalError> {
+        self.failed
+            .then(|| JournalError::Write(io::Error::other("an earlier write failed")))
+    }
+}
+
+/// Removes the directory of a dropped partition.
+#[derive(Debug)]
+pub struct DropJob {
+    id: PartitionId,
+    directory: PathBuf,
+}
+
+/// The outcome of a [`DropJob`].
+#[derive(Debug)]
+pub struct DropDone {
+    id: PartitionId,
+    result: io::Result<()>,
+}
+
+impl DropJob {
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    pub async fn run(self, disk: &Disk) -> DropDone {
+        DropDone {
+            id: self.id,
+            result: self.remove(disk).await,
+        }
+    }
+
+    async fn remove(&self, disk: &Disk) -> io::Result<()> {
+        if !disk.exists(&self.directory).await? {
+            return Ok(());
+        }
+        disk.remove_dir_all(&self.directory).await?;
+        match self.directory.parent() {
+            Some(topic) => disk.sync_dir(topic).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Log {
+    /// Whether a forced drain would find something to do.
+    pub(crate) fn can_drain(&self) -> bool {
+        self.drained < self.commit && !self.is_busy()
+    }
+
+    pub(crate) fn drain_is_due(&self) -> bool {
+        self.undrained_bytes >= self.drain_bytes()
+    }
+
+    /// Whether enough committed entries have gathered to be worth a write.
+    pub fn wants_drain(&self) -> bool {
+        self.drain_is_due() && self.can_drain()
+    }
+
+    fn drain_bytes(&self) -> u64 {
+        self.cache.drain_bytes
+    }
+}

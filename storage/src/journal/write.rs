@@ -1,0 +1,115 @@
+//! Sealing a turn and writing it.
+
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use runtime::{Durability, File};
+
+use super::Journal;
+use crate::cache::SegmentCache;
+use crate::error::JournalError;
+
+/// A sealed turn on its way to the disk.
+pub struct JournalWrite {
+    turn: u64,
+    last_sequence: u64,
+    parts: Vec<(File, u64, Bytes)>,
+    cache: Rc<SegmentCache>,
+}
+
+/// The outcome of a [`JournalWrite`].
+#[derive(Debug)]
+pub struct JournalWritten {
+    turn: u64,
+    last_sequence: u64,
+    result: io::Result<()>,
+}
+
+impl Journal {
+    /// Closes the turn. `None` when nothing was staged, when the write of an earlier turn is
+    /// still under way (what is staged then leaves together, after it), or after a failure.
+    pub fn seal(&mut self) -> Option<JournalWrite> {
+        if self.in_flight || self.failed || self.blocks.is_empty() {
+            return None;
+        }
+        let parts = self.take_blocks();
+        let bytes: u64 = parts.iter().map(|(_, _, b)| b.len() as u64).sum();
+        self.checkpoints.bytes_since += bytes;
+        self.in_flight = true;
+        let turn = self.staged_turn;
+        self.staged_turn += 1;
+        let last_sequence = self.next_sequence - 1;
+        Some(JournalWrite {
+            turn,
+            last_sequence,
+            parts,
+            cache: Rc::clone(&self.cache),
+        })
+    }
+
+    /// Takes in the outcome. On an error nothing of that turn may be acknowledged, and the
+    /// journal refuses everything from now on.
+    pub fn written(&mut self, done: JournalWritten) -> Result<(), JournalError> {
+        assert!(
+            self.in_flight,
+            "turn {} was written, none was under way",
+            done.turn
+        );
+        self.in_flight = false;
+        if let Err(error) = done.result {
+            self.failed = true;
+            return Err(JournalError::Write(error));
+        }
+        assert_eq!(
+            done.turn,
+            self.durable_turn_expected(),
+            "turns are written in order"
+        );
+        self.durable_turn = done.turn;
+        self.durable_sequence = done.last_sequence;
+        Ok(())
+    }
+
+    fn durable_turn_expected(&self) -> u64 {
+        self.durable_turn + 1
+    }
+}
+
+impl JournalWrite {
+    pub fn turn(&self) -> u64 {
+        self.turn
+    }
+
+    /// Writes the turn, synced. Several parts go one after another, each durable before the next:
+    /// a later block never stands on an earlier one that may be missing.
+    pub async fn run(self) -> JournalWritten {
+        let mut result = Ok(());
+        for (file, offset, bytes) in self.parts {
+            let length = bytes.len() as u64;
+            result = file.write_at(bytes, offset, Durability::Synced).await;
+            if result.is_err() {
+                break;
+            }
+            self.cache.counters.add(|s| {
+                s.journal_writes += 1;
+                s.journal_bytes += length;
+            });
+        }
+        JournalWritten {
+            turn: self.turn,
+            last_sequence: self.last_sequence,
+            result,
+        }
+    }
+}
+
+impl JournalWritten {
+    pub fn turn(&self) -> u64 {
+        self.turn
+    }
+
+    pub fn is_ok(&self) -> bool {
+        self.result.is_ok()
+    }
+}

@@ -1,0 +1,292 @@
+//! How a log changes: entries arrive, are cut by a raft conflict, commit, and leave memory.
+//! The journal calls these in the same breath as it stages the frame; recovery calls them with
+//! the frames that it finds.
+
+use super::segment::Segment;
+use super::tail::{Tail, TailEntry};
+use super::terms::{TermRun, TermRuns};
+use super::{Condition, EntryKind, HardState, Log, Retired};
+use crate::error::StageError;
+use crate::format::codec::{Damaged, Reader, Writer};
+use crate::format::frame::frame_bytes;
+
+/// What a log becomes when a snapshot is installed: empty, and to be continued after `last_index`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reset {
+    /// The snapshot's index and term.
+    pub last_index: u64,
+    pub last_term: u64,
+    /// The offset after the entry at that index.
+    pub next_offset: i64,
+    /// Nothing below can be read here; at most `next_offset`.
+    pub log_start_offset: i64,
+    /// (epoch, start offset) ascending, up to `last_term`: answers for OffsetForLeaderEpoch.
+    pub epochs: Vec<(u64, i64)>,
+}
+
+impl Log {
+    /// Whether an entry with this term and index can be taken now.
+    pub(crate) fn check_append(&self, term: u64, index: u64) -> Result<(), StageError> {
+        if let Condition::Fenced(reason) = &self.condition {
+            return Err(StageError::Fenced(reason.clone()));
+        }
+        if index > self.last_index() + 1 {
+            return Err(StageError::Gap {
+                index,
+                last_index: self.last_index(),
+            });
+        }
+        if index <= self.commit {
+            return Err(StageError::BelowCommit {
+                index,
+                commit: self.commit,
+            });
+        }
+        match self.terms.term(index - 1) {
+            Some(last_term) if last_term > term => Err(StageError::Term { term, last_term }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets the entries above `index`, which are not committed.
+    pub(crate) fn cut_to(&mut self, index: u64, turn: u64) {
+        if index >= self.last_index() {
+            return;
+        }
+        assert!(
+            index >= self.commit,
+            "{}: cut to {index}, commit {}",
+            self.id,
+            self.commit
+        );
+        let first_gone = self
+            .tail
+            .get(index + 1)
+            .expect("uncommitted entries are in memory");
+        let next_offset = first_gone.base_offset;
+        let placed: Vec<u64> = self
+            .tail
+            .from(index + 1)
+            .filter_map(|(_, e)| e.place)
+            .map(|p| p.generation)
+            .collect();
+        for (_, gone) in self.tail.from(index + 1) {
+            self.undrained_bytes -= frame_bytes(gone.data.len()) as u64;
+        }
+        self.next_offset = next_offset;
+        self.tail.truncate_to(index);
+        self.terms.truncate_to(index);
+        if let (Some(first), Some(last)) = (placed.first(), placed.last()) {
+            self.close_cut_segments(*first, *last, turn);
+        }
+    }
+
+    /// Frames that were written straight to a segment were cut: its file takes no more entries,
+    /// so that their place is never used again. A file that holds nothing else is removed.
+    fn close_cut_segments(&mut self, first: u64, last: u64, turn: u64) {
+        let placed: Vec<u64> = self
+            .tail
+            .from(self.drained + 1)
+            .filter_map(|(_, e)| e.place)
+            .map(|p| p.generation)
+            .collect();
+        for segment in &mut self.segments {
+            segment.closed |= (first..=last).contains(&segment.generation);
+        }
+        while let Some(segment) = self.segments.last() {
+            if segment.size > 0 || placed.contains(&segment.generation) {
+                break;
+            }
+            let Segment {
+                base_index,
+                generation,
+                ..
+            } = *segment;
+            self.segments.pop();
+            self.retired.push(Retired {
+                base_index,
+                generation,
+                turn,
+            });
+        }
+    }
+
+    /// Takes the entry as the last one. Its index is `last_index() + 1`.
+    pub(crate) fn push(&mut self, entry: TailEntry) {
+        let index = self.last_index() + 1;
+        assert_eq!(
+            entry.base_offset, self.next_offset,
+            "{}: entry {index}",
+            self.id
+        );
+        self.terms.push(entry.term, index, entry.base_offset);
+        self.next_offset = entry.end_offset();
+        self.undrained_bytes += frame_bytes(entry.data.len()) as u64;
+        self.tail.push(entry);
+    }
+
+    pub(crate) fn set_hard_state(&mut self, hard_state: HardState) {
+        self.hard_state = hard_state;
+    }
+
+    /// Everything up to `index` is committed. Moves the high watermark, and the log start offset
+    /// where a LogStart entry says so. A commit beyond the log counts up to its end; one below
+    /// the present one changes nothing.
+    pub fn commit_to(&mut self, index: u64) {
+        let index = index.min(self.last_index());
+        if index <= self.commit {
+            return;
+        }
+        let mut log_start = self.log_start_offset;
+        let mut high_watermark = self.high_watermark;
+        let fresh = (index - self.commit) as usize;
+        for (_, entry) in self.tail.from(self.commit + 1).take(fresh) {
+            high_watermark = entry.end_offset();
+            if entry.kind == EntryKind::LogStart {
+                log_start = log_start.max(read_offset(&entry.data).min(high_watermark));
+            }
+        }
+        self.commit = index;
+        self.high_watermark = high_watermark;
+        self.log_start_offset = log_start;
+    }
+
+    /// The owner has applied everything up to `index`: it will not ask memory for it again.
+    pub fn applied_to(&mut self, index: u64) {
+        assert!(
+            index <= self.commit,
+            "{}: applied {index}, commit {}",
+            self.id,
+            self.commit
+        );
+        self.applied = self.applied.max(index);
+    }
+
+    /// Everything up to the end of `segment` is in segments. The segment is the last one, or new.
+    pub(crate) fn drained_to(&mut self, segment: Segment) {
+        let fresh = (segment.last_index - self.drained) as usize;
+        let gone: u64 = self
+            .tail
+            .from(self.drained + 1)
+            .take(fresh)
+            .map(|(_, e)| frame_bytes(e.data.len()) as u64)
+            .sum();
+        self.undrained_bytes -= gone;
+        self.drained = segment.last_index;
+        self.drained_offset = segment.end_offset;
+        self.next_generation = self.next_generation.max(segment.generation + 1);
+        match self.segments.last_mut() {
+            Some(last) if last.generation == segment.generation => {
+                let closed = last.closed;
+                *last = Segment {
+                    closed: closed || segment.closed,
+                    ..segment
+                };
+            }
+            _ => self.segments.push(segment),
+        }
+    }
+
+    /// Lets go of entries that are drained and applied and lie in buffers below `buffer`, and
+    /// copies the others out of those buffers.
+    pub(crate) fn leave_buffers_below(&mut self, buffer: u64) {
+        let removable = self.drained.min(self.applied);
+        self.tail
+            .evict(|index, e| index <= removable && e.buffer < buffer);
+        self.tail.detach_below(buffer);
+    }
+
+    /// Becomes what `reset` says; every file of the past is retired.
+    pub(crate) fn reset_to(&mut self, reset: &Reset, turn: u64) {
+        for s in &self.segments {
+            let Segment {
+                base_index,
+                generation,
+                ..
+            } = *s;
+            self.retired.push(Retired {
+                base_index,
+                generation,
+                turn,
+            });
+        }
+        let Reset {
+            last_index,
+            last_term,
+            next_offset,
+            ..
+        } = *reset;
+        let mut runs: Vec<TermRun> = reset
+            .epochs
+            .iter()
+            .filter(|(term, _)| *term < last_term)
+            .map(|&(term, offset)| TermRun {
+                term,
+                index: 0,
+                offset,
+            })
+            .collect();
+        let start = reset
+            .epochs
+            .iter()
+            .find(|e| e.0 == last_term)
+            .map_or(next_offset, |e| e.1);
+        runs.push(TermRun {
+            term: last_term,
+            index: last_index,
+            offset: start,
+        });
+        self.terms = TermRuns::from_runs(runs).unwrap_or_default();
+        if self.terms.runs().is_empty() {
+            self.terms.push(last_term, last_index, next_offset);
+        }
+        self.condition = Condition::Healthy;
+        self.segments.clear();
+        self.tail = Tail::new(last_index + 1);
+        self.undrained_bytes = 0;
+        self.first_index = last_index + 1;
+        self.drained = last_index;
+        self.drained_offset = next_offset;
+        self.commit = last_index;
+        self.applied = last_index;
+        self.high_watermark = next_offset;
+        self.next_offset = next_offset;
+        self.log_start_offset = reset.log_start_offset.min(next_offset);
+        self.incarnation += 1;
+        self.hard_state.commit = self.hard_state.commit.max(last_index);
+    }
+}
+
+/// The offset in a LogStart entry; 0, which moves nothing, when it is none.
+fn read_offset(data: &[u8]) -> i64 {
+    data.try_into().map_or(0, i64::from_le_bytes)
+}
+
+impl Reset {
+    pub(crate) fn encode(&self, w: &mut Writer) {
+        w.u64(self.last_index);
+        w.u64(self.last_term);
+        w.i64(self.next_offset);
+        w.i64(self.log_start_offset);
+        w.u32(self.epochs.len() as u32);
+        for (epoch, offset) in &self.epochs {
+            w.u64(*epoch);
+            w.i64(*offset);
+        }
+    }
+
+    pub(crate) fn decode(r: &mut Reader<'_>) -> Result<Reset, Damaged> {
+        Ok(Reset {
+            last_index: r.u64()?,
+            last_term: r.u64()?,
+            next_offset: r.i64()?,
+            log_start_offset: r.i64()?,
+            epochs: {
+                let count = r.count(16)?;
+                (0..count)
+                    .map(|_| Ok((r.u64()?, r.i64()?)))
+                    .collect::<Result<_, Damaged>>()?
+            },
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! What may go: segments that lie wholly below the log start offset, and where the leader should
+//! move that offset by `retention.ms` and `retention.bytes`. Time and size decide on the leader
+//! only; it proposes a LogStart entry, and each replica removes files when that is committed.
+
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use runtime::Disk;
+
+use super::Log;
+use super::segment::{SegmentFile, partition_directory, segment_path};
+use crate::cache::SegmentCache;
+use crate::partition::PartitionId;
+
+impl Log {
+    /// The log start offset that the topic's retention asks for at this wall clock (Unix ms);
+    /// `None` when nothing has to go.
+    pub fn retention_candidate(&self, now_wall_ms: i64) -> Option<i64> {
+        let last = self.segments.len().checked_sub(1)?;
+        let mut excess_bytes = match self.config.retention_bytes {
+            limit if limit < 0 => i64::MIN,
+            limit => self.size_bytes() as i64 - limit,
+        };
+        let mut start = self.log_start_offset;
+        for (i, segment) in self.segments.iter().enumerate() {
+            // The newest segment goes only when nothing is behind it, and by time only.
+            let newest = i == last;
+            if newest && self.drained != self.last_index() {
+                break;
+            }
+            let newest_ms = if segment.max_timestamp >= 0 {
+                segment.max_timestamp
+            } else {
+                segment.created_ms
+            };
+            let expired = self.config.retention_ms >= 0
+                && now_wall_ms.saturating_sub(newest_ms) > self.config.retention_ms;
+            let oversize = !newest && excess_bytes >= segment.size as i64;
+            if !expired && !oversize {
+                break;
+            }
+            excess_bytes = excess_bytes.saturating_sub(segment.size as i64);
+            start = start.max(segment.end_offset);
+        }
+        (start > self.log_start_offset).then_some(start)
+    }
+
+    /// Files to be removed: retired ones whose turn is durable, and segments wholly below the log
+    /// start offset and below `keep_index` (what the slowest follower still needs).
+    pub(crate) fn begin_removal(
+        &mut self,
+        keep_index: u64,
+        durable_turn: u64,
+    ) -> Option<RemovalJob> {
+        if self.is_busy() {
+            return None;
+        }
+        let keep_index = keep_index.min(self.applied + 1);
+        let below =
+            |s: &super::Segment| s.end_offset <= self.log_start_offset && s.last_index < keep_index;
+        let placed = self.tail.get(self.drained + 1).and_then(|e| e.place);
+        let removed: Vec<(u64, u64)> = self
+            .segments
+            .iter()
+            .take_while(|s| below(s) && placed.is_none_or(|p| p.generation != s.generation))
+            .map(|s| (s.base_index, s.generation))
+            .collect();
+        let first_index = match removed.len() {
+            0 => self.first_index,
+            n => self.segments[n - 1].last_index + 1,
+        };
+        let retired = self.retired.iter().filter(|r| r.turn <= durable_turn);
+        let mut files: Vec<(u64, u64)> = retired.map(|r| (r.base_index, r.generation)).collect();
+        files.extend(&removed);
+        if files.is_empty() {
+            return None;
+        }
+        self.first_index = first_index;
+        Some(RemovalJob {
+            cache: Rc::clone(&self.cache),
+            id: self.id,
+            incarnation: self.incarnation,
+            files,
+            first_index,
+            busy: Rc::clone(&self.busy),
+        })
+    }
+
+    /// The files are gone: forgets them. Says whether the first index moved for good.
+    pub(crate) fn end_removal(&mut self, files: &[(u64, u64)], first_index: u64) -> bool {
+        self.retired
+            .retain(|r| !files.contains(&(r.base_index, r.generation)));
+        let before = self.segments.len();
+        self.segments
+            .retain(|s| !files.contains(&(s.base_index, s.generation)));
+        self.trim_to(first_index);
+        before != self.segments.len()
+    }
+
+    /// Entries below `first_index` cannot be had any more.
+    pub(crate) fn trim_to(&mut self, first_index: u64) {
+        self.first_index = self.first_index.max(first_index);
+        self.terms.trim_below(self.first_index - 1);
+        let first_index = self.first_index;
+        self.tail.evict(|index, _| index < first_index);
+    }
+
+    pub(crate) fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+}
+
+/// Removes files of one partition.
+#[derive(Debug)]
+pub struct RemovalJob {
+    cache: Rc<SegmentCache>,
+    id: PartitionId,
+    incarnation: u32,
+    files: Vec<(u64, u64)>,
+    first_index: u64,
+    busy: Rc<()>,
+}
+
+/// The outcome of a [`RemovalJob`].
+#[derive(Debug)]
+pub struct RemovalDone {
+    pub(crate) id: PartitionId,
+    pub(crate) incarnation: u32,
+    pub(crate) files: Vec<(u64, u64)>,
+    pub(crate) first_index: u64,
+    pub(crate) result: io::Result<()>,
+    /// Until the outcome is taken in, nothing else may write to the same files.
+    _busy: Rc<()>,
+}
+
+impl RemovalDone {
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+}
+
+impl RemovalJob {
+    pub async fn run(self, disk: &Disk) -> RemovalDone {
+        let result = self.remove(disk).await;
+        let RemovalJob {
+            id,
+            incarnation,
+            files,
+            first_index,
+            busy,
+            ..
+        } = self;
+        RemovalDone {
+            id,
+            incarnation,
+            files,
+            first_index,
+            result,
+            _busy: busy,
+        }
+    }
+
+    async fn remove(&self, disk: &Disk) -> io::Result<()> {
+        let directory = partition_directory(self.cache.data(), self.id);
+        for &(base_index, generation) in &self.files {
+            self.cache.forget_segment(self.id, generation);
+            for file in [SegmentFile::Frames, SegmentFile::Index] {
+                let path: PathBuf = segment_path(&directory, base_index, generation, file);
+                match disk.remove_file(&path).await {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+            }
+        }
+        match disk.sync_dir(&directory).await {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
