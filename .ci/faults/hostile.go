@@ -19,12 +19,11 @@ import (
 )
 
 const (
-	apiVersionsKey  = 18
-	hostileTopic    = "hostile"
-	answerLimit     = 10 * time.Second
-	lorisCount      = 200
-	randomPerAPI    = 20
-	residentAllowed = int64(256 << 20)
+	apiVersionsKey = 18
+	hostileTopic   = "hostile"
+	answerLimit    = 10 * time.Second
+	lorisCount     = 200
+	randomPerAPI   = 20
 )
 
 // versionRange is what the broker advertises for an API.
@@ -129,7 +128,7 @@ func (h *hostile) attack() {
 		if err != nil {
 			return err
 		}
-		if after-before > residentAllowed {
+		if after-before > int64(h.memoryMB)<<20 {
 			return fmt.Errorf("from %d to %d bytes", before, after)
 		}
 		return nil
@@ -304,8 +303,8 @@ func (h *hostile) hugeLengths() error {
 	return nil
 }
 
-// react sends a frame and does not wait: what comes back is the broker's choice, only its health counts.
-// The connection is half closed so that the broker has read everything before it sees the end.
+// react sends a frame and hardly waits: what comes back is the broker's choice, only its health counts.
+// The connection is closed by halves, so that the broker can read everything before it sees the end.
 func (h *hostile) react(bytes []byte) error {
 	connection, err := h.dial()
 	if err != nil {
@@ -318,7 +317,11 @@ func (h *hostile) react(bytes []byte) error {
 	if err := connection.(*net.TCPConn).CloseWrite(); err != nil && !closed(err) {
 		return err
 	}
-	return connection.SetDeadline(time.Now())
+	if err := connection.SetReadDeadline(time.Now().Add(5 * time.Millisecond)); err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, connection)
+	return nil
 }
 
 func (h *hostile) someBytes(length int) []byte {
@@ -423,7 +426,7 @@ func (h *hostile) slowLoris() error {
 }
 
 func (h *hostile) comeAndGo() error {
-	for range 2000 {
+	for range 1000 {
 		connection, err := h.dial()
 		if err != nil {
 			return err

@@ -26,6 +26,7 @@ type program struct {
 	random    *rand.Rand
 	rounds    int
 	diskMB    int
+	memoryMB  int
 }
 
 func main() {
@@ -34,8 +35,9 @@ func main() {
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "of all random choices")
 	directory := flag.String("directory", "", "where data and logs go (default: a new one under TMPDIR)")
 	diskMB := flag.Int("disk-mb", 1536, "size of the disk that becomes full")
+	memoryMB := flag.Int("memory-mb", 256, "how much memory hostile frames may cost the broker")
 	flag.Parse()
-	p := &program{command: flag.Args(), rounds: *rounds, diskMB: *diskMB}
+	p := &program{command: flag.Args(), rounds: *rounds, diskMB: *diskMB, memoryMB: *memoryMB}
 	p.random = rand.New(rand.NewPCG(*seed, 1))
 	fmt.Printf("seed %d\n", *seed)
 	remove, err := p.workIn(*directory)
