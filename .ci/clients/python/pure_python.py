@@ -3,9 +3,8 @@
 import threading
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import NewTopic
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyPartitionAssignor
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import CommitFailedError, RebalanceInProgressError
 from kafka.structs import OffsetAndMetadata
@@ -16,14 +15,15 @@ from checks import eventually, same
 CLASSIC = {"session_timeout_ms": 15000, "heartbeat_interval_ms": 500}
 PROTOCOLS = {
     "eager": {"partition_assignment_strategy": [RangePartitionAssignor], **CLASSIC},
-    "cooperative": {"partition_assignment_strategy": [CooperativeStickyPartitionAssignor], **CLASSIC},
+    "cooperative": {"partition_assignment_strategy": [CooperativeStickyAssignor], **CLASSIC},
 }
 
 
 def create_topic(session, topic, partitions, configs=None):
+    options = {"num_partitions": partitions, "replication_factor": 1, "configs": configs or {}}
     admin = KafkaAdminClient(bootstrap_servers=session.bootstrap)
     try:
-        admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs or {})])
+        admin.create_topics({topic: options}, wait_for_metadata=True)
     finally:
         admin.close()
 
