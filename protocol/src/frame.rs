@@ -159,7 +159,7 @@ mod tests {
         topic
             .partitions
             .iter_mut()
-            .for_each(|it| it.records = Some(records.clone()));
+            .for_each(|it| it.records = Some(records.clone().into()));
         let body = FetchResponse {
             responses: vec![topic],
             ..FetchResponse::default()

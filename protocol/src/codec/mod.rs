@@ -10,6 +10,7 @@
 //! recursion (no Kafka message is recursive) and the keeping of unknown tagged fields, which are
 //! counted, skipped and forgotten, since a broker never forwards a message that it decoded.
 
+mod chunks;
 mod decoder;
 mod describe;
 mod encoder;
@@ -22,6 +23,7 @@ mod arbitrary;
 
 #[cfg(any(test, feature = "arbitrary"))]
 pub use arbitrary::Random;
+pub use chunks::Chunks;
 pub(crate) use decoder::peek_i32;
 pub use decoder::{
     BUDGET_BYTES_PER_INPUT_BYTE, BUDGET_FLOOR_BYTES, DecodeError, DecodeProblem, Decoder,

@@ -6,9 +6,8 @@
 //! 17 and 18 are fields of followers only.
 
 use super::{LeaderIdAndEpoch, NodeEndpoint};
-use crate::codec::{Str, describe, since, until};
+use crate::codec::{Chunks, Str, describe, since, until};
 use crate::error::ErrorCode;
-use bytes::Bytes;
 use uuid::Uuid;
 
 describe! {
@@ -137,7 +136,7 @@ describe! {
         preferred_read_replica: i32 [since(11)] = -1;
         /// Whole record batches, the last of them maybe cut off; the first may begin before the
         /// offset that was asked for.
-        records: Option<Bytes>;
+        records: Option<Chunks>;
     } tagged {
         /// Where a follower's log leaves the leader's, if it does.
         0 => diverging_epoch: DivergingEpoch [since(12)];
