@@ -1,0 +1,640 @@
+//! One replica of one partition's Raft group, as a value.
+//!
+//! It is given messages, proposals, ticks and confirmations of the disk, and gives ordered outputs
+//! ([`crate::ready`]). It owns the partition's [`Log`] and the raft crate's state machine, and it is
+//! the only module together with `ready` and `store` that drives that crate.
+//!
+//! It must not know the clock, the network or any message of a client. Deliberately absent:
+//! forwarding of proposals, follower reads, snapshots.
+//!
+//! What is guarded here because the crate (0.7.0) does not:
+//!
+//! - A panic in the crate (`fatal!` in about a dozen places) **fences** this replica: it takes part
+//!   in nothing any more, says so once, and its neighbours on the core live on.
+//! - Election timeouts are overwritten after every call ([`crate::timing`]).
+//! - A rejected append may push a follower's `next` to or below what it is known to hold
+//!   (tikv/raft-rs #557): such rejections are stale; [`Replica::step`] drops or corrects them.
+//! - A campaign scans all unapplied entries (#530): see [`crate::store`].
+//! - The uncommitted bytes of a leader are counted here, since the crate would count them from
+//!   payloads of committed entries that it is never shown.
+//! - A leader that leaves the configuration would look for its own progress and panic: it steps
+//!   down at that moment instead.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{any::Any, fmt, slice};
+
+use bytes::Bytes;
+use raft::{RawNode, StateRole};
+
+use crate::backlog::Backlog;
+use crate::members::{Change, Members, Membership, ReplicaId, Step};
+use crate::message::{Append, Body, Message, TERM_MAX, offsets_of, raft_entry, to_raft};
+use crate::open::{Configuration, ReplicaConfig};
+use crate::ready::Flight;
+use crate::refusal::{MembersError, ProposeError, StepError, TransferError};
+use crate::store::{Store, is_membership};
+use crate::timing::election_timeout_ticks;
+use storage::{EntryKind, HardState, Log, PartitionId};
+
+/// What this replica believes to be in its group.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Role {
+    Follower,
+    PreCandidate,
+    Candidate,
+    Leader,
+}
+
+impl From<StateRole> for Role {
+    fn from(role: StateRole) -> Role {
+        match role {
+            StateRole::Follower => Role::Follower,
+            StateRole::PreCandidate => Role::PreCandidate,
+            StateRole::Candidate => Role::Candidate,
+            StateRole::Leader => Role::Leader,
+        }
+    }
+}
+
+/// Where a proposal stands in the log, if this leader stays leader. It is committed if and only if
+/// the commit index reaches `index` while the entry there still has this `term`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Proposed {
+    pub index: u64,
+    pub term: u64,
+    /// The first offset that the entry takes, if it takes any; else the next that will be taken.
+    pub base_offset: i64,
+}
+
+/// What the rest of the node is told about when it changes.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Standing {
+    pub(crate) role: Role,
+    pub(crate) term: u64,
+    pub(crate) leader: Option<ReplicaId>,
+}
+
+pub(crate) struct Fence {
+    pub(crate) reason: String,
+    pub(crate) told: bool,
+}
+
+/// A replica. See the module's head.
+pub struct Replica {
+    pub(crate) node: RawNode<Store>,
+    pub(crate) id: ReplicaId,
+    pub(crate) partition: PartitionId,
+    pub(crate) configuration: Configuration,
+    pub(crate) flight: Flight,
+    pub(crate) told: Standing,
+    pub(crate) fence: Option<Box<Fence>>,
+    /// Proposals that no append message has been made for yet; one message takes all of a turn.
+    pub(crate) append_due: bool,
+    /// The next offset, with the proposals that are not staged yet. Counts while leader.
+    pub(crate) next_offset: i64,
+    seed: u64,
+    election_ticks: usize,
+    entry_bytes_max: usize,
+    backlog: Backlog,
+    /// The last term that this replica led since it was opened (0: none), and the index of the
+    /// no-op that opened it.
+    pub(crate) led_term: u64,
+    led_from: u64,
+}
+
+impl Replica {
+    /// A replica around a node that has just been started; see [`Replica::open`].
+    pub(crate) fn new(
+        node: RawNode<Store>,
+        partition: PartitionId,
+        config: &ReplicaConfig,
+        configuration: Configuration,
+        applied: u64,
+    ) -> Replica {
+        let state = node.raft.hard_state();
+        let hard_state = HardState {
+            term: state.term,
+            vote: state.vote,
+            commit: state.commit,
+        };
+        let mut replica = Replica {
+            node,
+            id: config.id,
+            partition,
+            configuration,
+            flight: Flight::new(hard_state, applied),
+            told: Standing {
+                role: Role::Follower,
+                term: hard_state.term,
+                leader: None,
+            },
+            fence: None,
+            append_due: false,
+            next_offset: 0,
+            led_term: 0,
+            led_from: 0,
+            seed: config.seed,
+            election_ticks: config.election_ticks,
+            entry_bytes_max: config.entry_bytes_max,
+            backlog: Backlog::new(config.uncommitted_bytes_max),
+        };
+        replica.settle();
+        replica
+    }
+
+    /// Appends an entry at the leader. The payload is taken by reference; the journal copies it
+    /// once, at the next [`Replica::collect`], and fills in offsets and the leader epoch then.
+    pub fn propose(&mut self, kind: EntryKind, data: Bytes) -> Result<Proposed, ProposeError> {
+        assert!(
+            !matches!(kind, EntryKind::Membership | EntryKind::NoOp),
+            "{kind:?} entries are proposed by the replica itself"
+        );
+        self.check_leads()?;
+        let offsets = offsets_of(kind, &data).ok_or(ProposeError::Malformed(kind))?;
+        let (bytes, bytes_max) = (data.len(), self.entry_bytes_max);
+        if bytes > bytes_max {
+            return Err(ProposeError::TooLarge { bytes, bytes_max });
+        }
+        self.backlog.admit(bytes as u64)?;
+        self.append(kind, data, offsets)
+    }
+
+    /// Enters a joint configuration with the changes; the leader leaves it by itself as soon as
+    /// that is safe. One change at a time.
+    pub fn propose_members(&mut self, changes: &[Change]) -> Result<Proposed, MembersError> {
+        self.check_leads()?;
+        if self.node.raft.has_pending_conf() {
+            return Err(MembersError::Pending);
+        }
+        let members = self.configuration.members.enter_joint(changes)?;
+        if !members.voters().contains(&self.id) {
+            return Err(MembersError::WouldUnseatLeader);
+        }
+        let record = Membership {
+            step: Step::Enter(changes.to_vec()),
+            members,
+        };
+        Ok(self.append_membership(&record)?)
+    }
+
+    /// Leaves the joint configuration once its beginning is applied. Whoever leads does this, so a
+    /// change of leader in between delays it and nothing more.
+    pub(crate) fn leave_joint_if_due(&mut self) {
+        if !self.configuration.members.is_joint()
+            || self.role() != Role::Leader
+            || self.node.raft.has_pending_conf()
+            || self.check_leads().is_err()
+        {
+            return;
+        }
+        let left = self.configuration.members.leave_joint();
+        let members = left.expect("the configuration is joint");
+        // A refusal means that the replica was fenced just now; it says so itself.
+        let _ = self.append_membership(&Membership {
+            step: Step::Leave,
+            members,
+        });
+    }
+
+    fn append_membership(&mut self, record: &Membership) -> Result<Proposed, ProposeError> {
+        record.members.verify();
+        let proposed = self.append(EntryKind::Membership, record.encode(), 0)?;
+        // As the raft crate does for changes that are proposed through it: no other change until
+        // this one is applied.
+        self.node.raft.pending_conf_index = proposed.index;
+        Ok(proposed)
+    }
+
+    fn append(
+        &mut self,
+        kind: EntryKind,
+        data: Bytes,
+        offsets: u32,
+    ) -> Result<Proposed, ProposeError> {
+        let bytes = data.len() as u64;
+        let mut entry = raft_entry(kind, 0, 0, data);
+        // Not as a message: that would allocate two vectors and send to every follower once per
+        // proposal. The followers' message is made once per turn, from the log's own copy.
+        let appended = self.guarded("append", |node| {
+            node.raft.append_entry(slice::from_mut(&mut entry))
+        });
+        let appended = appended.ok_or(ProposeError::Fenced)?;
+        assert!(
+            appended,
+            "the raft crate has a limit that we did not give it"
+        );
+        self.append_due = true;
+        self.backlog.add(entry.index, bytes);
+        let base_offset = self.next_offset;
+        self.next_offset += i64::from(offsets);
+        Ok(Proposed {
+            index: entry.index,
+            term: entry.term,
+            base_offset,
+        })
+    }
+
+    fn check_leads(&self) -> Result<(), ProposeError> {
+        let raft = &self.node.raft;
+        if self.fence.is_some() {
+            Err(ProposeError::Fenced)
+        } else if raft.state != StateRole::Leader {
+            Err(ProposeError::NotLeader {
+                leader: self.leader(),
+            })
+        } else if raft.lead_transferee.is_some() {
+            Err(ProposeError::Dropped)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Hands leadership to another voter. Until that one campaigns, or an election timeout has
+    /// passed, proposals are [`ProposeError::Dropped`].
+    pub fn transfer_leader(&mut self, to: ReplicaId) -> Result<(), TransferError> {
+        self.check_leads()?;
+        if to == self.id || !self.configuration.members.voters().contains(&to) {
+            return Err(TransferError::NotVoter(to));
+        }
+        self.guarded("transfer of leadership", |node| {
+            node.transfer_leader(to.as_u64())
+        });
+        self.settle();
+        Ok(())
+    }
+
+    /// Campaigns now instead of at the next election timeout; asks for pre-votes first.
+    pub fn campaign(&mut self) {
+        if self.fence.is_none() && self.may_campaign() && self.term_is_left() {
+            self.guarded("campaign", |node| node.campaign().is_ok());
+            self.settle();
+        }
+    }
+
+    /// Time passes. Needed only if the group has other members. Says whether there is something
+    /// to collect.
+    pub fn tick(&mut self) -> bool {
+        let leads = self.node.raft.state == StateRole::Leader;
+        if self.fence.is_none() && (leads || (self.may_campaign() && self.term_is_left())) {
+            self.guarded("tick", |node| node.tick());
+            self.settle();
+        }
+        self.node.has_ready() || self.fence.as_ref().is_some_and(|fence| !fence.told)
+    }
+
+    /// Whether ticks matter: a replica that is its group's only member has nothing to wait for.
+    pub fn wants_ticks(&self) -> bool {
+        self.fence.is_none()
+            && !(self.configuration.members.is_alone(self.id)
+                && self.node.raft.state == StateRole::Leader)
+    }
+
+    /// Messages to this peer are known to be lost: stop sending ahead of its answers.
+    pub fn unreachable(&mut self, peer: ReplicaId) {
+        if self.fence.is_none() {
+            self.guarded("unreachable peer", |node| {
+                node.report_unreachable(peer.as_u64())
+            });
+            self.settle();
+        }
+    }
+
+    /// Takes a message of another replica.
+    pub fn step(&mut self, message: Message) -> Result<(), StepError> {
+        self.check(&message)?;
+        let ours = self.node.raft.term;
+        if let Body::Heartbeat { commit } = message.body {
+            let last_index = self.last_index();
+            if commit > last_index && message.term >= ours {
+                // The leader sends at most what this replica once acknowledged.
+                self.fence(format!(
+                    "acknowledged entries are gone: the leader knows of {commit}, the log ends at \
+                     {last_index}"
+                ));
+                return Err(StepError::Fenced);
+            }
+        }
+        let may_start_campaign = matches!(
+            message.body,
+            Body::Vote(_) | Body::VoteReply { .. } | Body::TimeoutNow
+        );
+        if may_start_campaign && !self.may_campaign() {
+            return Ok(()); // as if lost; asked again
+        }
+        let Some(message) = self.without_stale_rejection(message) else {
+            return Ok(());
+        };
+        let from = message.from;
+        let stepped = self.guarded("message", |node| node.step(to_raft(message)));
+        self.settle();
+        match stepped {
+            None => Err(StepError::Fenced),
+            Some(Err(raft::Error::StepPeerNotFound)) => Err(StepError::Stranger(from)),
+            // Whatever else the crate refuses is a message without effect.
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn check(&self, message: &Message) -> Result<(), StepError> {
+        if self.fence.is_some() {
+            return Err(StepError::Fenced);
+        }
+        if message.to != self.id {
+            return Err(StepError::NotForUs(message.to));
+        }
+        if message.from == self.id {
+            return Err(StepError::FromOurselves);
+        }
+        if message.term == 0 || message.term > TERM_MAX {
+            return Err(StepError::Term(message.term));
+        }
+        match &message.body {
+            Body::Append(append) if !is_log(append, message.term, self.entry_bytes_max) => {
+                Err(StepError::Entries {
+                    prev_index: append.prev_index,
+                })
+            }
+            Body::AppendReply { index, .. }
+                if message.term == self.node.raft.term
+                    && self.role() == Role::Leader
+                    && *index > self.last_index() =>
+            {
+                let last_index = self.last_index();
+                Err(StepError::Acknowledged {
+                    from: message.from,
+                    index: *index,
+                    last_index,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// tikv/raft-rs #557: while probing, the crate moves a follower's `next` to a rejected index
+    /// without looking at what that follower has already acknowledged. What it has acknowledged it
+    /// still holds, so a rejection at or below that is an old message, and a hint below it is
+    /// worse than what is known.
+    fn without_stale_rejection(&self, mut message: Message) -> Option<Message> {
+        let Body::AppendReply {
+            index,
+            reject: Some(reject),
+            ..
+        } = &mut message.body
+        else {
+            return Some(message);
+        };
+        let Some(progress) = self.node.raft.prs().get(message.from.as_u64()) else {
+            return Some(message);
+        };
+        if self.role() != Role::Leader || message.term != self.node.raft.term {
+            return Some(message);
+        }
+        let matched = progress.matched;
+        if *index <= matched {
+            return None;
+        }
+        if reject.hint_index <= matched {
+            reject.hint_index = matched;
+            reject.hint_term = self.node.raft.raft_log.term(matched).unwrap_or(0);
+        }
+        Some(message)
+    }
+
+    /// Whether a campaign may begin at this very moment. If not, it will at a later tick.
+    fn may_campaign(&self) -> bool {
+        let log = &self.node.raft.raft_log;
+        // The store answers for staged entries only; see there.
+        if log.unstable_entries().iter().any(is_membership) {
+            return false;
+        }
+        // A sole voter wins on the spot, and a leader must have its whole log on stable storage.
+        !self.configuration.members.is_sole_voter(self.id) || log.persisted == log.last_index()
+    }
+
+    /// A leader epoch is an `i32`; pre-votes keep terms from running away, so this never happens
+    /// by itself.
+    fn term_is_left(&mut self) -> bool {
+        let term = self.node.raft.term;
+        if term >= TERM_MAX {
+            self.fence(format!(
+                "term {term} is the last one; no leader can be elected"
+            ));
+        }
+        term < TERM_MAX
+    }
+
+    /// The caller has applied everything up to `index`, which was handed out to it.
+    pub fn applied(&mut self, index: u64) {
+        if self.fence.is_some() || index <= self.applied_index() {
+            return;
+        }
+        let handed = self.flight.handed();
+        assert!(
+            index <= handed,
+            "applied {index}, but only {handed} was handed out"
+        );
+        if self
+            .guarded("apply", |node| node.advance_apply_to(index))
+            .is_some()
+        {
+            self.node.mut_store().log.applied_to(index);
+        }
+    }
+
+    /// Calls into the raft crate; a panic there fences this replica and gives `None`.
+    pub(crate) fn guarded<T>(
+        &mut self,
+        doing: &'static str,
+        call: impl FnOnce(&mut RawNode<Store>) -> T,
+    ) -> Option<T> {
+        // The crate's state may be torn after a panic; it is not used again once fenced.
+        match catch_unwind(AssertUnwindSafe(|| call(&mut self.node))) {
+            Ok(value) => Some(value),
+            Err(panic) => {
+                self.fence(format!("{doing}: {}", panic_text(&*panic)));
+                None
+            }
+        }
+    }
+
+    /// What must follow every call into the raft crate that may change role or term.
+    pub(crate) fn settle(&mut self) {
+        if self.fence.is_some() {
+            return;
+        }
+        let term = self.node.raft.term;
+        let ticks = election_timeout_ticks(self.seed, self.id, term, self.election_ticks);
+        self.node.raft.set_randomized_election_timeout(ticks);
+        if self.node.raft.state == StateRole::Leader && self.led_term != term {
+            self.begin_to_lead(term);
+        }
+    }
+
+    fn begin_to_lead(&mut self, term: u64) {
+        let raft_log = &self.node.raft.raft_log;
+        let last_index = raft_log.last_index();
+        let unstaged = raft_log.unstable_entries().len();
+        if unstaged != 1 {
+            // Votes leave after what they vouch for is staged, so only the no-op can be left.
+            self.fence(format!(
+                "{unstaged} unstaged entries, not 1, at the start of term {term}"
+            ));
+            return;
+        }
+        self.led_term = term;
+        self.led_from = last_index;
+        self.next_offset = self.log().next_offset();
+        self.backlog.clear();
+        if self.configuration.index == 0 && !self.node.store().has_members_pending() {
+            let members = self.configuration.members.clone();
+            // A refusal means that the replica was fenced just now; it says so itself.
+            let _ = self.append_membership(&Membership {
+                step: Step::Declare,
+                members,
+            });
+        }
+    }
+
+    /// Ends this replica's part in its group, for good or until it is opened anew. Said once by
+    /// the next [`Replica::collect`].
+    pub fn fence(&mut self, reason: String) {
+        if self.fence.is_none() {
+            self.fence = Some(Box::new(Fence {
+                reason,
+                told: false,
+            }));
+        }
+    }
+
+    /// Why the replica is fenced, if it is.
+    pub fn fenced(&self) -> Option<&str> {
+        self.fence.as_ref().map(|fence| fence.reason.as_str())
+    }
+
+    pub fn id(&self) -> ReplicaId {
+        self.id
+    }
+
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// A fenced replica is a follower of nobody.
+    pub fn role(&self) -> Role {
+        if self.fence.is_some() {
+            Role::Follower
+        } else {
+            self.node.raft.state.into()
+        }
+    }
+
+    pub fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+
+    /// Whom this replica takes for the leader of its term.
+    pub fn leader(&self) -> Option<ReplicaId> {
+        match self.fence {
+            Some(_) => None,
+            None => ReplicaId::from_u64(self.node.raft.leader_id),
+        }
+    }
+
+    /// Leader, and an entry of its own term is committed *and applied*: only then does its state
+    /// contain everything that any leader before it acknowledged (DESIGN, D3).
+    pub fn is_serving(&self) -> bool {
+        self.role() == Role::Leader && self.applied_index() >= self.led_from
+    }
+
+    /// As the raft crate knows it; may be ahead of what was handed out.
+    pub fn commit_index(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
+    pub fn applied_index(&self) -> u64 {
+        self.node.raft.raft_log.applied
+    }
+
+    /// Including proposals that are not staged yet.
+    pub fn last_index(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+
+    /// The offset that the next record gets, including proposals that are not staged yet.
+    pub fn next_offset(&self) -> i64 {
+        if self.role() == Role::Leader {
+            self.next_offset
+        } else {
+            self.log().next_offset()
+        }
+    }
+
+    /// Payload bytes proposed here and not committed, rounded up.
+    pub fn uncommitted_bytes(&self) -> u64 {
+        self.backlog.bytes()
+    }
+
+    pub fn members(&self) -> &Members {
+        &self.configuration.members
+    }
+
+    /// The configuration in force, for the partition's checkpoint.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    pub fn log(&self) -> &Log {
+        &self.node.store().log
+    }
+
+    /// For reads, draining, retention and checkpoints. Entries are staged by the replica alone.
+    pub fn log_mut(&mut self) -> &mut Log {
+        &mut self.node.mut_store().log
+    }
+
+    /// Gives the log back, to drop it or to open it anew.
+    pub fn into_log(self) -> Log {
+        self.node.raft.r.raft_log.store.log
+    }
+
+    pub(crate) fn committed(&mut self, index: u64) {
+        let last_index = self.last_index();
+        self.backlog.committed(index, last_index);
+    }
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica")
+            .field("id", &self.id)
+            .field("partition", &self.partition)
+            .field("role", &self.role())
+            .field("term", &self.term())
+            .field("commit", &self.commit_index())
+            .field("last_index", &self.last_index())
+            .field("fenced", &self.fenced())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the append can have come from a sound leader's log.
+fn is_log(append: &Append, term: u64, entry_bytes_max: usize) -> bool {
+    let fits = append
+        .prev_index
+        .checked_add(append.entries.len() as u64 + 1)
+        .is_some();
+    let mut before = append.prev_term;
+    fits && append.entries.iter().all(|entry| {
+        let in_order = before <= entry.term && entry.term <= term && entry.term > 0;
+        before = entry.term;
+        in_order
+            && entry.data.len() <= entry_bytes_max
+            && offsets_of(entry.kind, &entry.data).is_some()
+    })
+}
+
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("panic without a message").to_owned()
+}

@@ -1,0 +1,66 @@
+//! Election timeouts as a pure function.
+//!
+//! The raft crate draws its randomized election timeout from a thread-local generator whenever a
+//! replica changes its role. That breaks replay: the same seed never gives the same run twice.
+//! So the draw is overwritten after *every* call that may have made one, and always, not only when
+//! the value changed: a draw that happens to give the same number would go unseen.
+//!
+//! The function knows nothing but its arguments. Deliberately absent: a generator with state, and
+//! the role of the replica (a change of role without a change of term keeps the timeout, which is
+//! harmless: two replicas that collide in one term draw anew in the next).
+
+use crate::members::ReplicaId;
+
+/// The number of ticks without a sign of a leader after which `replica` campaigns in `term`.
+///
+/// In `[election_ticks, 2 * election_ticks)`, as the Raft paper (section 5.2) asks. `seed` should
+/// differ between groups, or all the groups of a core would campaign at the same tick.
+pub fn election_timeout_ticks(
+    seed: u64,
+    replica: ReplicaId,
+    term: u64,
+    election_ticks: usize,
+) -> usize {
+    assert!(
+        election_ticks > 0,
+        "an election timeout of {election_ticks} ticks"
+    );
+    let drawn = mix(mix(mix(seed) ^ replica.as_u64()) ^ term);
+    let spread = (u128::from(drawn) * election_ticks as u128) >> 64;
+    election_ticks + spread as usize
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit moves every output bit.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(node: i32) -> ReplicaId {
+        ReplicaId::new(node, 1).unwrap()
+    }
+
+    #[test]
+    fn stays_in_range_and_reaches_both_ends() {
+        let drawn: Vec<usize> = (0..1_000)
+            .map(|term| election_timeout_ticks(7, replica(1), term, 10))
+            .collect();
+        assert_eq!(drawn.iter().min(), Some(&10));
+        assert_eq!(drawn.iter().max(), Some(&19));
+    }
+
+    #[test]
+    fn each_argument_matters() {
+        let of = |seed, node, term| election_timeout_ticks(seed, replica(node), term, 1 << 20);
+        assert_eq!(of(1, 1, 1), of(1, 1, 1));
+        assert_ne!(of(1, 1, 1), of(2, 1, 1));
+        assert_ne!(of(1, 1, 1), of(1, 2, 1));
+        assert_ne!(of(1, 1, 1), of(1, 1, 2));
+    }
+}
