@@ -57,15 +57,6 @@ pub enum JournalError {
     Checkpoint(#[source] io::Error),
 }
 
-/// A drain that failed. The entries stay in memory and in the journal; it may be tried again.
-#[derive(Debug, thiserror::Error)]
-pub enum DrainError {
-    #[error("cannot write the segment: {0}")]
-    Write(#[source] io::Error),
-    #[error(transparent)]
-    Stage(#[from] StageError),
-}
-
 /// A read that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -14,11 +14,12 @@ mod log;
 mod lru;
 mod options;
 mod partition;
+mod recovery;
 mod stats;
 
 pub use error::{
-    BatchError, DataDirError, DrainError, EntriesMissing, JournalError, ReadError, RecoverError,
-    Refusal, StageError,
+    BatchError, DataDirError, EntriesMissing, JournalError, ReadError, RecoverError, Refusal,
+    StageError,
 };
 pub use format::VERSION;
 pub use journal::{
@@ -32,4 +33,5 @@ pub use log::{
 };
 pub use options::{LogConfig, Options};
 pub use partition::{PartitionId, owner};
+pub use recovery::{Recovered, RecoveredLog, RecoveryReport, recover};
 pub use stats::Stats;

@@ -63,6 +63,19 @@ pub(crate) struct LogRecord {
 }
 
 impl CheckpointFile {
+    /// The checkpoint of a core that has none: everything is in the journal.
+    pub fn empty(core: usize, cores: usize) -> CheckpointFile {
+        CheckpointFile {
+            core: core as u32,
+            cores: cores as u32,
+            number: 0,
+            replay_from: 0,
+            begun_at: 0,
+            records: Vec::new(),
+            drops: Vec::new(),
+        }
+    }
+
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::default();
         w.bytes.extend_from_slice(&MAGIC);

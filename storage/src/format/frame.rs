@@ -185,9 +185,11 @@ pub(crate) struct Reference {
     /// Data length and checksum, as in the frame there.
     pub length: u32,
     pub crc: u32,
+    /// When the segment was begun.
+    pub created_ms: i64,
 }
 
-pub(crate) const REFERENCE_BYTES: usize = 32;
+pub(crate) const REFERENCE_BYTES: usize = 40;
 
 impl Reference {
     pub fn encode(&self) -> [u8; REFERENCE_BYTES] {
@@ -197,6 +199,7 @@ impl Reference {
         b[16..24].copy_from_slice(&self.position.to_le_bytes());
         b[24..28].copy_from_slice(&self.length.to_le_bytes());
         b[28..32].copy_from_slice(&self.crc.to_le_bytes());
+        b[32..40].copy_from_slice(&self.created_ms.to_le_bytes());
         b
     }
 
@@ -210,6 +213,7 @@ impl Reference {
             position: get_u64(b, 16),
             length: get_u32(b, 24),
             crc: get_u32(b, 28),
+            created_ms: get_u64(b, 32) as i64,
         })
     }
 }

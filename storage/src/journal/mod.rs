@@ -124,6 +124,12 @@ impl Memory {
         below
     }
 
+    /// Forgets all buffers: nothing refers to them any more.
+    pub fn clear(&mut self) {
+        self.buffers.clear();
+        self.bytes = 0;
+    }
+
     fn release_below(&mut self, number: u64) {
         while self.buffers.front().is_some_and(|(n, _)| *n < number) {
             let (_, size) = self.buffers.pop_front().expect("just seen");

@@ -158,6 +158,7 @@ impl Journal {
             max_timestamp,
             offset_count,
             data_crc: place.data_crc,
+            data_length: data.len() as u32,
             kind,
             sequence: place.sequence,
             buffer,

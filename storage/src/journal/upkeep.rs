@@ -8,7 +8,7 @@ use runtime::Disk;
 
 use super::Journal;
 use super::files::{PrepareDone, PrepareJob};
-use crate::error::{DrainError, JournalError};
+use crate::error::JournalError;
 use crate::log::segment::partition_directory;
 use crate::log::{DrainDone, Log, RemovalDone, RemovalJob};
 use crate::partition::PartitionId;
@@ -110,12 +110,15 @@ impl Journal {
     }
 
     /// Takes in a drain: its entries count as drained, and the journal is told so.
-    pub fn finish_drain(&mut self, log: &mut Log, done: DrainDone) -> Result<(), DrainError> {
-        done.result.map_err(DrainError::Write)?;
+    pub fn finish_drain(&mut self, log: &mut Log, done: DrainDone) -> io::Result<()> {
+        done.result?;
         if done.id != log.id() || done.incarnation != log.incarnation() {
             return Ok(());
         }
-        self.stage_drained(log, &done.segment)?;
+        // Without the marker a restart would only do this drain again, over the same place.
+        if let Err(error) = self.stage_drained(log, &done.segment) {
+            tracing::debug!(partition = %log.id(), %error, "drain not noted in the journal");
+        }
         log.drained_to(done.segment);
         log.verify();
         self.cache
@@ -132,13 +135,16 @@ impl Journal {
     }
 
     /// Takes in a removal. After an error it will be begun again.
-    pub fn finish_removal(&mut self, log: &mut Log, done: RemovalDone) -> Result<(), DrainError> {
-        done.result.map_err(DrainError::Write)?;
+    pub fn finish_removal(&mut self, log: &mut Log, done: RemovalDone) -> io::Result<()> {
+        done.result?;
         if done.id != log.id() || done.incarnation != log.incarnation() {
             return Ok(());
         }
-        if log.end_removal(&done.files, done.first_index) {
-            self.stage_trimmed(log)?;
+        if log.end_removal(&done.files, done.first_index)
+            && let Err(error) = self.stage_trimmed(log)
+        {
+            // Without the marker a restart would look for the files once more, and not find them.
+            tracing::debug!(partition = %log.id(), %error, "removal not noted in the journal");
         }
         Ok(())
     }

@@ -8,7 +8,6 @@ use super::terms::{TermRun, TermRuns};
 use super::{Condition, EntryKind, HardState, Log, Retired};
 use crate::error::StageError;
 use crate::format::codec::{Damaged, Reader, Writer};
-use crate::format::frame::frame_bytes;
 
 /// What a log becomes when a snapshot is installed: empty, and to be continued after `last_index`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +70,7 @@ impl Log {
             .map(|p| p.generation)
             .collect();
         for (_, gone) in self.tail.from(index + 1) {
-            self.undrained_bytes -= frame_bytes(gone.data.len()) as u64;
+            self.undrained_bytes -= gone.frame_bytes();
         }
         self.next_offset = next_offset;
         self.tail.truncate_to(index);
@@ -121,7 +120,7 @@ impl Log {
         );
         self.terms.push(entry.term, index, entry.base_offset);
         self.next_offset = entry.end_offset();
-        self.undrained_bytes += frame_bytes(entry.data.len()) as u64;
+        self.undrained_bytes += entry.frame_bytes();
         self.tail.push(entry);
     }
 
@@ -169,7 +168,7 @@ impl Log {
             .tail
             .from(self.drained + 1)
             .take(fresh)
-            .map(|(_, e)| frame_bytes(e.data.len()) as u64)
+            .map(|(_, e)| e.frame_bytes())
             .sum();
         self.undrained_bytes -= gone;
         self.drained = segment.last_index;

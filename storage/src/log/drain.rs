@@ -16,7 +16,6 @@ use super::segment::{Segment, SegmentFile, partition_directory};
 use super::tail::TailEntry;
 use crate::cache::SegmentCache;
 use crate::error::ReadError;
-use crate::format::frame::frame_bytes;
 use crate::partition::{PartitionId, mix};
 
 /// One job writes about this much: more would hold up the core while it is copied.
@@ -62,7 +61,7 @@ impl Log {
             if entry.place.map(|p| p.generation) != placed.map(|p| p.generation) {
                 break;
             }
-            let more = frame_bytes(entry.data.len()) as u64;
+            let more = entry.frame_bytes();
             let full = bytes + more > JOB_BYTES_MAX
                 || (placed.is_none() && segment.append_position() + bytes + more > limit);
             if full && !entries.is_empty() {
@@ -86,7 +85,7 @@ impl Log {
     /// The segment that takes `first`: the newest one, or a new one if that is full or old.
     fn drain_target(&self, first: &TailEntry, now_wall_ms: i64) -> Segment {
         if let Some(newest) = self.segments.last() {
-            let more = frame_bytes(first.data.len()) as u64;
+            let more = first.frame_bytes();
             let fits = newest.append_position() + more <= segment_bytes(&self.config);
             let age = now_wall_ms.saturating_sub(newest.created_ms);
             let jitter = match self.config.segment_jitter_ms {
@@ -174,7 +173,7 @@ impl DrainJob {
         let bytes: usize = self
             .entries
             .iter()
-            .map(|(_, e)| frame_bytes(e.data.len()))
+            .map(|(_, e)| e.frame_bytes() as usize)
             .sum();
         let mut buffer = AlignedBuf::with_capacity(if placed { 0 } else { bytes + ALIGN });
         let mut positions = Vec::with_capacity(self.entries.len());
@@ -197,7 +196,7 @@ impl DrainJob {
                 entry.end_offset(),
                 entry.max_timestamp,
             );
-            segment.size = position + frame_bytes(entry.data.len()) as u64;
+            segment.size = position + entry.frame_bytes();
         }
         buffer.pad_to(ALIGN);
         let write = (!placed).then(|| (start, buffer.freeze()));

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Entry;
-use crate::format::frame::{EntryKind, FrameHeader, FrameKind};
+use crate::format::frame::{EntryKind, FrameHeader, FrameKind, frame_bytes};
 use crate::partition::PartitionId;
 
 /// What an entry costs in memory besides its data: the bookkeeping here and the slice's own.
@@ -20,6 +20,8 @@ pub(crate) struct TailEntry {
     pub max_timestamp: i64,
     pub offset_count: u32,
     pub data_crc: u32,
+    /// The length of `data`, also while recovery has not read it yet.
+    pub data_length: u32,
     pub kind: EntryKind,
     /// The journal block that holds it.
     pub sequence: u64,
@@ -43,7 +45,17 @@ impl TailEntry {
     }
 
     pub fn cost(&self) -> u64 {
-        self.data.len() as u64 + ENTRY_OVERHEAD_BYTES
+        u64::from(self.data_length) + ENTRY_OVERHEAD_BYTES
+    }
+
+    /// Header, data and padding in a segment.
+    pub fn frame_bytes(&self) -> u64 {
+        frame_bytes(self.data_length as usize) as u64
+    }
+
+    /// Whether the data is still to be read from the segment.
+    pub fn is_hollow(&self) -> bool {
+        self.data.len() != self.data_length as usize
     }
 
     pub fn entry(&self, index: u64) -> Entry {
@@ -71,7 +83,7 @@ impl TailEntry {
             max_timestamp: self.max_timestamp,
             epoch: generation,
             chain: 0,
-            data_length: self.data.len() as u32,
+            data_length: self.data_length,
             data_crc: self.data_crc,
         }
     }
