@@ -206,6 +206,19 @@ impl Limit {
             }
         }
     }
+
+    /// Appends `room` zeroed bytes for a decoder to write into. The buffer doubles like any vector
+    /// but, unlike one, never beyond the limit.
+    fn extend(self, output: &mut Vec<u8>, room: usize) {
+        let needed = output.len() + room;
+        let limit = self.bytes;
+        assert!(needed <= limit, "{needed} bytes wanted, {limit} allowed");
+        if needed > output.capacity() {
+            let doubled = output.capacity().saturating_mul(2).min(limit);
+            output.reserve_exact(needed.max(doubled) - output.len());
+        }
+        output.resize(needed, 0);
+    }
 }
 
 /// Why compressed bytes did not become plain ones.

@@ -1,9 +1,9 @@
 //! Kafka's error codes: number, name, what a client does about it, and one sentence for people.
 //!
-//! The numbers and names are a wire contract (Apache Kafka 4.4, `Errors`); the sentences are ours and
-//! may be sent as `error_message`. This module decides nothing: which code answers which situation is
-//! the business of the one who answers. A code that we do not know (from a newer peer) stays
-//! representable, since the type wraps the number instead of enumerating it.
+//! The numbers and names are a wire contract (Apache Kafka 4.4, `Errors`); the sentences are ours
+//! and may be sent as `error_message`. This module decides nothing: which code answers which
+//! situation is the business of the one who answers. A code that we do not know (from a newer
+//! peer) stays representable, since the type wraps the number instead of enumerating it.
 
 use std::fmt;
 

@@ -213,7 +213,12 @@ fn lz4_sizes_are_not_believed() {
         is_corrupt(&defuse(Codec::Lz4, &long, MIB)),
         "the block is not there"
     );
-    let too_large = [&lz4_header(3, 4)[..], &stored(&vec![0; 70_000]), &[0; 4]].concat();
+    let too_large = [
+        &lz4_header(70_000, 4)[..],
+        &stored(&vec![0; 70_000]),
+        &[0; 4],
+    ]
+    .concat();
     assert!(
         is_corrupt(&defuse(Codec::Lz4, &too_large, MIB)),
         "larger than the frame's blocks"
@@ -221,28 +226,30 @@ fn lz4_sizes_are_not_believed() {
 }
 
 #[test]
-fn lz4_blocks_that_refer_to_each_other_are_read() {
+fn lz4_blocks_that_refer_to_each_other_are_read_and_checksums_hold() {
     use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
     let plain: Vec<u8> = (0..300_000u32).map(|i| (i / 7 % 251) as u8).collect();
-    let info = FrameInfo::new()
-        .block_mode(BlockMode::Linked)
-        .block_size(BlockSize::Max64KB)
-        .block_checksums(true)
-        .content_checksum(true);
-    let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
-    std::io::Write::write_all(&mut encoder, &plain).expect("memory");
-    let frame = encoder.finish().expect("memory");
-    assert_eq!(
-        decompress(Codec::Lz4, &frame, &mut Budget::new(MIB)),
-        Ok(plain)
-    );
-    for at in [frame.len() / 2, frame.len() - 1] {
-        let mut damaged = frame.clone();
-        damaged[at] ^= 1;
-        assert!(
-            is_corrupt(&defuse(Codec::Lz4, &damaged, MIB)),
-            "byte {at} is under a checksum"
+    for of_blocks in [true, false] {
+        let info = FrameInfo::new()
+            .block_mode(BlockMode::Linked)
+            .block_size(BlockSize::Max64KB)
+            .block_checksums(of_blocks)
+            .content_checksum(!of_blocks);
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        std::io::Write::write_all(&mut encoder, &plain).expect("memory");
+        let frame = encoder.finish().expect("memory");
+        assert_eq!(
+            decompress(Codec::Lz4, &frame, &mut Budget::new(MIB)).as_ref(),
+            Ok(&plain)
         );
+        // The last four bytes are the content's checksum, or the end mark behind the last block's.
+        let checksum_at = frame.len() - if of_blocks { 5 } else { 1 };
+        for at in [6, checksum_at] {
+            let mut damaged = frame.clone();
+            damaged[at] ^= 1;
+            let error = defuse(Codec::Lz4, &damaged, MIB);
+            assert!(error.to_string().contains("checksum"), "byte {at}: {error}");
+        }
     }
 }
 
@@ -555,4 +562,15 @@ fn mutated_streams_do_no_harm() {
     }
     // Some mutations are harmless (a time stamp of gzip, a flag of zstd): the inner loops ran.
     assert_eq!(read.len(), codecs.len(), "{read:?}");
+}
+
+#[test]
+fn nothing_compresses_to_something_and_back() {
+    for codec in Codec::ALL {
+        let stream = compressed(codec, &[]);
+        let plain = decompress(codec, &stream, &mut Budget::new(0));
+        assert_eq!(plain, Ok(vec![]), "{}", codec.name());
+        let nothing = decompress(codec, &[], &mut Budget::new(0));
+        assert_eq!(nothing.is_ok(), codec == Codec::None, "{}", codec.name());
+    }
 }

@@ -34,8 +34,7 @@ pub(super) fn decompress(input: &[u8], limit: Limit) -> Result<Vec<u8>, Decompre
                 Err(limit.exceeded())
             };
         }
-        output.reserve_exact(room);
-        output.resize(filled + room, 0);
+        limit.extend(&mut output, room);
         let mut end = filled;
         while end < output.len() {
             match decoder.read(&mut output[end..]).map_err(corrupt)? {

@@ -117,7 +117,9 @@ fn read_blocks(
         } else if block.len() > limit.bytes - output.len() {
             return Err(limit.exceeded());
         } else {
-            output.extend_from_slice(block);
+            let filled = output.len();
+            limit.extend(output, block.len());
+            output[filled..].copy_from_slice(block);
         }
     }
     let content = &output[start..];
@@ -146,7 +148,7 @@ fn read_block(
     let filled = output.len();
     let plausible = block_bytes_max.min(block.len().saturating_mul(EXPANSION_MAX));
     let room = plausible.min(limit.bytes - filled);
-    output.resize(filled + room, 0);
+    limit.extend(output, room);
     let (before, target) = output.split_at_mut(filled);
     let window = &before[history.max(filled.saturating_sub(WINDOW_BYTES))..];
     let written = if window.is_empty() {

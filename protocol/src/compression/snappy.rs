@@ -62,7 +62,7 @@ fn decompress_block(
     if claimed > limit.bytes - filled {
         return Err(limit.exceeded());
     }
-    output.resize(filled + claimed, 0);
+    limit.extend(output, claimed);
     let written = Decoder::new()
         .decompress(block, &mut output[filled..])
         .map_err(|_| corrupt("a block does not decode"))?;

@@ -27,6 +27,7 @@ pub struct BatchBuilder {
     partition_leader_epoch: i32,
     base_timestamp: Option<i64>,
     max_timestamp: i64,
+    max_timestamp_if_empty: i64,
     producer_id: i64,
     producer_epoch: i16,
     base_sequence: i32,
@@ -53,6 +54,7 @@ impl BatchBuilder {
             partition_leader_epoch: NO_PARTITION_LEADER_EPOCH,
             base_timestamp: None,
             max_timestamp: NO_TIMESTAMP,
+            max_timestamp_if_empty: NO_TIMESTAMP,
             producer_id: NO_PRODUCER_ID,
             producer_epoch: NO_PRODUCER_EPOCH,
             base_sequence: NO_SEQUENCE,
@@ -64,8 +66,9 @@ impl BatchBuilder {
     }
 
     /// A batch with the header of `batch` but without its records: for compaction and repacking,
-    /// which keep offsets, producer state and the range of offsets. Codec and level are not taken
-    /// over; LogAppendTime, a delete horizon and the base timestamp are.
+    /// which keep offsets, producer state and the range of offsets. LogAppendTime, a delete horizon
+    /// and the base timestamp are taken over, the codec is not. If nothing is pushed the maximum
+    /// timestamp stays too: time-based retention still goes by it.
     pub fn like(batch: BatchView<'_>) -> BatchBuilder {
         let attributes = batch.attributes();
         let appended = attributes.timestamp_type() == TimestampType::LogAppendTime;
@@ -74,6 +77,7 @@ impl BatchBuilder {
             base_offset: batch.base_offset(),
             partition_leader_epoch: batch.partition_leader_epoch(),
             base_timestamp: Some(batch.base_timestamp()),
+            max_timestamp_if_empty: batch.max_timestamp(),
             producer_id: batch.producer_id(),
             producer_epoch: batch.producer_epoch(),
             base_sequence: batch.base_sequence(),
@@ -241,7 +245,10 @@ impl BatchBuilder {
             at::BASE_TIMESTAMP,
             base_timestamp.to_be_bytes(),
         );
-        let max_timestamp = self.log_append_time.unwrap_or(self.max_timestamp);
+        let max_timestamp = self.log_append_time.unwrap_or(match self.record_count {
+            0 => self.max_timestamp_if_empty,
+            _ => self.max_timestamp,
+        });
         put(&mut header, at::MAX_TIMESTAMP, max_timestamp.to_be_bytes());
         put(&mut header, at::PRODUCER_ID, self.producer_id.to_be_bytes());
         put(

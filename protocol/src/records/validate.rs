@@ -7,7 +7,7 @@
 //!
 //! Stricter than Kafka, since nothing honest is lost: LogAppendTime and delete-horizon bits that a
 //! client set, transactional batches without a producer id, producer ids without an epoch.
-//! Offset deltas that do not run 0, 1, 2 … are put right by rewriting the batch; Kafka does so for
+//! Offset deltas that do not run 0, 1, 2 are put right by rewriting the batch; Kafka does so for
 //! compressed batches and stores the wrong deltas of others.
 //!
 //! Deliberately absent: sequence numbers against the producer's state, and the log's offsets.

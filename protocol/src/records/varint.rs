@@ -13,6 +13,10 @@ pub(super) fn take_i32(bytes: &mut &[u8]) -> Option<i32> {
 
 /// Reads a zigzag varint of at most 10 bytes; `None` if it breaks off or runs on.
 pub(super) fn take_i64(bytes: &mut &[u8]) -> Option<i64> {
+    if let [byte @ 0..0x80, rest @ ..] = *bytes {
+        *bytes = rest;
+        return Some(unzigzag(u64::from(*byte)));
+    }
     take_unsigned(bytes, 10).map(unzigzag)
 }
 
