@@ -120,7 +120,7 @@ protocol::every_api!(kinds);
 /// Damages a message in one of the ways in which strangers do.
 fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
     if bytes.is_empty() {
-        bytes.push(random.next() as u8);
+        bytes.push(random.bits() as u8);
     }
     let at = random.below(bytes.len());
     match random.below(7) {
@@ -129,7 +129,7 @@ fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
         2 => bytes[at] = [0, 1, 2, 0x7f, 0x80, 0xfe, 0xff][random.below(7)],
         3 => overwrite(bytes, at, &length_lie(random)),
         4 => {
-            bytes.insert(at, random.next() as u8);
+            bytes.insert(at, random.bits() as u8);
         }
         5 => {
             bytes.remove(at);
@@ -242,8 +242,8 @@ fn monotonous_frames_do_not_blow_up() {
     }
 }
 
-/// The largest count that a few bytes can claim. A decoder that believed it would allocate 4 GB; not
-/// even a budget without limit makes this one do so.
+/// The largest count that a few bytes can claim. A decoder that believed it would allocate 4 GB;
+/// not even a budget without limit makes this one do so.
 #[test]
 fn a_count_without_elements_allocates_nothing() {
     let decode = |bytes: &'static [u8], version: i16| {
@@ -287,7 +287,7 @@ fn damaged_headers_and_frames_do_not_panic() {
         let header = RequestHeader {
             key: kind.key,
             version: kind.key.api().versions.max,
-            correlation_id: random.next() as i32,
+            correlation_id: random.bits() as i32,
             client_id: Some(random.text().into()),
         };
         let mut out = Encoder::new();

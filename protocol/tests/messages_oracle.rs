@@ -1,11 +1,11 @@
-//! Every message, in every version that both know, byte for byte against the `kafka-protocol` crate;
-//! and in every version of ours against itself.
+//! Every message, in every version that both know, byte for byte against the `kafka-protocol`
+//! crate; and in every version of ours against itself.
 //!
 //! A random value of ours is written, read by the oracle, written by the oracle, and read by ours:
 //! bytes and values must come back as they were. That covers both directions of both sides. The
 //! oracle's own defaults are read and written by ours too, so that a field of which ours knows
-//! nothing is noticed. The oracle takes null in any version of a nullable field; which versions Kafka
-//! allows it in is tested in `messages`.
+//! nothing is noticed. The oracle takes null in any version of a nullable field; which versions
+//! Kafka allows it in is tested in `messages`.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as oracle;

@@ -11,7 +11,8 @@ impl Random {
         Random(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,7 +22,7 @@ impl Random {
 
     /// A number from 0 to `limit - 1`.
     pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
+        (self.bits() % limit as u64) as usize
     }
 
     /// Any integer, with a liking for the small and the extreme.
@@ -29,7 +30,7 @@ impl Random {
         match self.below(4) {
             0 => self.below(5) as i64 - 2,
             1 => [i64::MIN, i64::MAX, i32::MIN.into(), i32::MAX.into()][self.below(4)],
-            _ => self.next() as i64,
+            _ => self.bits() as i64,
         }
     }
 
@@ -47,7 +48,7 @@ impl Random {
             0 => super::GATHER_MIN_BYTES + self.below(100),
             _ => self.length(),
         };
-        (0..length).map(|_| self.next() as u8).collect()
+        (0..length).map(|_| self.bits() as u8).collect()
     }
 
     fn length(&mut self) -> usize {

@@ -14,6 +14,12 @@ use bytes::{Bytes, BytesMut};
 pub struct Chunks(Vec<Bytes>);
 
 impl Chunks {
+    /// The list of one piece is memory too, and a message may have many tiny byte fields.
+    fn decoded(bytes: Bytes, input: &mut Decoder) -> Result<Chunks, DecodeError> {
+        input.spend(size_of::<Bytes>())?;
+        Ok(Chunks::from(bytes))
+    }
+
     /// Bytes in all pieces together.
     pub fn len(&self) -> usize {
         self.0.iter().map(Bytes::len).sum()
@@ -35,7 +41,9 @@ impl Chunks {
             [one] => one.clone(),
             several => {
                 let mut joined = BytesMut::with_capacity(self.len());
-                several.iter().for_each(|piece| joined.extend_from_slice(piece));
+                several
+                    .iter()
+                    .for_each(|piece| joined.extend_from_slice(piece));
                 joined.freeze()
             }
         }
@@ -68,7 +76,8 @@ impl Wire for Chunks {
     }
 
     fn read(input: &mut Decoder, form: Form) -> Result<Chunks, DecodeError> {
-        Bytes::read(input, form).map(Chunks::from)
+        let bytes = Bytes::read(input, form)?;
+        Chunks::decoded(bytes, input)
     }
 
     fn write(&self, out: &mut Encoder, form: Form) -> Result<(), EncodeError> {
@@ -84,7 +93,7 @@ impl Wire for Chunks {
 impl Nullable for Chunks {
     fn read_nullable(input: &mut Decoder, form: Form) -> Result<Option<Chunks>, DecodeError> {
         let bytes = Bytes::read_nullable(input, form)?;
-        Ok(bytes.map(Chunks::from))
+        bytes.map(|bytes| Chunks::decoded(bytes, input)).transpose()
     }
 
     fn write_nullable(
@@ -93,7 +102,10 @@ impl Nullable for Chunks {
         form: Form,
     ) -> Result<(), EncodeError> {
         out.put_array_count(value.map(Chunks::len), form.flexible)?;
-        value.into_iter().flat_map(|chunks| &chunks.0).for_each(|piece| out.put_raw(piece));
+        value
+            .into_iter()
+            .flat_map(|chunks| &chunks.0)
+            .for_each(|piece| out.put_raw(piece));
         Ok(())
     }
 

@@ -270,17 +270,18 @@ impl Decoder {
         if count > left / wire_bytes_min.max(1) {
             return Err(self.error(DecodeProblem::ArrayTooLong { count, left }));
         }
-        match self
-            .budget_left
-            .checked_sub(count.saturating_mul(memory_bytes))
-        {
-            Some(budget_left) => self.budget_left = budget_left,
-            None => {
-                let budget_bytes = self.budget_bytes;
-                return Err(self.error(DecodeProblem::OverBudget { budget_bytes }));
-            }
-        }
+        self.spend(count.saturating_mul(memory_bytes))?;
         Ok(Some(count))
+    }
+
+    /// Takes memory that the caller is about to allocate from the budget.
+    pub fn spend(&mut self, bytes: usize) -> Result<()> {
+        let Some(budget_left) = self.budget_left.checked_sub(bytes) else {
+            let budget_bytes = self.budget_bytes;
+            return Err(self.error(DecodeProblem::OverBudget { budget_bytes }));
+        };
+        self.budget_left = budget_left;
+        Ok(())
     }
 
     /// The tagged fields at the end of a flexible struct. `known` reads the value of a tag that it

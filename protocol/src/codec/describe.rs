@@ -50,7 +50,10 @@ macro_rules! describe {
             fn default() -> $name {
                 $name {
                     $( $field: $crate::codec::describe!(@default $type $(, $default)?), )*
-                    $($( $tagged: $crate::codec::describe!(@default $tagged_type $(, $tagged_default)?), )*)?
+                    $($(
+                        $tagged:
+                            $crate::codec::describe!(@default $tagged_type $(, $tagged_default)?),
+                    )*)?
                 }
             }
         }
@@ -116,8 +119,9 @@ macro_rules! describe {
                 let mut tagged_fields = 0;
                 $($(
                     let spec = $crate::codec::describe!(@spec $($tagged_spec)?);
-                    let differs =
-                        self.$tagged != $crate::codec::describe!(@default $tagged_type $(, $tagged_default)?);
+                    let default =
+                        $crate::codec::describe!(@default $tagged_type $(, $tagged_default)?);
+                    let differs = self.$tagged != default;
                     let $tagged = match spec.form(form) {
                         Some(form) if form.flexible && differs => Some(form),
                         Some(_) => None,

@@ -191,10 +191,11 @@ describe! {
         replica_nodes: Vec<i32>;
         /// Those of them that are in sync.
         isr_nodes: Vec<i32>;
-        /// Nodes outside the set in sync that may still lead without loss; null if not known.
-        eligible_leader_replicas: Option<Vec<i32>>;
-        /// The last such nodes that were known; null if not known.
-        last_known_elr: Option<Vec<i32>>;
+        /// Nodes outside the set in sync that may still lead without loss (KIP-966). Kafka's Java
+        /// client falls over null here.
+        eligible_leader_replicas: Option<Vec<i32>> = Some(Vec::new());
+        /// The last nodes that were in sync. Kafka's Java client falls over null here too.
+        last_known_elr: Option<Vec<i32>> = Some(Vec::new());
         /// Replica nodes that are down.
         offline_replicas: Vec<i32> [since(0).ignorable()];
     }

@@ -63,7 +63,8 @@ describe! {
         /// Whether it can never be changed.
         read_only: bool;
         /// Where the value comes from: 1 topic, 2 dynamic of this broker, 3 dynamic of all brokers,
-        /// 4 static of this broker, 5 default, 6 dynamic logger, 7 client metrics, 8 group.
+        /// 4 static of this broker, 5 default, 6 dynamic logger, 7 client metrics, 8 group. From
+        /// version 1 on it must be one of these: Kafka's Java client refuses -1.
         config_source: i8 [since(1).ignorable()] = -1;
         /// Whether the value is a secret, and therefore not shown.
         is_sensitive: bool;

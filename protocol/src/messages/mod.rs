@@ -2,8 +2,8 @@
 //!
 //! Each file describes requests and answers in the language of `codec/describe`, in all versions of
 //! Apache Kafka 4.4. Names of structs and fields are Kafka's, in Rust's spelling; where Kafka uses
-//! one name for two things, the head of the struct says what Kafka calls it. Which versions exist is
-//! said in [`crate::api`], once.
+//! one name for two things, the head of the struct says what Kafka calls it. Which versions exist
+//! is said in [`crate::api`], once.
 //!
 //! A nullable string is null by default; a nullable array is empty, since null mostly means "all".
 

@@ -1,10 +1,10 @@
 //! CreateTopics (19), DeleteTopics (20), DeleteRecords (21), CreatePartitions (37): the life of
 //! topics.
 //!
-//! Versions: CreateTopics 4 allows -1 for counts (KIP-464), 5 flexible, with what was created in the
-//! answer (KIP-525), 7 topic ids. DeleteTopics 4 flexible, 5 error messages, 6 by id. DeleteRecords
-//! 2 flexible. CreatePartitions 2 flexible. CreateTopics 6, CreatePartitions 3 may answer with
-//! THROTTLING_QUOTA_EXCEEDED (KIP-599).
+//! Versions: CreateTopics 4 allows -1 for counts (KIP-464), 5 flexible, with what was created in
+//! the answer (KIP-525), 7 topic ids. DeleteTopics 4 flexible, 5 error messages, 6 by id.
+//! DeleteRecords 2 flexible. CreatePartitions 2 flexible. From CreateTopics 6, CreatePartitions 3
+//! and DeleteTopics 5 on THROTTLING_QUOTA_EXCEEDED is understood (KIP-599).
 
 use crate::codec::{Str, describe, since, until};
 use crate::error::ErrorCode;
