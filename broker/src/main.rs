@@ -1,1 +1,7 @@
-fn main() {}
+//! `corelane`: the broker and the operator's commands in one binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    broker::shell::main(std::env::args_os(), broker::start::start)
+}

@@ -53,7 +53,7 @@ settings! {
     cores: usize = "corelane.cores";
     overprovisioned: bool = "corelane.overprovisioned";
     spin_us: u64 = "corelane.spin.us";
-    /// 0 is half of what the machine or its cgroup has.
+    /// 0 is 80 % of what is available to the process.
     memory_bytes: u64 = "corelane.memory.bytes";
     /// Per core.
     journal_bytes: u64 = "corelane.journal.bytes";

@@ -18,7 +18,7 @@ use super::table;
 pub const ENVIRONMENT_PREFIX: &str = "CORELANE_";
 
 /// Variables with the prefix that are read elsewhere: by the command line and the log.
-const NOT_KNOBS: [&str; 4] = ["BOOTSTRAP", "CONFIG", "FORMAT", "LOG"];
+const NOT_KNOBS: [&str; 5] = ["BOOTSTRAP", "CONFIG", "FORMAT", "LOG", "LOG_FORMAT"];
 
 /// What is wrong with the configuration of a starting node.
 #[derive(Debug, thiserror::Error)]
@@ -363,6 +363,7 @@ mod tests {
             ("CORELANE_PORT_9092_TCP_ADDR", "10.0.0.1"),
             ("CORELANE_HEADLESS_PORT_9092_TCP", "tcp://10.0.0.1:9092"),
             ("CORELANE_BOOTSTRAP", "localhost:9092"),
+            ("CORELANE_LOG_FORMAT", "json"),
             ("CORELANE_CORES", "2"),
         ]);
         let loaded = load(None, environment, &[]).unwrap();

@@ -240,8 +240,8 @@ mod tests {
 
     #[test]
     fn a_topics_own_value_beats_the_brokers() {
-        let mut layers = Layers::default();
-        layers.statics = overrides(&[("log.retention.hours", "1"), ("compression.type", "zstd")]);
+        let statics = overrides(&[("log.retention.hours", "1"), ("compression.type", "zstd")]);
+        let layers = Layers::started_with(statics);
         let config =
             TopicConfig::inherited(&layers).overridden(&overrides(&[("retention.ms", "-1")]));
         assert_eq!(config.retention_ms, None);

@@ -19,7 +19,7 @@ struct Slot {
 impl AskSlots {
     /// Takes a slot; the answer comes out of the receiver.
     pub fn open(&mut self) -> (AskId, oneshot::Receiver<Answer>) {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, receiver) = runtime::oneshot();
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, waiting: None });
             (self.slots.len() - 1) as u32
@@ -33,7 +33,8 @@ impl AskSlots {
     /// Hands an answer to whoever awaits it.
     pub fn answer(&mut self, ask: AskId, answer: Answer) {
         if let Some(sender) = self.take(ask) {
-            sender.send(answer);
+            // Refused if the asker has just gone away: then nobody misses it.
+            let _ = sender.send(answer);
         }
     }
 

@@ -6,12 +6,13 @@
 //! requests that the connections have admitted.
 
 use crate::cluster::{ClusterAsk, ClusterAnswer, Record};
-use crate::groups::{GroupRequest, GroupResponse};
+use crate::groups::{GroupRequest, GroupResponse, ListGroups, ListedGroup};
 use bytes::Bytes;
 use protocol::error::ErrorCode;
 use runtime::{Instant, Parcel};
 use std::sync::Arc;
 use storage::PartitionId;
+use uuid::Uuid;
 
 /// One piece of mail.
 pub enum Mail {
@@ -28,11 +29,22 @@ pub enum Mail {
     View { version: u64, records: Arc<Vec<Record>> },
     /// See `View`.
     ViewApplied { version: u64 },
+    /// A core holds nothing of a deleted topic any more. To the metadata's core; said again at the next
+    /// start if the node stops in between.
+    Purged { topic: Uuid },
+    /// An owner puts an ask back for itself, to be taken up behind mail that it has just sent.
+    Again { from: usize, ask: AskId, question: Question },
     /// An owner tells every core who leads its partitions since when. Repeated on every change only: mail
     /// is not lost.
     Leaders(Arc<Vec<Leadership>>),
     /// The accepting core gives a fresh connection to the core with the fewest.
     Connection(Parcel),
+    /// A core has one connection less. To the accepting core, which counts them.
+    ConnectionClosed,
+    /// Core 0 has opened the data directory; every core may recover its part. Once, at the start.
+    Begin(storage::DataIdentity),
+    /// Core 0 listens; clients are told this port unless another one is advertised. Once, at the start.
+    Listening { port: u16 },
     /// The side thread wants this core's figures; answered through the channel inside.
     Observe(crate::observe::Request),
     /// The node stops: finish what was admitted, write a checkpoint, end. Sent by the signal watcher.
@@ -66,9 +78,9 @@ pub enum Question {
     /// Sizes on disk of these partitions, or of all that the core owns.
     LogSizes(Option<Vec<PartitionId>>),
     /// To the core that owns the partition of `__consumer_offsets` that the group hashes to.
-    Group { partition: u32, request: Box<GroupRequest> },
+    Group { partition: PartitionId, request: Box<GroupRequest> },
     /// Groups of all coordinators on the core.
-    Groups(crate::groups::GroupFilter),
+    Groups(ListGroups),
     /// To core 0, which owns the metadata replica.
     Cluster(Box<ClusterAsk>),
 }
@@ -82,7 +94,7 @@ pub enum Answer {
     EpochEnds(Vec<Result<(i32, i64), ErrorCode>>),
     LogSizes(Vec<(PartitionId, u64)>),
     Group(Box<GroupResponse>),
-    Groups(Result<Vec<crate::groups::GroupListing>, ErrorCode>),
+    Groups(Result<Vec<ListedGroup>, ErrorCode>),
     Cluster(Box<ClusterAnswer>),
 }
 
@@ -105,6 +117,7 @@ pub struct Produced {
 }
 
 /// A fetch from partitions of one owner.
+#[derive(Clone)]
 pub struct Fetch {
     pub partitions: Vec<FetchPartition>,
     /// Over all partitions; the first batch comes whole even if it is larger.
@@ -206,13 +219,14 @@ asks! {
     Vec<(PartitionId, i64)> => DeleteRecords -> Vec<Result<i64, ErrorCode>>;
     Vec<EpochEnd> => EpochEnds -> Vec<Result<(i32, i64), ErrorCode>>;
     Option<Vec<PartitionId>> => LogSizes -> Vec<(PartitionId, u64)>;
-    crate::groups::GroupFilter => Groups -> Result<Vec<crate::groups::GroupListing>, ErrorCode>;
+    ListGroups => Groups -> Result<Vec<ListedGroup>, ErrorCode>;
     ClusterAsk => Cluster -> Box<ClusterAnswer>;
 }
 
 /// A request to the coordinator of a group, in the owner core of its partition of the offsets topic.
 pub struct AskGroup {
-    pub partition: u32,
+    /// Of the offsets topic.
+    pub partition: PartitionId,
     pub request: GroupRequest,
 }
 

@@ -12,8 +12,8 @@ knobs! { OWN: "This broker's own",
     "corelane.spin.us", Int, "50", Between(0, 1000000), Static, Honoured,
         "How long an idle core looks for work before it sleeps; only if not overprovisioned.";
     "corelane.memory.bytes", Long, "0", AtLeast(0), Static, Honoured,
-        "Memory for requests, tails and caches of all cores together; 0 takes half of what \
-         the machine (or its cgroup) has. At the limit clients are held back, not refused.";
+        "Memory for requests, tails and caches of all cores together; 0 takes 80 % of what is \
+         available to the process. At the limit clients are held back, not refused.";
     "corelane.journal.bytes", Long, "1073741824", AtLeast(16777216), Static, Honoured,
         "Journal of one core; bounds what a restart replays.";
     "corelane.ring.entries", Int, "1024", Between(64, 32768), Static, Honoured,

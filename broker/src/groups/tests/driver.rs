@@ -2,7 +2,7 @@
 //! that commits when told to. Asserts on the way what must hold in every scenario: a token is
 //! answered once, and appends are never empty.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -229,9 +229,10 @@ pub struct Driver {
     pub commits_at_once: bool,
     pub pending: VecDeque<Pending>,
     pub log: Vec<Entry>,
-    pub answers: BTreeMap<Token, GroupResponse>,
+    /// In the order in which they were given.
+    pub answers: Vec<(Token, GroupResponse)>,
     pub asked: u64,
-    answered: std::collections::BTreeSet<Token>,
+    answered: BTreeSet<Token>,
     drawn: u128,
 }
 
@@ -255,7 +256,7 @@ impl Driver {
             commits_at_once: true,
             pending: VecDeque::new(),
             log: vec![],
-            answers: BTreeMap::new(),
+            answers: vec![],
             asked: 0,
             answered: Default::default(),
             drawn: 0,
@@ -272,7 +273,7 @@ impl Driver {
             match output {
                 Output::Reply { token, response } => {
                     assert!(self.answered.insert(token), "{token:?} was answered twice");
-                    self.answers.insert(token, response);
+                    self.answers.push((token, response));
                 }
                 Output::Append {
                     write,
@@ -317,9 +318,13 @@ impl Driver {
 
     /// Takes the answer that must be there.
     pub fn answer(&mut self, token: Token) -> GroupResponse {
+        let place = self
+            .answers
+            .iter()
+            .position(|(answered, _)| *answered == token);
         self.answers
-            .remove(&token)
-            .unwrap_or_else(|| panic!("{token:?} has no answer"))
+            .remove(place.unwrap_or_else(|| panic!("{token:?} has no answer")))
+            .1
     }
 
     pub fn is_waiting(&self, token: Token) -> bool {
@@ -532,7 +537,7 @@ fn clients_len(answer: &JoinGroupResponse) -> usize {
         .members
         .iter()
         .map(|member| &member.member_id)
-        .collect::<std::collections::BTreeSet<_>>()
+        .collect::<BTreeSet<_>>()
         .len()
 }
 

@@ -14,7 +14,7 @@ use crate::groups::timers::Timer;
 use crate::groups::*;
 
 const STEPS: usize = 3_000;
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 1500;
 const GROUPS: [&str; 3] = ["g", "h", "i"];
 
 /// SplitMix64.
@@ -40,7 +40,7 @@ impl Dice {
 /// What a request was, to make sense of its answer.
 enum Asked {
     Join(usize),
-    Sync(usize, i32),
+    Sync(usize, i32, String),
     Heartbeat(usize),
     Fetch(String, String),
     Other,
@@ -150,7 +150,7 @@ impl Walk {
     /// The client does what a client would do next, if it does not wait for an answer.
     fn proceed(&mut self, client: usize) {
         let waits = self.asked.values().any(|asked| match asked {
-            Asked::Join(who) | Asked::Sync(who, _) => *who == client,
+            Asked::Join(who) | Asked::Sync(who, ..) => *who == client,
             _ => false,
         });
         match self.phases[client] {
@@ -175,8 +175,11 @@ impl Walk {
             .iter()
             .map(|(id, what)| (id.as_str(), what.as_str()))
             .collect();
-        let generation = client_view.generation_id;
-        self.ask(client_view.sync(&brought), Asked::Sync(client, generation));
+        let who = (client_view.generation_id, client_view.member_id.clone());
+        self.ask(
+            client_view.sync(&brought),
+            Asked::Sync(client, who.0, who.1),
+        );
     }
 
     fn commit(&mut self, client: usize) {
@@ -302,8 +305,8 @@ impl Walk {
                 (Asked::Join(client), GroupResponse::JoinGroup(answer)) => {
                     self.take_join(client, answer);
                 }
-                (Asked::Sync(client, generation), GroupResponse::SyncGroup(answer)) => {
-                    self.take_sync(client, generation, answer);
+                (Asked::Sync(client, generation, member), GroupResponse::SyncGroup(answer)) => {
+                    self.take_sync(client, generation, member, answer);
                 }
                 (Asked::Fetch(group, topic), GroupResponse::OffsetFetch(answer)) => {
                     self.take_fetch(group, topic, &answer);
@@ -346,16 +349,18 @@ impl Walk {
         }
     }
 
-    fn take_sync(&mut self, client: usize, generation: i32, answer: SyncGroupResponse) {
+    fn take_sync(
+        &mut self,
+        client: usize,
+        generation: i32,
+        member: String,
+        answer: SyncGroupResponse,
+    ) {
         self.phases[client] = Phase::Outside;
         if answer.error_code == ErrorCode::NONE {
             self.phases[client] = Phase::Stable;
-            let Client {
-                group_id,
-                member_id,
-                ..
-            } = self.clients[client].clone();
-            let key = (self.incarnation, group_id, generation, member_id);
+            let group = self.clients[client].group_id.clone();
+            let key = (self.incarnation, group, generation, member);
             let first = self
                 .assignments
                 .entry(key)

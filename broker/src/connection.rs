@@ -1,0 +1,359 @@
+//! A client's connection: frames in, answers out, in order.
+//!
+//! Two tasks serve it. The reader cuts frames, reserves their memory before the body is read, and starts each
+//! request; the writer awaits the answers in the order of the requests and writes what is ready in one go. A
+//! request starts when those before it on the connection are answered, as in Kafka, except that a Produce may
+//! follow Produces that are still under way: its mail to the owners leaves in order, so the batches of one
+//! connection land in order too. What a slow or dead client can hold is bounded by [`IN_FLIGHT_MAX`], by the
+//! budget of the core and by the idle limit.
+
+use crate::handlers::{self, Answered, Session};
+use crate::shard::Shard;
+use crate::shard::limits::Reservation;
+use crate::shard::mail::Mail;
+use bytes::{Bytes, BytesMut};
+use protocol::api::ApiKey;
+use protocol::codec::Decoder;
+use protocol::frame::{self, PREFIX_BYTES};
+use protocol::messages::RequestHeader;
+use runtime::{Notify, Parcel, Stream};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Requests of one connection that may be under way.
+const IN_FLIGHT_MAX: usize = 64;
+/// Receive buffer of an idle connection.
+const RECEIVE_BYTES: usize = 8 << 10;
+/// Receive buffer of a connection that has filled the smaller one: fewer, larger receives.
+const RECEIVE_BYTES_BUSY: usize = 64 << 10;
+/// The core that accepts.
+pub const ACCEPTING_CORE: usize = 0;
+
+/// The connections of a core; on the accepting core also those of the others.
+#[derive(Default)]
+pub struct Connections {
+    pub open: usize,
+    pub accepted: u64,
+    /// By core, on the accepting core only.
+    per_core: Vec<usize>,
+    streams: std::collections::BTreeMap<u64, Stream>,
+    next_id: u64,
+    /// Peers whose malformed frames were told to the log, so that each is told once.
+    pub malformed: u64,
+}
+
+/// What the two tasks of a connection share.
+struct Lane {
+    stream: Stream,
+    answers: RefCell<VecDeque<InFlight>>,
+    /// The writer has something to look at.
+    started: Notify,
+    /// The reader may start more.
+    answered: Notify,
+    closed: Cell<bool>,
+}
+
+struct InFlight {
+    key: ApiKey,
+    work: Pin<Box<dyn Future<Output = Answered>>>,
+    done: Option<Answered>,
+    _memory: Reservation,
+}
+
+/// Why a connection ends.
+enum End {
+    ClosedByPeer,
+    Idle,
+    Stopping,
+    Failed(std::io::Error),
+    Malformed(String),
+}
+
+/// Accepts on core 0 and gives each connection to the core that has the fewest.
+pub async fn accept(shard: Rc<Shard>, listener: runtime::Listener) {
+    shard.connections.borrow_mut().per_core = vec![0; shard.core.cores()];
+    loop {
+        let stream = match listener.accept().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                // Out of descriptors, mostly: waiting keeps the loop from spinning.
+                tracing::warn!(%error, "a connection could not be accepted; raise the limit of open files if this persists");
+                shard.core.sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        if shard.stopping.get() {
+            return;
+        }
+        let limit = shard.view.borrow().broker().max_connections as usize;
+        let core = {
+            let mut connections = shard.connections.borrow_mut();
+            let open: usize = connections.per_core.iter().sum();
+            if open >= limit {
+                tracing::warn!(peer = %stream.peer_addr(), limit, "connection refused: max.connections is reached");
+                stream.shutdown();
+                continue;
+            }
+            let counts = connections.per_core.iter().enumerate();
+            let core = counts.min_by_key(|(_, open)| **open).expect("at least one core").0;
+            connections.per_core[core] += 1;
+            core
+        };
+        if core == shard.core.id() {
+            start(&shard, stream);
+        } else {
+            match stream.into_parcel() {
+                Ok(parcel) => shard.post.send(core, Mail::Connection(parcel)),
+                Err(stream) => start(&shard, stream),
+            }
+        }
+    }
+}
+
+/// A connection that the accepting core has given to this one.
+pub fn adopt(shard: &Rc<Shard>, parcel: Parcel) {
+    start(shard, shard.core.adopt(parcel));
+}
+
+/// A core has one connection less.
+pub fn closed_on(shard: &Shard, core: usize) {
+    let mut connections = shard.connections.borrow_mut();
+    if let Some(open) = connections.per_core.get_mut(core) {
+        *open = open.saturating_sub(1);
+    }
+}
+
+/// Cuts every connection, at a stop.
+pub fn shut_all(shard: &Shard) {
+    for stream in shard.connections.borrow().streams.values() {
+        stream.shutdown();
+    }
+}
+
+fn start(shard: &Rc<Shard>, stream: Stream) {
+    let peer = stream.peer_addr();
+    let id = {
+        let mut connections = shard.connections.borrow_mut();
+        connections.open += 1;
+        connections.accepted += 1;
+        connections.next_id += 1;
+        let id = connections.next_id;
+        connections.streams.insert(id, stream.try_clone());
+        id
+    };
+    let lane = Rc::new(Lane {
+        stream,
+        answers: RefCell::default(),
+        started: Notify::new(),
+        answered: Notify::new(),
+        closed: Cell::new(false),
+    });
+    let session = Rc::new(Session::new(shard.clone(), peer));
+    shard.core.spawn("connection writer", write_answers(lane.clone()));
+    let shard = shard.clone();
+    shard.core.clone().spawn("connection", async move {
+        let end = serve(&shard, &session, &lane).await;
+        lane.closed.set(true);
+        lane.stream.shutdown();
+        lane.started.notify_one();
+        session.close();
+        let mut connections = shard.connections.borrow_mut();
+        connections.open -= 1;
+        connections.streams.remove(&id);
+        match end {
+            End::Malformed(reason) => {
+                connections.malformed += 1;
+                tracing::warn!(%peer, reason, "connection closed: what came is not a request of ours");
+            }
+            End::Failed(error) => tracing::debug!(%peer, %error, "connection failed"),
+            End::Idle => tracing::debug!(%peer, "connection closed: idle"),
+            End::ClosedByPeer | End::Stopping => {}
+        }
+        drop(connections);
+        shard.post.send(ACCEPTING_CORE, Mail::ConnectionClosed);
+    });
+}
+
+/// Reads requests and starts them until the connection ends.
+async fn serve(shard: &Rc<Shard>, session: &Rc<Session>, lane: &Rc<Lane>) -> End {
+    let (frame_bytes_max, idle) = {
+        let view = shard.view.borrow();
+        let idle = view.broker().connections_max_idle_ms.map_or(Duration::MAX, Duration::from_millis);
+        (view.broker().socket_request_max_bytes, idle)
+    };
+    let mut buffer = BytesMut::with_capacity(RECEIVE_BYTES);
+    let mut chunk = RECEIVE_BYTES;
+    loop {
+        if shard.stopping.get() {
+            return End::Stopping;
+        }
+        if lane.closed.get() {
+            return End::ClosedByPeer;
+        }
+        let announced = match frame::announced_bytes(&buffer, frame_bytes_max) {
+            Ok(announced) => announced,
+            Err(error) => return End::Malformed(error.to_string()),
+        };
+        match announced {
+            Some(bytes) => {
+                // Memory first, body after: who gets none does not read on (back-pressure).
+                let memory = shard.budget.reserve(bytes).await;
+                let whole = PREFIX_BYTES + bytes;
+                while buffer.len() < whole {
+                    let missing = whole - buffer.len();
+                    if buffer.capacity() - buffer.len() < missing.min(chunk) || bytes > chunk {
+                        buffer.reserve(missing);
+                    }
+                    match receive(shard, lane, &mut buffer, idle).await {
+                        Ok(n) => {
+                            if n >= chunk / 2 {
+                                chunk = RECEIVE_BYTES_BUSY;
+                            }
+                        }
+                        Err(end) => return end,
+                    }
+                }
+                let frame = match frame::cut(&mut buffer, frame_bytes_max) {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => unreachable!("the whole frame of {bytes} bytes is there"),
+                    Err(error) => return End::Malformed(error.to_string()),
+                };
+                if let Err(end) = admit(session, lane, frame, memory).await {
+                    return end;
+                }
+            }
+            None => {
+                if buffer.capacity() - buffer.len() < PREFIX_BYTES {
+                    buffer.reserve(chunk);
+                }
+                if let Err(end) = receive(shard, lane, &mut buffer, idle).await {
+                    return end;
+                }
+            }
+        }
+    }
+}
+
+/// One receive into the buffer's spare room.
+async fn receive(
+    shard: &Shard,
+    lane: &Lane,
+    buffer: &mut BytesMut,
+    idle: Duration,
+) -> Result<usize, End> {
+    let read = lane.stream.read(std::mem::take(buffer));
+    match runtime::timeout(&shard.core, idle, read).await {
+        Ok((Ok(0), _)) => Err(End::ClosedByPeer),
+        Ok((Ok(n), filled)) => {
+            *buffer = filled;
+            Ok(n)
+        }
+        Ok((Err(error), _)) => Err(End::Failed(error)),
+        Err(_) if lane.answers.borrow().is_empty() => Err(End::Idle),
+        Err(_) => Err(End::Idle),
+    }
+}
+
+/// Starts a request as soon as its place in the order allows.
+async fn admit(
+    session: &Rc<Session>,
+    lane: &Rc<Lane>,
+    frame: Bytes,
+    memory: Reservation,
+) -> Result<(), End> {
+    let mut input = Decoder::new(frame);
+    let header = RequestHeader::decode(&mut input).map_err(|error| End::Malformed(error.to_string()))?;
+    let key = header.key;
+    while !may_start(&lane.answers.borrow(), key) {
+        lane.answered.wait().await;
+        if lane.closed.get() {
+            return Err(End::ClosedByPeer);
+        }
+    }
+    let work = handlers::start(session, header, input).map_err(End::Malformed)?;
+    let mut started = InFlight { key, work, done: None, _memory: memory };
+    // The first poll happens here, in the order of arrival: a Produce posts its mail before its first wait.
+    std::future::poll_fn(|context| {
+        started.poll(context);
+        Poll::Ready(())
+    })
+    .await;
+    lane.answers.borrow_mut().push_back(started);
+    lane.started.notify_one();
+    Ok(())
+}
+
+fn may_start(answers: &VecDeque<InFlight>, key: ApiKey) -> bool {
+    match answers.back() {
+        None => true,
+        Some(last) => {
+            key == ApiKey::Produce && last.key == ApiKey::Produce && answers.len() < IN_FLIGHT_MAX
+        }
+    }
+}
+
+impl InFlight {
+    fn poll(&mut self, context: &mut Context<'_>) -> bool {
+        if self.done.is_none()
+            && let Poll::Ready(answered) = self.work.as_mut().poll(context)
+        {
+            self.done = Some(answered);
+        }
+        self.done.is_some()
+    }
+}
+
+/// Writes answers in the order of the requests, all that are ready at once.
+async fn write_answers(lane: Rc<Lane>) {
+    loop {
+        let batch = std::future::poll_fn(|context| lane.poll_ready(context));
+        let parts = match runtime::select(batch, lane.started.wait()).await {
+            runtime::Either::Left(parts) => parts,
+            runtime::Either::Right(()) if lane.closed.get() => break,
+            runtime::Either::Right(()) => continue,
+        };
+        let written = match parts {
+            Some(parts) if parts.is_empty() => Ok(()),
+            Some(parts) => lane.stream.write_all(parts).await,
+            // A handler wants the connection closed.
+            None => Err(std::io::ErrorKind::ConnectionAborted.into()),
+        };
+        lane.answered.notify_one();
+        if written.is_err() {
+            lane.closed.set(true);
+            lane.stream.shutdown();
+            break;
+        }
+    }
+    // Whoever waits in a handler of this connection has nobody to answer any more.
+    let abandoned = std::mem::take(&mut *lane.answers.borrow_mut());
+    drop(abandoned);
+    lane.answered.notify_one();
+}
+
+impl Lane {
+    /// The parts of all answers that are ready, from the front. `None`: close the connection.
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Option<Vec<Bytes>>> {
+        let mut answers = self.answers.borrow_mut();
+        let mut parts = Vec::new();
+        let mut any = false;
+        while let Some(front) = answers.front_mut() {
+            if !front.poll(context) {
+                break;
+            }
+            any = true;
+            let ready = answers.pop_front().expect("front was there");
+            match ready.done.expect("polled to its end") {
+                Answered::Frame(frame) => parts.extend(frame),
+                Answered::Nothing => {}
+                Answered::Close => return Poll::Ready(None),
+            }
+        }
+        if any { Poll::Ready(Some(parts)) } else { Poll::Pending }
+    }
+}

@@ -1,0 +1,213 @@
+//! Fetch (1), v4-18.
+//!
+//! Behaviour: one mail to each owner core, with its share of the byte budget; an owner answers as soon as it has
+//! `min_bytes`, an error or a divergence, and at the latest at `max_wait`. As soon as one owner has enough, the
+//! others are told to answer with what they have. The records of an answer are the very memory that was written to
+//! the journal, or read from a segment: nothing is copied.
+//!
+//! Version notes: v7 sessions (KIP-227, `fetch_session`); v9 leader epoch checks; v12 divergence (KIP-320/595);
+//! v13 topic ids; v16 leader hints (KIP-951). `replica_id` >= 0 is a broker's fetch: replication has a protocol
+//! of its own here, so it is refused (CVE-2018-1288's class).
+//! With several owners, `min_bytes` is each one's goal on its own: an answer may come later than it could (never
+//! later than `max_wait`), and holds what all have by then.
+
+use super::Session;
+use super::fetch_session::{Entry, Plan};
+use crate::cluster::partition_id;
+use crate::shard::mail::{Fetch, FetchPartition as OwnerPartition, Fetched};
+use crate::shard::{Pending, Shard};
+use protocol::codec::Chunks;
+use protocol::error::ErrorCode;
+use protocol::messages::*;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+pub async fn handle(session: &Session, version: i16, request: FetchRequest) -> FetchResponse {
+    if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
+        return refused(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+    }
+    let shard = &session.shard;
+    let (slots, bytes_max) = {
+        let view = shard.view.borrow();
+        let broker = view.broker();
+        (broker.max_incremental_fetch_session_cache_slots, broker.fetch_max_bytes)
+    };
+    let plan = {
+        let mut sessions = shard.fetch_sessions.borrow_mut();
+        sessions.plan(version, &request, shard.core.now(), slots, || shard.core.random())
+    };
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(code) => return refused(code),
+    };
+    let budget = usize::try_from(request.max_bytes).unwrap_or(0).min(bytes_max);
+    let fetched = read(shard, version, &request, &plan, budget).await;
+    let tell = shard.fetch_sessions.borrow_mut().finish(&plan, &fetched);
+    answer(session, &plan, fetched, &tell)
+}
+
+fn refused(code: ErrorCode) -> FetchResponse {
+    FetchResponse { error_code: code, ..FetchResponse::default() }
+}
+
+/// Reads what the plan names; the results in its order.
+async fn read(
+    shard: &Shard,
+    version: i16,
+    request: &FetchRequest,
+    plan: &Plan,
+    budget: usize,
+) -> Vec<Fetched> {
+    let mut fetched: Vec<Option<Fetched>> = vec![None; plan.entries.len()];
+    let mut by_owner: Vec<(Vec<usize>, Vec<OwnerPartition>)> =
+        vec![Default::default(); shard.core.cores()];
+    let mut hopeless = false;
+    for (position, entry) in plan.entries.iter().enumerate() {
+        match resolve(shard, version, entry) {
+            Ok(partition) => {
+                let (positions, partitions) = &mut by_owner[shard.owner(partition.partition)];
+                positions.push(position);
+                partitions.push(partition);
+            }
+            Err(code) => {
+                hopeless = true;
+                fetched[position] = Some(Fetched::refused(code, -1));
+            }
+        }
+    }
+    let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    let may_wait = !hopeless && request.min_bytes > 0 && !wait.is_zero();
+    let deadline = may_wait.then(|| shard.core.now() + wait);
+    let owners = by_owner.iter().filter(|(positions, _)| !positions.is_empty()).count().max(1);
+    let mut asked = Vec::with_capacity(owners);
+    for (core, (positions, partitions)) in by_owner.into_iter().enumerate() {
+        if positions.is_empty() {
+            continue;
+        }
+        let fetch = Fetch {
+            partitions,
+            max_bytes: (budget / owners).max(1),
+            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
+            deadline,
+            read_committed: request.isolation_level == 1,
+        };
+        asked.push((positions, Some(shard.ask_later(core, fetch))));
+    }
+    for (position, one) in gather(asked).await {
+        fetched[position] = Some(one);
+    }
+    fetched.into_iter().map(|one| one.expect("every entry was refused or asked for")).collect()
+}
+
+type Asked<'a> = (Vec<usize>, Option<Pending<'a, Fetch>>);
+
+/// Awaits all owners; the first that has something to tell hurries the others.
+async fn gather(mut asked: Vec<Asked<'_>>) -> Vec<(usize, Fetched)> {
+    let mut gathered = Vec::new();
+    let mut hurried = false;
+    std::future::poll_fn(move |context| {
+        let mut news = false;
+        for (positions, slot) in &mut asked {
+            let Some(pending) = slot else { continue };
+            if let Poll::Ready(answer) = Pin::new(pending).poll(context) {
+                news |= answer.iter().any(is_worth_telling);
+                gathered.extend(std::mem::take(positions).into_iter().zip(answer));
+                *slot = None;
+            }
+        }
+        let mut waiting = asked.iter().filter_map(|(_, slot)| slot.as_ref()).peekable();
+        if waiting.peek().is_none() {
+            return Poll::Ready(std::mem::take(&mut gathered));
+        }
+        if news && !hurried {
+            hurried = true;
+            waiting.for_each(Pending::hurry);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn is_worth_telling(fetched: &Fetched) -> bool {
+    !fetched.records.is_empty() || fetched.error != ErrorCode::NONE || fetched.diverging.is_some()
+}
+
+/// The owner's name of a partition.
+fn resolve(shard: &Shard, version: i16, entry: &Entry) -> Result<OwnerPartition, ErrorCode> {
+    let view = shard.view.borrow();
+    let topic = match version {
+        13.. => view.cluster.topic_by_id(entry.topic.id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?,
+        _ => view
+            .cluster
+            .topic(&entry.topic.name)
+            .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?,
+    };
+    let wanted = &entry.wanted;
+    if wanted.partition < 0 || wanted.partition as usize >= topic.partitions.len() {
+        return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    }
+    Ok(OwnerPartition {
+        partition: partition_id(topic.id, wanted.partition as u32),
+        offset: wanted.fetch_offset,
+        max_bytes: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
+        current_leader_epoch: wanted.current_leader_epoch,
+        last_fetched_epoch: wanted.last_fetched_epoch,
+    })
+}
+
+fn answer(session: &Session, plan: &Plan, fetched: Vec<Fetched>, tell: &[bool]) -> FetchResponse {
+    let mut response =
+        FetchResponse { session_id: plan.session_id, ..FetchResponse::default() };
+    let mut hinted = false;
+    for ((entry, fetched), tell) in plan.entries.iter().zip(fetched).zip(tell) {
+        if !tell {
+            continue;
+        }
+        let same = response.responses.last().is_some_and(|topic: &FetchableTopicResponse| {
+            topic.topic_id == entry.topic.id && topic.topic == entry.topic.name
+        });
+        if !same {
+            response.responses.push(FetchableTopicResponse {
+                topic: entry.topic.name.clone(),
+                topic_id: entry.topic.id,
+                partitions: Vec::new(),
+            });
+        }
+        let partition = partition(session, entry, fetched);
+        hinted |= partition.current_leader.leader_id >= 0;
+        let topic = response.responses.last_mut().expect("pushed above");
+        topic.partitions.push(partition);
+    }
+    if hinted {
+        response.node_endpoints.push(super::metadata::endpoint(session));
+    }
+    response
+}
+
+fn partition(session: &Session, entry: &Entry, fetched: Fetched) -> FetchablePartitionResponse {
+    let mut partition = FetchablePartitionResponse {
+        partition_index: entry.wanted.partition,
+        error_code: fetched.error,
+        high_watermark: fetched.high_watermark,
+        last_stable_offset: fetched.last_stable_offset,
+        log_start_offset: fetched.log_start_offset,
+        records: Some(Chunks::from(fetched.records)),
+        ..FetchablePartitionResponse::default()
+    };
+    if let Some((epoch, end_offset)) = fetched.diverging {
+        partition.diverging_epoch = DivergingEpoch { epoch, end_offset };
+    }
+    let about_leadership = matches!(
+        fetched.error,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH
+    );
+    if about_leadership && fetched.leader_epoch >= 0 {
+        partition.current_leader = LeaderIdAndEpoch {
+            leader_id: session.shard.settings.node_id,
+            leader_epoch: fetched.leader_epoch,
+        };
+    }
+    partition
+}

@@ -1,0 +1,245 @@
+//! CreateTopics (19) v2-7, DeleteTopics (20) v1-6, CreatePartitions (37) v0-3, DeleteRecords (21) v0-2.
+//!
+//! Behaviour: the first three are decided by the owner of the metadata and answered when every core serves the
+//! result, so a client can use a topic at once. CreateTopics answers with the topic's whole configuration from v5 on
+//! (never null: Java tools rely on it). DeleteRecords is carried to the partitions' owners.
+//!
+//! Version notes: CreateTopics v4 counts of -1 (KIP-464); v7 topic ids. DeleteTopics v6 by id.
+
+use super::Session;
+use super::configs::described;
+use crate::cluster::decide::{MorePartitions, NewTopic, TopicRef};
+use crate::cluster::{ClusterAnswer, ClusterAsk, METADATA_CORE, Refusal, Topic, partition_id};
+use crate::config::{DescribeOptions, ResourceKind};
+use protocol::codec::Str;
+use protocol::error::ErrorCode;
+use protocol::messages::*;
+use std::time::Duration;
+use storage::PartitionId;
+
+pub async fn create(
+    session: &Session,
+    version: i16,
+    request: CreateTopicsRequest,
+) -> CreateTopicsResponse {
+    let topics: Vec<NewTopic> = request.topics.iter().map(new_topic).collect();
+    let ask = ClusterAsk::CreateTopics { topics, validate_only: request.validate_only };
+    let outcomes = match *session.shard.ask(METADATA_CORE, ask).await {
+        ClusterAnswer::CreateTopics(outcomes) => outcomes,
+        other => unavailable(&other, request.topics.len()),
+    };
+    let topics = request.topics.into_iter().zip(outcomes).map(|(wanted, outcome)| match outcome {
+        Ok(topic) => created(session, version, wanted, &topic),
+        Err(refusal) => CreatableTopicResult {
+            name: wanted.name,
+            error_code: refusal.code,
+            error_message: Some(refusal.message.into()),
+            ..CreatableTopicResult::default()
+        },
+    });
+    CreateTopicsResponse { topics: topics.collect(), ..CreateTopicsResponse::default() }
+}
+
+fn new_topic(topic: &CreatableTopic) -> NewTopic {
+    NewTopic {
+        name: topic.name.to_string(),
+        partitions: topic.num_partitions,
+        replication_factor: topic.replication_factor,
+        assignments: topic
+            .assignments
+            .iter()
+            .map(|one| (one.partition_index, one.broker_ids.clone()))
+            .collect(),
+        configs: topic
+            .configs
+            .iter()
+            .map(|config| (config.name.to_string(), config.value.as_ref().map(|v| v.to_string())))
+            .collect(),
+        internal: false,
+    }
+}
+
+fn created(
+    session: &Session,
+    version: i16,
+    wanted: CreatableTopic,
+    topic: &Topic,
+) -> CreatableTopicResult {
+    let mut result = CreatableTopicResult {
+        name: wanted.name,
+        topic_id: topic.id,
+        num_partitions: topic.partitions.len() as i32,
+        replication_factor: topic.partitions.first().map_or(-1, |replicas| replicas.len() as i16),
+        ..CreatableTopicResult::default()
+    };
+    if version >= 5 {
+        let overrides = wanted
+            .configs
+            .iter()
+            .filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())))
+            .collect();
+        let view = session.shard.view.borrow();
+        let options = DescribeOptions::default();
+        let rows = described(ResourceKind::Topic, &overrides, view.broker(), &options);
+        let configs = rows.into_iter().map(|row| CreatableTopicConfigs {
+            name: row.name.into(),
+            value: row.value.map(Str::from),
+            read_only: row.read_only,
+            config_source: row.source.code(),
+            is_sensitive: row.sensitive,
+        });
+        result.configs = Some(configs.collect());
+    }
+    result
+}
+
+/// The same refusal for every part of a request that the metadata's owner could not take.
+pub(super) fn unavailable<T>(answer: &ClusterAnswer, count: usize) -> Vec<Result<T, Refusal>> {
+    let code = match answer {
+        ClusterAnswer::Unavailable(code) => *code,
+        _ => unreachable!("the metadata's owner answers in kind"),
+    };
+    (0..count).map(|_| Err(Refusal::new(code, code.description()))).collect()
+}
+
+pub async fn delete(
+    session: &Session,
+    version: i16,
+    request: DeleteTopicsRequest,
+) -> DeleteTopicsResponse {
+    let wanted: Vec<TopicRef> = match version {
+        6.. => request
+            .topics
+            .iter()
+            .map(|topic| match &topic.name {
+                Some(name) => TopicRef::Name(name.to_string()),
+                None => TopicRef::Id(topic.topic_id),
+            })
+            .collect(),
+        _ => request.topic_names.iter().map(|name| TopicRef::Name(name.to_string())).collect(),
+    };
+    let ask = ClusterAsk::DeleteTopics(wanted.clone());
+    let outcomes = match *session.shard.ask(METADATA_CORE, ask).await {
+        ClusterAnswer::DeleteTopics(outcomes) => outcomes,
+        other => unavailable(&other, wanted.len()),
+    };
+    let responses = wanted.into_iter().zip(outcomes).map(|(wanted, outcome)| match outcome {
+        Ok((name, topic_id)) => DeletableTopicResult {
+            name: Some(name.into()),
+            topic_id,
+            ..DeletableTopicResult::default()
+        },
+        Err(refusal) => {
+            let mut result = DeletableTopicResult {
+                error_code: refusal.code,
+                error_message: Some(refusal.message.into()),
+                ..DeletableTopicResult::default()
+            };
+            match wanted {
+                TopicRef::Name(name) => result.name = Some(name.into()),
+                TopicRef::Id(id) => {
+                    result.name = None;
+                    result.topic_id = id;
+                }
+            }
+            result
+        }
+    });
+    DeleteTopicsResponse { responses: responses.collect(), ..DeleteTopicsResponse::default() }
+}
+
+pub async fn grow(session: &Session, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let topics: Vec<MorePartitions> = request
+        .topics
+        .iter()
+        .map(|topic| MorePartitions {
+            name: topic.name.to_string(),
+            count: topic.count,
+            assignments: topic
+                .assignments
+                .as_ref()
+                .filter(|given| !given.is_empty())
+                .map(|given| given.iter().map(|one| one.broker_ids.clone()).collect()),
+        })
+        .collect();
+    let count = topics.len();
+    let ask = ClusterAsk::CreatePartitions { topics, validate_only: request.validate_only };
+    let outcomes = match *session.shard.ask(METADATA_CORE, ask).await {
+        ClusterAnswer::CreatePartitions(outcomes) => outcomes,
+        other => unavailable(&other, count),
+    };
+    let results = request.topics.into_iter().zip(outcomes).map(|(wanted, outcome)| {
+        let mut result =
+            CreatePartitionsTopicResult { name: wanted.name, ..CreatePartitionsTopicResult::default() };
+        if let Err(refusal) = outcome {
+            result.error_code = refusal.code;
+            result.error_message = Some(refusal.message.into());
+        }
+        result
+    });
+    CreatePartitionsResponse { results: results.collect(), ..CreatePartitionsResponse::default() }
+}
+
+pub async fn delete_records(
+    session: &Session,
+    request: DeleteRecordsRequest,
+) -> DeleteRecordsResponse {
+    let shard = &session.shard;
+    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let mut response = DeleteRecordsResponse::default();
+    let mut by_owner: Vec<(Vec<(usize, usize)>, Vec<(PartitionId, i64)>)> =
+        vec![Default::default(); shard.core.cores()];
+    for topic in request.topics {
+        let mut results = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let mut result = DeleteRecordsPartitionResult {
+                partition_index: wanted.partition_index,
+                low_watermark: -1,
+                ..DeleteRecordsPartitionResult::default()
+            };
+            match resolve(session, &topic.name, wanted.partition_index) {
+                Ok(id) => {
+                    let (places, asks) = &mut by_owner[shard.owner(id)];
+                    places.push((response.topics.len(), results.len()));
+                    asks.push((id, wanted.offset));
+                }
+                Err(code) => result.error_code = code,
+            }
+            results.push(result);
+        }
+        response.topics.push(DeleteRecordsTopicResult { name: topic.name, partitions: results });
+    }
+    let mut pending = Vec::new();
+    for (core, (places, asks)) in by_owner.into_iter().enumerate() {
+        if !asks.is_empty() {
+            pending.push((places, shard.ask_later(core, asks)));
+        }
+    }
+    let deadline = shard.core.now() + timeout;
+    for (places, ask) in pending {
+        let left = deadline - shard.core.now();
+        let answers = runtime::timeout(&shard.core, left, ask).await;
+        let answers =
+            answers.unwrap_or_else(|_| vec![Err(ErrorCode::REQUEST_TIMED_OUT); places.len()]);
+        for ((topic, partition), outcome) in places.into_iter().zip(answers) {
+            let result = &mut response.topics[topic].partitions[partition];
+            match outcome {
+                Ok(low_watermark) => result.low_watermark = low_watermark,
+                Err(code) => result.error_code = code,
+            }
+        }
+    }
+    response
+}
+
+fn resolve(session: &Session, topic: &str, partition: i32) -> Result<PartitionId, ErrorCode> {
+    let view = session.shard.view.borrow();
+    let found = view.cluster.topic(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    if found.internal {
+        return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
+    }
+    if partition < 0 || partition as usize >= found.partitions.len() {
+        return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    }
+    Ok(partition_id(found.id, partition as u32))
+}

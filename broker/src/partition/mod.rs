@@ -1,0 +1,177 @@
+//! One partition as its owner core holds it, beside its [`Replica`]: producers, waiting acknowledgements,
+//! waiting fetches.
+//!
+//! Synchronous: batches and commits come in, outcomes go out. It must not know who asked (a ticket stands
+//! for that) nor wait for anything. Deliberately absent: the log and Raft, which belong to the replica that
+//! is passed in; open transactions.
+
+mod producers;
+
+pub use producers::{ProducerBatch, Producers, SnapshotError, Verdict};
+
+use crate::config::TopicConfig;
+use bytes::Bytes;
+use protocol::error::ErrorCode;
+use protocol::records::BatchView;
+use raft_group::{ProposeError, Replica};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use storage::{EntryKind, PartitionId};
+
+/// Who awaits the commit of an entry: the owner core's slot of a produce, and the place in its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub slot: u32,
+    pub position: u32,
+}
+
+/// An append that was accepted, or the known place of a retried one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: i64,
+    pub index: u64,
+    pub term: u64,
+    /// A retry of a batch that is committed already: there is nothing to wait for.
+    pub committed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ack {
+    index: u64,
+    term: u64,
+    ticket: Ticket,
+}
+
+/// What the owner core knows of a partition beside its replica.
+pub struct Partition {
+    pub id: PartitionId,
+    pub name: Rc<str>,
+    pub config: Rc<TopicConfig>,
+    pub producers: Producers,
+    /// In order of their index.
+    acks: VecDeque<Ack>,
+    /// Slots of the core's watches that wait for this partition.
+    pub watches: Vec<u32>,
+    /// Last index that the log had when the partition was opened: entries up to it were not decided by this run,
+    /// so their effects are taken from the log when they commit.
+    pub inherited: u64,
+    /// The view's version that brought the partition, until it serves for the first time.
+    pub opening: Option<u64>,
+}
+
+impl Partition {
+    pub fn new(
+        id: PartitionId,
+        name: Rc<str>,
+        config: Rc<TopicConfig>,
+        producers: Producers,
+    ) -> Partition {
+        Partition {
+            id,
+            name,
+            config,
+            producers,
+            acks: VecDeque::new(),
+            watches: Vec::new(),
+            inherited: 0,
+            opening: None,
+        }
+    }
+
+    /// Puts a validated batch at the end of the log, unless it is there already or out of sequence.
+    ///
+    /// # Errors
+    /// Kafka's code for the producer. NOT_LEADER_OR_FOLLOWER is given only if nothing was appended.
+    pub fn append(
+        &mut self,
+        replica: &mut Replica,
+        batch: Bytes,
+        wall_ms: i64,
+    ) -> Result<Appended, ErrorCode> {
+        if replica.fenced().is_some() {
+            return Err(ErrorCode::KAFKA_STORAGE_ERROR);
+        }
+        if !replica.is_serving() {
+            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+        }
+        let producer = ProducerBatch::of(&batch);
+        if let Some(producer) = &producer {
+            match self.producers.judge(producer) {
+                Verdict::Append => {}
+                Verdict::Duplicate { base_offset, index } => {
+                    let committed = index <= replica.commit_index();
+                    let term = replica.term();
+                    return Ok(Appended { base_offset, index, term, committed });
+                }
+                Verdict::OutOfOrder { .. } => return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
+                Verdict::Fenced { .. } => return Err(ErrorCode::INVALID_PRODUCER_EPOCH),
+            }
+        }
+        let committed = replica.commit_index();
+        let proposed = replica.propose(EntryKind::Batch, batch).map_err(refused)?;
+        if let Some(producer) = &producer {
+            let (offset, index) = (proposed.base_offset, proposed.index);
+            self.producers.appended(producer, offset, index, committed, wall_ms);
+        }
+        let (base_offset, index, term) = (proposed.base_offset, proposed.index, proposed.term);
+        Ok(Appended { base_offset, index, term, committed: false })
+    }
+
+    /// Notes who awaits an entry.
+    pub fn await_commit(&mut self, appended: Appended, ticket: Ticket) {
+        let ack = Ack { index: appended.index, term: appended.term, ticket };
+        // A retry of an entry still in flight lands before newer ones: keep the order.
+        let at = self.acks.partition_point(|known| known.index <= ack.index);
+        self.acks.insert(at, ack);
+    }
+
+    /// Everything up to `index` is committed: gives the tickets whose entries are, with whether the entry
+    /// at that index is still the one that was proposed.
+    pub fn committed(&mut self, index: u64, replica: &Replica, out: &mut Vec<(Ticket, bool)>) {
+        while let Some(ack) = self.acks.front().filter(|ack| ack.index <= index) {
+            // A sole voter never loses an entry; with peers another leader's entry may stand there.
+            let same = replica.log().term(ack.index).is_none_or(|term| term == ack.term);
+            out.push((ack.ticket, same));
+            self.acks.pop_front();
+        }
+    }
+
+    /// The partition cannot say any more what becomes of its entries (it was fenced or deleted): gives up
+    /// everyone who waits.
+    pub fn abandon(&mut self, out: &mut Vec<Ticket>) {
+        out.extend(self.acks.drain(..).map(|ack| ack.ticket));
+    }
+
+    /// Rebuilds what a replayed batch says about its producer. Called for committed entries above the
+    /// snapshot, at start-up.
+    pub fn replay(&mut self, batch: &Bytes, base_offset: i64, index: u64, wall_ms: i64) {
+        if let Some(producer) = ProducerBatch::of(batch) {
+            self.producers.appended(&producer, base_offset, index, index, wall_ms);
+        }
+    }
+}
+
+impl ProducerBatch {
+    /// The producer's fields of a batch; None without a producer id.
+    fn of(batch: &Bytes) -> Option<ProducerBatch> {
+        let view = BatchView::new(batch).ok()?;
+        (view.producer_id() >= 0).then(|| ProducerBatch {
+            producer_id: view.producer_id(),
+            producer_epoch: view.producer_epoch(),
+            base_sequence: view.base_sequence(),
+            record_count: view.record_count(),
+        })
+    }
+}
+
+fn refused(error: ProposeError) -> ErrorCode {
+    match error {
+        // Nothing was assigned: the client may well say "not written".
+        ProposeError::NotLeader { .. } | ProposeError::Dropped => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        ProposeError::TooMuchUncommitted { .. } => ErrorCode::NOT_ENOUGH_REPLICAS,
+        ProposeError::JournalFull => ErrorCode::KAFKA_STORAGE_ERROR,
+        ProposeError::Fenced => ErrorCode::KAFKA_STORAGE_ERROR,
+        ProposeError::TooLarge { .. } => ErrorCode::MESSAGE_TOO_LARGE,
+        ProposeError::Malformed(_) => ErrorCode::CORRUPT_MESSAGE,
+    }
+}

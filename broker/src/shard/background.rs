@@ -1,0 +1,343 @@
+//! What a core does beside the hot path: drains tails into segments, prepares journal files, writes checkpoints,
+//! enforces retention, expires producers and offsets.
+//!
+//! Every job follows one pattern: the owner begins it and gives it away, it runs without any borrow, and its
+//! result is brought back. At most [`DRAINS_MAX`] drains and one of each other job are under way.
+
+use super::owned::Owned;
+use super::{Shard, groups_host};
+use crate::cluster::METADATA;
+use runtime::Notify;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::time::Duration;
+use storage::PartitionId;
+
+/// Drains under way at once.
+const DRAINS_MAX: usize = 4;
+/// Logs added to a checkpoint before others get their turn on the core.
+const CHECKPOINT_PER_PASS: usize = 256;
+/// How long a failed background job waits before it is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What background work is wanted.
+#[derive(Default)]
+pub struct Background {
+    wanted: RefCell<BTreeSet<PartitionId>>,
+    draining: RefCell<BTreeSet<PartitionId>>,
+    chores: Cell<bool>,
+    more: Notify,
+    drained: Notify,
+}
+
+impl Background {
+    /// Called after every pass, so it must be quick: are there chores?
+    pub fn look(&self, owned: &mut Owned) {
+        for id in owned.drains.drain(..) {
+            self.want_drain(id);
+        }
+        let chores = owned.journal.chores();
+        if chores.prepare || chores.checkpoint || chores.sweep {
+            self.chores.set(true);
+            self.more.notify_one();
+        }
+    }
+
+    /// A log has enough to be drained.
+    pub fn want_drain(&self, id: PartitionId) {
+        if !self.draining.borrow().contains(&id) && self.wanted.borrow_mut().insert(id) {
+            self.more.notify_one();
+        }
+    }
+}
+
+/// Drains logs and does the journal's chores for as long as the core runs.
+pub async fn run(shard: Rc<Shard>) {
+    loop {
+        shard.background.more.wait().await;
+        loop {
+            shard.start_drains();
+            if !shard.background.chores.take() {
+                break;
+            }
+            shard.chores().await;
+        }
+    }
+}
+
+/// Retention and expiry, by the clock.
+pub async fn run_periodically(shard: Rc<Shard>) {
+    let mut retention_due = shard.core.now();
+    loop {
+        let (interval, producers_ms) = {
+            let view = shard.view.borrow();
+            let broker = view.broker();
+            let producers_ms = broker.producer_id_expiration_ms.min(i64::MAX as u64) as i64;
+            (broker.log_retention_check_interval_ms, producers_ms)
+        };
+        shard.core.sleep(Duration::from_millis(interval.clamp(100, 5_000))).await;
+        let now = shard.core.now();
+        if now >= retention_due {
+            retention_due = now + Duration::from_millis(interval);
+            shard.retain().await;
+            shard.expire(producers_ms);
+        }
+        shard.remove_segments().await;
+        shard.rewrite_offsets();
+        shard.wake_turn();
+    }
+}
+
+impl Shard {
+    fn start_drains(self: &Rc<Shard>) {
+        while self.background.draining.borrow().len() < DRAINS_MAX {
+            let next = self.background.wanted.borrow_mut().pop_first();
+            let Some(id) = next else { return };
+            let job = {
+                let mut owned = self.owned.borrow_mut();
+                let wall_ms = self.core.wall_ms();
+                owned.replicas.log_mut(id).and_then(|log| log.begin_drain(wall_ms, true))
+            };
+            let Some(job) = job else { continue };
+            self.background.draining.borrow_mut().insert(id);
+            let shard = self.clone();
+            self.core.spawn("drain", async move {
+                let done = job.run(shard.core.disk()).await;
+                let failed = shard.finish_drain(id, done);
+                if failed {
+                    shard.core.sleep(RETRY).await;
+                }
+                shard.background.draining.borrow_mut().remove(&id);
+                let again = failed || shard.wants_drain(id);
+                if again {
+                    shard.background.wanted.borrow_mut().insert(id);
+                }
+                shard.background.drained.notify_all();
+                shard.background.chores.set(true);
+                shard.background.more.notify_one();
+            });
+        }
+    }
+
+    fn wants_drain(&self, id: PartitionId) -> bool {
+        let owned = self.owned.borrow();
+        owned.replicas.get(id).is_some_and(|replica| replica.log().wants_drain())
+    }
+
+    /// True if the drain failed and should be tried again.
+    fn finish_drain(&self, id: PartitionId, done: storage::DrainDone) -> bool {
+        let mut owned = self.owned.borrow_mut();
+        let Owned { journal, replicas, .. } = &mut *owned;
+        // A partition deleted meanwhile has nothing to finish.
+        let Some(log) = replicas.log_mut(id) else { return false };
+        match journal.finish_drain(log, done) {
+            Ok(()) => false,
+            Err(error) => {
+                tracing::warn!(%error, partition = ?id, "a tail could not be drained; it is tried again");
+                true
+            }
+        }
+    }
+
+    async fn chores(self: &Rc<Shard>) {
+        let chores = self.owned.borrow().journal.chores();
+        if chores.prepare {
+            let job = self.owned.borrow_mut().journal.begin_prepare();
+            if let Some(job) = job {
+                let done = job.run(self.core.disk()).await;
+                if let Err(error) = self.owned.borrow_mut().journal.finish_prepare(done) {
+                    tracing::warn!(%error, "a journal file cannot be prepared; it is tried again");
+                    self.core.sleep(RETRY).await;
+                }
+            }
+        }
+        if chores.sweep {
+            let mut owned = self.owned.borrow_mut();
+            let Owned { journal, replicas, .. } = &mut *owned;
+            let drains = journal.sweep(replicas.logs_mut());
+            drop(owned);
+            for id in drains {
+                self.background.want_drain(id);
+            }
+            self.start_drains();
+        }
+        if chores.checkpoint {
+            self.checkpoint().await;
+        }
+    }
+
+    /// Writes the state of every log, so that journal files can be recycled and a start is short.
+    pub async fn checkpoint(self: &Rc<Shard>) {
+        let begun = self.owned.borrow_mut().journal.begin_checkpoint();
+        let Some(mut checkpoint) = begun else { return };
+        let mut ids: Vec<PartitionId> = self.owned.borrow().partitions.keys().copied().collect();
+        if self.owned.borrow().metadata.is_some() {
+            ids.push(METADATA);
+        }
+        for chunk in ids.chunks(CHECKPOINT_PER_PASS) {
+            for id in chunk {
+                let wall_ms = self.core.wall_ms();
+                self.owned.borrow_mut().add_to_checkpoint(&mut checkpoint, *id, wall_ms);
+            }
+            self.core.yield_now().await;
+        }
+        self.views.add_unopened(&self.owned.borrow().journal, &mut checkpoint);
+        let job = loop {
+            let begun = self.owned.borrow_mut().journal.begin_checkpoint_write(checkpoint);
+            match begun {
+                Ok(job) => break job,
+                Err(early) => {
+                    checkpoint = early;
+                    self.wake_turn();
+                    self.core.sleep(Duration::from_millis(1)).await;
+                }
+            }
+        };
+        let done = job.run(self.core.disk()).await;
+        if let Err(error) = self.owned.borrow_mut().journal.finish_checkpoint(done) {
+            tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
+            self.core.sleep(RETRY).await;
+        }
+    }
+
+    /// Waits until everything staged in `turn` is on stable storage.
+    pub async fn durable(&self, turn: u64) {
+        while self.owned.borrow().journal.durable_turn() < turn {
+            self.wake_turn();
+            self.core.sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Moves log starts by time and size.
+    async fn retain(self: &Rc<Shard>) {
+        let ids: Vec<PartitionId> = self.owned.borrow().partitions.keys().copied().collect();
+        for chunk in ids.chunks(CHECKPOINT_PER_PASS) {
+            for id in chunk {
+                let mut owned = self.owned.borrow_mut();
+                let wall_ms = self.core.wall_ms();
+                let start = owned
+                    .replicas
+                    .get(*id)
+                    .filter(|replica| replica.is_serving())
+                    .and_then(|replica| replica.log().retention_candidate(wall_ms));
+                if let Some(start) = start
+                    && let Err(error) = owned.move_log_start(*id, start)
+                {
+                    tracing::debug!(?error, partition = ?id, "retention waits");
+                }
+            }
+            self.wake_turn();
+            self.core.yield_now().await;
+        }
+    }
+
+    /// Deletes segment files that lie below the log start.
+    async fn remove_segments(self: &Rc<Shard>) {
+        let ids: Vec<PartitionId> = self.owned.borrow().partitions.keys().copied().collect();
+        for id in ids {
+            let job = {
+                let mut owned = self.owned.borrow_mut();
+                let Some(replica) = owned.replicas.get(id) else { continue };
+                let keep = replica.applied_index();
+                let Owned { journal, replicas, .. } = &mut *owned;
+                replicas.log_mut(id).and_then(|log| journal.begin_removal(log, keep))
+            };
+            let Some(job) = job else { continue };
+            let done = job.run(self.core.disk()).await;
+            let mut owned = self.owned.borrow_mut();
+            let Owned { journal, replicas, .. } = &mut *owned;
+            let Some(log) = replicas.log_mut(id) else { continue };
+            if let Err(error) = journal.finish_removal(log, done) {
+                tracing::warn!(%error, partition = ?id, "old segments could not be removed");
+            }
+        }
+    }
+
+    fn expire(&self, producers_ms: i64) {
+        let (now, wall_ms) = (self.core.now(), self.core.wall_ms());
+        let mut owned = self.owned.borrow_mut();
+        let Owned { partitions, replicas, .. } = &mut *owned;
+        for (id, partition) in partitions.iter_mut().filter(|(_, p)| !p.producers.is_empty()) {
+            let committed = replicas.get(*id).map_or(0, |replica| replica.commit_index());
+            partition.producers.expire(wall_ms, producers_ms, committed);
+        }
+        owned.expire_offsets(now, wall_ms);
+    }
+}
+
+impl Owned {
+    fn add_to_checkpoint(
+        &mut self,
+        checkpoint: &mut storage::Checkpoint,
+        id: PartitionId,
+        wall_ms: i64,
+    ) {
+        let Some(replica) = self.replicas.get(id) else { return };
+        let applied = replica.applied_index();
+        let (applied, state) = if id == METADATA {
+            let metadata = self.metadata.as_ref().expect("its owner is here");
+            let image = metadata.committed().image();
+            (applied, serde_json::to_vec(&image).expect("an image has text keys only"))
+        } else if let Some(coordinator) = self.groups.coordinator(id) {
+            // Without a snapshot that says it all, the start replays the log.
+            match groups_host::snapshot(coordinator, wall_ms) {
+                Some(snapshot) => (applied, snapshot.to_vec()),
+                None => (0, Vec::new()),
+            }
+        } else {
+            let partition = self.partitions.get(&id);
+            (applied, partition.map_or_else(Vec::new, |p| p.producers.snapshot(applied)))
+        };
+        checkpoint.add(&self.journal, replica.log(), applied, &state);
+    }
+}
+
+/// Bytes of an offsets partition below which it is not worth to be begun anew.
+const REWRITE_BYTES_MIN: u64 = 16 << 20;
+
+impl Shard {
+    /// Begins offsets partitions anew that have grown: their coordinator's whole state is appended as records, and
+    /// once that is committed the log start moves to it. This topic's form of compaction; any reader of the
+    /// topic still finds the newest record of every key.
+    fn rewrite_offsets(&self) {
+        let mut owned = self.owned.borrow_mut();
+        let grown: Vec<PartitionId> = owned
+            .groups
+            .hosted_ids()
+            .filter(|id| {
+                let size = owned.replicas.get(*id).map_or(0, |replica| replica.log().size_bytes());
+                size >= REWRITE_BYTES_MIN && owned.groups.is_settled(*id)
+            })
+            .collect();
+        for id in grown {
+            owned.rewrite_offsets_partition(id, self.core.wall_ms());
+        }
+    }
+}
+
+impl Owned {
+    fn rewrite_offsets_partition(&mut self, id: PartitionId, wall_ms: i64) {
+        let Some(coordinator) = self.groups.coordinator(id) else { return };
+        let Some(snapshot) = groups_host::snapshot(coordinator, wall_ms) else { return };
+        let Some(replica) = self.replicas.get_mut(id) else { return };
+        let size = replica.log().size_bytes();
+        // A state as large as the log would be written over and over.
+        if snapshot.len() as u64 > size / 4 || !replica.is_serving() {
+            return;
+        }
+        let start = if snapshot.is_empty() {
+            replica.next_offset()
+        } else {
+            match replica.propose(storage::EntryKind::Batch, snapshot) {
+                Ok(proposed) => proposed.base_offset,
+                Err(_) => return,
+            }
+        };
+        // In the log behind the snapshot, so it cannot take effect without it.
+        let payload = bytes::Bytes::copy_from_slice(&start.to_le_bytes());
+        if let Err(error) = replica.propose(storage::EntryKind::LogStart, payload) {
+            tracing::debug!(%error, partition = ?id, "the offsets topic is begun anew later");
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! A core's shard: everything that the core owns, and the loops that move it.
+//!
+//! [`Owned`] decides, synchronously; this file waits. Three loops make a shard: mail is taken in
+//! ([`Shard::receive`]), turns are passed ([`turn`]), and background work is done ([`background`]).
+//! Handlers reach owners only through [`Shard::ask`], whether the owner is this core or another.
+
+pub mod asks;
+pub mod background;
+pub mod fetching;
+pub mod groups_host;
+pub mod limits;
+pub mod mail;
+pub mod metadata;
+pub mod opening;
+pub mod owned;
+pub mod turn;
+pub mod view;
+pub mod watch;
+
+use crate::cluster::{METADATA_CORE, OFFSETS_TOPIC, partition_id};
+use crate::groups;
+use asks::AskSlots;
+use limits::Budget;
+use mail::{Answer, AskId, Asks, Mail, Question};
+use owned::Owned;
+use runtime::{Core, Inbox, Instant, Notify, Post};
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use storage::PartitionId;
+use uuid::Uuid;
+use view::View;
+
+/// A hasher without random keys: maps that use it are looked up, never iterated.
+pub type FixedHasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+
+/// What does not change while the node runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub node_id: i32,
+    /// Which disk of that node this is: a node that lost its disk comes back with another number.
+    pub incarnation: u32,
+    pub cluster_id: String,
+    pub data: std::path::PathBuf,
+    /// What clients are told to connect to.
+    pub advertised_host: String,
+    pub rack: Option<String>,
+    /// Bytes of requests and cold reads that each core lends out.
+    pub request_bytes_max: usize,
+}
+
+/// One core's shard, shared by the tasks of that core.
+pub struct Shard {
+    pub core: Core,
+    pub post: Post<Mail>,
+    pub settings: Settings,
+    pub view: RefCell<View>,
+    pub owned: RefCell<Owned>,
+    pub budget: Budget,
+    pub connections: RefCell<crate::connection::Connections>,
+    pub fetch_sessions: RefCell<crate::handlers::fetch_session::FetchSessions>,
+    pub producer_ids: RefCell<crate::handlers::producer_ids::Block>,
+    pub metrics: RefCell<crate::observe::CoreMetrics>,
+    asks: RefCell<AskSlots>,
+    /// Something may be dirty: the turn loop looks.
+    work: Notify,
+    /// The earliest deadline changed.
+    deadline_moved: Notify,
+    sleeping_until: Cell<Option<Instant>>,
+    views: opening::ViewQueue,
+    pub background: background::Background,
+    /// The port that clients are told.
+    pub told_port: Cell<u16>,
+    /// On core 0: every core serves what the metadata names.
+    pub serving: Notify,
+    pub stopping: Cell<bool>,
+    pub stopped: Notify,
+}
+
+impl Shard {
+    pub fn new(core: Core, post: Post<Mail>, settings: Settings, view: View, owned: Owned) -> Rc<Shard> {
+        let budget = Budget::new(settings.request_bytes_max);
+        Rc::new(Shard {
+            core,
+            post,
+            view: RefCell::new(view),
+            owned: RefCell::new(owned),
+            budget,
+            connections: RefCell::default(),
+            fetch_sessions: RefCell::default(),
+            producer_ids: RefCell::default(),
+            metrics: RefCell::default(),
+            asks: RefCell::default(),
+            work: Notify::new(),
+            deadline_moved: Notify::new(),
+            sleeping_until: Cell::new(None),
+            views: opening::ViewQueue::default(),
+            background: background::Background::default(),
+            told_port: Cell::new(0),
+            serving: Notify::new(),
+            stopping: Cell::new(false),
+            stopped: Notify::new(),
+            settings,
+        })
+    }
+
+    /// Asks the owner on `core` and waits for the answer. The mail leaves before the first wait, so asks of
+    /// one task reach an owner in the order in which they were made.
+    pub async fn ask<Q: Asks>(&self, core: usize, question: Q) -> Q::Answer {
+        self.ask_later(core, question).await
+    }
+
+    /// As [`Shard::ask`], but hands out the pending ask, so that several owners can be asked at once.
+    pub fn ask_later<Q: Asks>(&self, core: usize, question: Q) -> Pending<'_, Q> {
+        let (ask, receiver) = self.asks.borrow_mut().open();
+        self.post.send(core, Mail::Ask { ask, question: question.question() });
+        let kind = std::marker::PhantomData;
+        Pending { shard: self, core, ask, receiver, answered: false, kind }
+    }
+
+    /// The core of this node that owns a partition.
+    pub fn owner(&self, partition: PartitionId) -> usize {
+        storage::owner(partition, self.core.cores())
+    }
+
+    /// The partition of the offsets topic that a group lives in, with its owner core; None while that topic does
+    /// not exist.
+    pub fn coordinator_of(&self, group: &str) -> Option<(PartitionId, usize)> {
+        let view = self.view.borrow();
+        let topic = view.cluster.topic(OFFSETS_TOPIC)?;
+        let partition = groups::partition_for(group, topic.partitions.len() as u32);
+        let id = partition_id(topic.id, partition);
+        Some((id, self.owner(id)))
+    }
+
+    /// A fresh topic id: random (version 4), from the core's own source.
+    pub fn fresh_id(&self) -> Uuid {
+        let (high, low) = (self.core.random(), self.core.random());
+        let bytes = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// Takes mail in for as long as the core runs.
+    pub async fn receive(self: Rc<Shard>, mut inbox: Inbox<Mail>) {
+        loop {
+            for (from, mail) in inbox.take().await {
+                self.on_mail(from, mail);
+            }
+            self.work.notify_one();
+        }
+    }
+
+    fn on_mail(self: &Rc<Shard>, from: usize, mail: Mail) {
+        match mail {
+            Mail::Ask { ask, question } | Mail::Again { from: _, ask, question }
+                if self.stopping.get() =>
+            {
+                drop((ask, question));
+            }
+            Mail::Ask { ask, question } => self.on_ask(from, ask, question),
+            Mail::Again { from, ask, question } => self.on_ask(from, ask, question),
+            Mail::Answer { ask, answer } => self.asks.borrow_mut().answer(ask, answer),
+            Mail::Unwatch { ask } => self.on_unwatch(from, ask),
+            Mail::View { version, records } => self.views.push(version, records),
+            Mail::ViewApplied { version } => {
+                if self.owned.borrow_mut().view_applied(version) {
+                    self.serving.notify_one();
+                }
+            }
+            Mail::Purged { topic } => self.owned.borrow_mut().purged(topic),
+            Mail::Leaders(word) => self.view.borrow_mut().lead(&word),
+            Mail::Connection(parcel) => crate::connection::adopt(self, parcel),
+            Mail::ConnectionClosed => crate::connection::closed_on(self, from),
+            Mail::Observe(request) => crate::observe::answer(self, request),
+            Mail::Begin(_) => {}
+            Mail::Listening { port } => {
+                if self.told_port.get() == 0 {
+                    self.told_port.set(port);
+                }
+            }
+            Mail::Stop => self.stop(),
+        }
+    }
+
+    fn on_ask(self: &Rc<Shard>, from: usize, ask: AskId, question: Question) {
+        let (now, wall_ms) = (self.core.now(), self.core.wall_ms());
+        let answer = match question {
+            Question::Produce(produce) => {
+                return self.owned.borrow_mut().produce(from, ask, produce, wall_ms);
+            }
+            Question::Fetch(fetch) => return self.on_fetch(from, ask, fetch),
+            Question::ListOffsets(wanted) => return self.on_list_offsets(from, ask, wanted),
+            Question::DeleteRecords(wanted) => {
+                return self.owned.borrow_mut().delete_records(from, ask, wanted);
+            }
+            Question::Cluster(request) => {
+                assert_eq!(self.core.id(), METADATA_CORE, "metadata is asked of its owner");
+                let broker = self.view.borrow().broker().clone();
+                let mut owned = self.owned.borrow_mut();
+                return owned.cluster(from, ask, *request, &broker, &mut || self.fresh_id());
+            }
+            Question::Group { partition, request } => {
+                let mut ids =
+                    || u128::from(self.core.random()) << 64 | u128::from(self.core.random());
+                let mut owned = self.owned.borrow_mut();
+                owned.group(from, ask, partition, *request, now, wall_ms, &mut ids);
+                drop(owned);
+                return self.note_deadline();
+            }
+            Question::Groups(filter) => Answer::Groups(self.owned.borrow().list_groups(&filter)),
+            Question::EpochEnds(wanted) => {
+                let mut owned = self.owned.borrow_mut();
+                Answer::EpochEnds(wanted.iter().map(|ask| owned.epoch_end(ask)).collect())
+            }
+            Question::LogSizes(which) => Answer::LogSizes(self.owned.borrow().log_sizes(which)),
+        };
+        self.post.send(from, Mail::Answer { ask, answer });
+    }
+
+    /// Work may have come up outside the mail: the turn loop is to look.
+    pub fn wake_turn(&self) {
+        self.work.notify_one();
+    }
+
+    /// Wakes the deadline loop if something is due earlier than it sleeps.
+    fn note_deadline(&self) {
+        let next = self.owned.borrow().next_deadline();
+        let earlier = match (next, self.sleeping_until.get()) {
+            (Some(next), Some(sleeping)) => next < sleeping,
+            (next, None) => next.is_some(),
+            (None, Some(_)) => false,
+        };
+        if earlier {
+            self.deadline_moved.notify_one();
+        }
+    }
+
+    /// Sleeps until the earliest deadline of watches and groups, then lets them act.
+    pub async fn keep_deadlines(self: Rc<Shard>) {
+        loop {
+            let next = self.owned.borrow().next_deadline();
+            self.sleeping_until.set(next);
+            match next {
+                Some(at) if at > self.core.now() => {
+                    let sleep = self.core.sleep_until(at);
+                    runtime::select(sleep, self.deadline_moved.wait()).await;
+                }
+                Some(_) => {}
+                None => self.deadline_moved.wait().await,
+            }
+            self.on_deadlines();
+        }
+    }
+
+    fn on_deadlines(self: &Rc<Shard>) {
+        let (now, wall_ms) = (self.core.now(), self.core.wall_ms());
+        loop {
+            let overdue = self.owned.borrow().watches.overdue(now);
+            let Some(slot) = overdue else { break };
+            self.finish_watch(slot);
+        }
+        if self.owned.borrow_mut().groups_deadline(now, wall_ms) {
+            self.work.notify_one();
+        }
+    }
+
+    fn stop(&self) {
+        self.stopping.set(true);
+        self.stopped.notify_all();
+    }
+}
+
+impl Owned {
+    /// When something falls due next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        [self.watches.next_deadline(), self.groups.next_deadline()].into_iter().flatten().min()
+    }
+}
+
+/// An ask in flight: a future of the owner's answer. Dropping it gives the ask up.
+pub struct Pending<'a, Q: Asks> {
+    shard: &'a Shard,
+    core: usize,
+    ask: AskId,
+    receiver: runtime::oneshot::Receiver<Answer>,
+    answered: bool,
+    kind: std::marker::PhantomData<fn() -> Q>,
+}
+
+impl<Q: Asks> Pending<'_, Q> {
+    /// Tells the owner that a fetch has waited enough; its answer then comes at once.
+    pub fn hurry(&self) {
+        self.shard.post.send(self.core, Mail::Unwatch { ask: self.ask });
+    }
+}
+
+impl<Q: Asks> Future for Pending<'_, Q> {
+    type Output = Q::Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Q::Answer> {
+        let received = std::task::ready!(Pin::new(&mut self.receiver).poll(context));
+        self.answered = true;
+        let answer = received.expect("an ask's slot lives until it is answered or given up");
+        Poll::Ready(Q::answer(answer).expect("an owner answers in kind"))
+    }
+}
+
+impl<Q: Asks> Drop for Pending<'_, Q> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.shard.asks.borrow_mut().close(self.ask);
+        }
+    }
+}

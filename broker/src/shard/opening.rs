@@ -1,0 +1,390 @@
+//! Follows the metadata: opens the partitions that it brings to this core, drops those that it deletes.
+//!
+//! Views are taken in one after another, in order. Data goes only by a committed delete that names the topic's
+//! id: a recovered log whose topic nobody knows is kept, told about, and not served.
+
+use super::Shard;
+use super::groups_host;
+use super::mail::Mail;
+use super::view::View;
+use crate::cluster::{Change, METADATA_CORE, OFFSETS_TOPIC, Record, Resource, partition_id};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::groups::{self, Coordinator};
+use crate::partition::{Partition, Producers};
+use bytes::Bytes;
+use raft_group::{Members, Replica, ReplicaConfig, ReplicaId};
+use runtime::Notify;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::{Entry, EntryKind, LogConfig, PartitionId, RecoveredLog};
+use uuid::Uuid;
+
+/// Most bytes of entries read at once while a log is replayed.
+const REPLAY_BYTES: u64 = 4 << 20;
+/// Partitions opened before others get their turn on the core.
+const OPEN_PER_PASS: usize = 64;
+/// How long a purge waits for jobs that still use a file.
+const PURGE_RETRY: Duration = Duration::from_millis(20);
+
+/// Views that have arrived and are not taken in yet, and logs that were recovered and are not opened yet.
+#[derive(Default)]
+pub struct ViewQueue {
+    arrived: RefCell<VecDeque<(u64, Arc<Vec<Record>>)>>,
+    more: Notify,
+    recovered: RefCell<BTreeMap<PartitionId, RecoveredLog>>,
+    /// Taken in; acknowledged once their partitions serve.
+    taken: RefCell<BTreeSet<u64>>,
+}
+
+impl ViewQueue {
+    pub fn push(&self, version: u64, records: Arc<Vec<Record>>) {
+        self.arrived.borrow_mut().push_back((version, records));
+        self.more.notify_one();
+    }
+
+    pub fn recovered(&self, logs: impl IntoIterator<Item = RecoveredLog>) {
+        let logs = logs.into_iter().map(|log| (log.log.id(), log));
+        self.recovered.borrow_mut().extend(logs);
+    }
+
+    /// Puts back a log that could not be dropped.
+    fn keep(&self, log: storage::Log) {
+        let (applied, state) = (log.commit(), Bytes::new());
+        self.recovered.borrow_mut().insert(log.id(), RecoveredLog { log, applied, state });
+    }
+
+    /// Logs that were recovered and are not opened, as they were: a checkpoint must not forget them.
+    pub fn add_unopened(&self, journal: &storage::Journal, checkpoint: &mut storage::Checkpoint) {
+        for found in self.recovered.borrow().values() {
+            checkpoint.add(journal, &found.log, found.applied, &found.state);
+        }
+    }
+}
+
+/// The replica configuration of every partition of a node with one disk incarnation.
+pub fn replica_config(shard: &Shard, id: PartitionId) -> ReplicaConfig {
+    let replica = ReplicaId::new(shard.settings.node_id, shard.settings.incarnation)
+        .expect("node ids and incarnations are checked at start-up");
+    let seed = id.topic as u64 ^ (id.topic >> 64) as u64 ^ u64::from(id.partition);
+    ReplicaConfig::new(replica, Members::of_voters([replica]), seed)
+}
+
+/// A partition about to be opened.
+struct Wanted {
+    id: PartitionId,
+    name: Rc<str>,
+    config: Rc<TopicConfig>,
+    offsets: bool,
+}
+
+impl Shard {
+    /// Hands over what recovery found.
+    pub fn recovered(&self, logs: impl IntoIterator<Item = RecoveredLog>) {
+        self.views.recovered(logs);
+    }
+
+    /// Takes out what recovery found of one partition.
+    pub fn take_recovered(&self, id: PartitionId) -> Option<RecoveredLog> {
+        self.views.recovered.borrow_mut().remove(&id)
+    }
+
+    /// Takes views in for as long as the core runs.
+    pub async fn follow_metadata(self: Rc<Shard>) {
+        loop {
+            let next = self.views.arrived.borrow_mut().pop_front();
+            match next {
+                Some((version, records)) => self.take_in(version, &records).await,
+                None => self.views.more.wait().await,
+            }
+        }
+    }
+
+    async fn take_in(self: &Rc<Shard>, version: u64, records: &[Record]) {
+        let changes = self.view.borrow_mut().apply(version, records);
+        for change in changes {
+            match change {
+                Change::Replaced => self.take_in_all(version).await,
+                Change::TopicCreated { id } => self.open_topic(id, 0, version).await,
+                Change::PartitionsAdded { id, first } => self.open_topic(id, first, version).await,
+                Change::TopicDeleted { id, name, partitions } => {
+                    self.on_topic_deleted(id, name, partitions);
+                }
+                Change::ConfigChanged { resource } => self.reconfigure(&resource),
+            }
+        }
+        self.views.taken.borrow_mut().insert(version);
+        self.wake_turn();
+    }
+
+    /// The first view of a start: opens everything that this core owns.
+    async fn take_in_all(self: &Rc<Shard>, version: u64) {
+        let (ids, deleted): (Vec<Uuid>, Vec<(Uuid, u32)>) = {
+            let view = self.view.borrow();
+            let deleted = view.cluster.deleted().iter().map(|(id, count)| (*id, *count)).collect();
+            (view.cluster.topics().map(|topic| topic.id).collect(), deleted)
+        };
+        for id in ids {
+            self.open_topic(id, 0, version).await;
+        }
+        for (id, partitions) in deleted {
+            self.purge(id, partitions);
+        }
+        for (id, orphan) in self.views.recovered.borrow().iter() {
+            tracing::warn!(
+                topic = %Uuid::from_u128(id.topic),
+                partition = id.partition,
+                bytes = orphan.log.size_bytes(),
+                "data of a topic that the metadata does not know: kept, not served"
+            );
+        }
+    }
+
+    async fn open_topic(self: &Rc<Shard>, topic: Uuid, first: u32, version: u64) {
+        for (n, wanted) in self.wanted(topic, first).into_iter().enumerate() {
+            self.open(wanted, version).await;
+            if n % OPEN_PER_PASS == OPEN_PER_PASS - 1 {
+                self.wake_turn();
+                self.core.yield_now().await;
+            }
+        }
+    }
+
+    /// The partitions of a topic, from `first` on, that this core owns.
+    fn wanted(&self, topic: Uuid, first: u32) -> Vec<Wanted> {
+        let view = self.view.borrow();
+        let Some(found) = view.cluster.topic_by_id(topic) else { return Vec::new() };
+        let name: Rc<str> = found.name.as_str().into();
+        let config = view.topic_config(topic);
+        let offsets = found.name == OFFSETS_TOPIC;
+        (first..found.partitions.len() as u32)
+            .map(|partition| partition_id(topic, partition))
+            .filter(|id| self.owner(*id) == self.core.id())
+            .map(|id| Wanted { id, name: name.clone(), config: config.clone(), offsets })
+            .collect()
+    }
+
+    async fn open(self: &Rc<Shard>, wanted: Wanted, version: u64) {
+        let id = wanted.id;
+        if self.owned.borrow().partitions.contains_key(&id) {
+            return;
+        }
+        let recovered = self.views.recovered.borrow_mut().remove(&id);
+        let (mut log, applied, state) = match recovered {
+            Some(found) => (found.log, found.applied, found.state),
+            None => (self.owned.borrow_mut().journal.create_log(id), 0, Bytes::new()),
+        };
+        log.configure(log_config(&wanted.config));
+        let mut coordinator = wanted.offsets.then(|| {
+            Coordinator::new(group_settings(self.view.borrow().broker()))
+        });
+        let mut producers = Producers::default();
+        let restored = match &mut coordinator {
+            Some(coordinator) if !state.is_empty() => groups_host::replay(coordinator, &state),
+            Some(_) => Ok(()),
+            None => Producers::restore(&state)
+                .map(|restored| producers = restored)
+                .map_err(|error| error.to_string()),
+        };
+        // A state that this build cannot read is rebuilt from the log, which is the truth.
+        let from = if restored.is_ok() { applied } else { log.first_index().saturating_sub(1) };
+        let mut partition = Partition::new(id, wanted.name, wanted.config, producers);
+        let (commit, last) = (log.commit(), log.last_index());
+        partition.inherited = last;
+        let wall_ms = self.core.wall_ms();
+        // Producers follow the log, coordinators what is committed: see `Owned::commit` for the rest.
+        let to = if coordinator.is_some() { commit } else { last };
+        let replayed = self
+            .replay(&mut log, from, to, |entry| {
+                match &mut coordinator {
+                    Some(coordinator) => groups_host::replay(coordinator, &entry.data)?,
+                    None => partition.replay(&entry.data, entry.base_offset, entry.index, wall_ms),
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(reason) = replayed {
+            log.fence(reason);
+        }
+        match Replica::open(log, &replica_config(self, id), None, commit) {
+            Ok(replica) => {
+                let mut owned = self.owned.borrow_mut();
+                if let Some(coordinator) = coordinator {
+                    owned.groups.host(id, coordinator);
+                }
+                owned.open(partition, replica, version);
+            }
+            Err(error) => {
+                tracing::error!(topic = &*partition.name, partition = id.partition, %error, "a replica cannot be opened");
+            }
+        }
+    }
+
+    /// Feeds the batches and commands above `from`, up to `to`, to `take`, from memory or from disk.
+    pub async fn replay(
+        &self,
+        log: &mut storage::Log,
+        from: u64,
+        to: u64,
+        mut take: impl FnMut(&Entry) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut next = (from + 1).max(log.first_index());
+        while next <= to {
+            let entries = match log.plan_entries(next, to + 1, REPLAY_BYTES) {
+                storage::EntriesPlan::Memory(entries) => entries,
+                storage::EntriesPlan::Disk(job) => {
+                    job.run(self.core.disk()).await.map_err(|error| {
+                        format!("entries from {next} on cannot be read for the replay: {error}")
+                    })?
+                }
+                storage::EntriesPlan::Compacted => {
+                    next = log.first_index();
+                    continue;
+                }
+            };
+            let Some(last) = entries.last() else {
+                return Err(format!("the log ends before index {next}, but goes to {to}"));
+            };
+            next = last.index + 1;
+            for entry in &entries {
+                if matches!(entry.kind, EntryKind::Batch | EntryKind::Command) {
+                    take(entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_topic_deleted(self: &Rc<Shard>, id: Uuid, name: String, partitions: u32) {
+        let (now, wall_ms) = (self.core.now(), self.core.wall_ms());
+        {
+            let mut owned = self.owned.borrow_mut();
+            owned.topic_deleted(id);
+            owned.forget_offsets_of(&[(name, id.as_u128())], now, wall_ms);
+        }
+        self.purge(id, partitions);
+    }
+
+    /// Removes what this core holds of a deleted topic, then says so.
+    fn purge(self: &Rc<Shard>, topic: Uuid, partitions: u32) {
+        {
+            let mut owned = self.owned.borrow_mut();
+            for partition in 0..partitions {
+                let id = partition_id(topic, partition);
+                let log = match owned.close(id, self.core.now(), self.core.wall_ms()) {
+                    Some(replica) => Some(replica.into_log()),
+                    None => self.views.recovered.borrow_mut().remove(&id).map(|found| found.log),
+                };
+                let Some(log) = log else { continue };
+                if let Err((log, error)) = owned.journal.stage_drop(log) {
+                    tracing::warn!(%error, "a deleted partition keeps its files until the next start");
+                    self.views.keep(log);
+                }
+            }
+        }
+        self.wake_turn();
+        let shard = self.clone();
+        self.core.spawn("purge", async move { shard.finish_purge(topic, partitions).await });
+    }
+
+    /// Removes the files of dropped partitions, once their markers are on stable storage.
+    async fn finish_purge(&self, topic: Uuid, partitions: u32) {
+        let turn = self.owned.borrow().journal.staged_turn();
+        self.durable(turn).await;
+        loop {
+            let job = self.owned.borrow_mut().journal.begin_drop();
+            if let Some(job) = job {
+                let done = job.run(self.core.disk()).await;
+                if let Err(error) = self.owned.borrow_mut().journal.finish_drop(done) {
+                    tracing::warn!(%error, "files of a deleted partition stay until the next start");
+                    return;
+                }
+                continue;
+            }
+            // A drain or another purge may still be at work on one of them.
+            let busy = (0..partitions)
+                .any(|n| self.owned.borrow().journal.is_dropping(partition_id(topic, n)));
+            if !busy {
+                break;
+            }
+            self.core.sleep(PURGE_RETRY).await;
+        }
+        self.post.send(METADATA_CORE, Mail::Purged { topic });
+    }
+
+    /// Applies a changed config to what this core owns.
+    fn reconfigure(&self, resource: &Resource) {
+        let view = self.view.borrow();
+        let mut owned = self.owned.borrow_mut();
+        let topics: Vec<Uuid> = match resource {
+            Resource::Topic(name) => view.cluster.topic(name).map(|topic| topic.id).into_iter().collect(),
+            Resource::Broker(_) | Resource::BrokerDefault => {
+                view.cluster.topics().map(|topic| topic.id).collect()
+            }
+            Resource::Group(_) => return,
+        };
+        for topic in topics {
+            configure_topic(&view, &mut owned, topic);
+        }
+    }
+
+    /// Tells the metadata's owner which views this core has taken in and serves.
+    pub(super) fn acknowledge_views(&self) {
+        let mut taken = self.views.taken.borrow_mut();
+        if taken.is_empty() {
+            return;
+        }
+        let owned = self.owned.borrow();
+        taken.retain(|version| {
+            if owned.still_opening(*version) > 0 {
+                return true;
+            }
+            self.post.send(METADATA_CORE, Mail::ViewApplied { version: *version });
+            false
+        });
+    }
+}
+
+fn configure_topic(view: &View, owned: &mut super::owned::Owned, topic: Uuid) {
+    let Some(found) = view.cluster.topic_by_id(topic) else { return };
+    let config = view.topic_config(topic);
+    for partition in 0..found.partitions.len() as u32 {
+        let id = partition_id(topic, partition);
+        if let Some(partition) = owned.partitions.get_mut(&id) {
+            partition.config = config.clone();
+            if let Some(log) = owned.replicas.log_mut(id) {
+                log.configure(log_config(&config));
+            }
+        }
+    }
+}
+
+/// The coordinators' knobs.
+fn group_settings(broker: &BrokerConfig) -> groups::Settings {
+    let minute_ms = 60_000;
+    groups::Settings {
+        initial_rebalance_delay_ms: broker.group_initial_rebalance_delay_ms.min(i32::MAX as u64) as i32,
+        min_session_timeout_ms: broker.group_min_session_timeout_ms,
+        max_session_timeout_ms: broker.group_max_session_timeout_ms,
+        max_size: broker.group_max_size,
+        max_groups: broker.groups_max,
+        offset_metadata_max_bytes: broker.offset_metadata_max_bytes,
+        offsets_retention_ms: broker.offsets_retention_minutes.saturating_mul(minute_ms).min(i64::MAX as u64)
+            as i64,
+        ..groups::Settings::default()
+    }
+}
+
+/// What the log itself needs of a topic's config.
+fn log_config(config: &TopicConfig) -> LogConfig {
+    let signed = |limit: Option<u64>| limit.map_or(-1, |limit| limit.min(i64::MAX as u64) as i64);
+    LogConfig {
+        segment_bytes: u64::from(config.segment_bytes),
+        segment_ms: config.segment_ms.min(i64::MAX as u64) as i64,
+        segment_jitter_ms: config.segment_jitter_ms.min(i64::MAX as u64) as i64,
+        retention_bytes: signed(config.retention_bytes),
+        retention_ms: signed(config.retention_ms),
+    }
+}

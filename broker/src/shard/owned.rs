@@ -1,0 +1,603 @@
+//! What a core owns: its partitions with their replicas, and the journal that they share.
+//!
+//! Synchronous (law 1): mail comes in, a turn is passed, mail goes out. Whatever has to wait for a disk leaves as
+//! a job in the return value and is run by [`super::Shard`], which then brings its result back.
+
+use super::mail::*;
+use super::metadata::MetadataOwner;
+use super::watch::{Watch, Watches};
+use super::groups_host::GroupsHost;
+use crate::cluster::METADATA;
+use crate::partition::{Appended, Partition, Ticket};
+use protocol::error::ErrorCode;
+use raft_group::{Event, Outputs, Replica, Replicas};
+use runtime::{Instant, Post};
+use std::collections::BTreeMap;
+use storage::{Condition, EntryKind, Journal, JournalWritten, PartitionId, ReadJob, ReadPlan};
+
+/// The partitions of a core and all that hangs on them.
+pub struct Owned {
+    pub core: usize,
+    pub cores: usize,
+    pub node_id: i32,
+    pub post: Post<Mail>,
+    pub journal: Journal,
+    pub replicas: Replicas,
+    pub partitions: BTreeMap<PartitionId, Partition>,
+    pub watches: Watches,
+    /// On core [`crate::cluster::METADATA_CORE`] only.
+    pub metadata: Option<MetadataOwner>,
+    pub groups: GroupsHost,
+    produces: Produces,
+    outputs: Outputs,
+    changed_leaders: Vec<Leadership>,
+    /// Partitions whose tails are worth draining, found in passes since this was last taken.
+    pub drains: Vec<PartitionId>,
+    /// Partitions still to serve for the first time, by the view's version that brought them.
+    opening: BTreeMap<u64, usize>,
+    pub counters: Counters,
+}
+
+/// What the owner counts for metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    pub turns: u64,
+    pub batches_appended: u64,
+    pub bytes_appended: u64,
+    pub records_appended: u64,
+    pub bytes_fetched: u64,
+    pub cold_reads: u64,
+}
+
+/// Produces whose entries are not all committed yet.
+#[derive(Default)]
+struct Produces {
+    slots: Vec<Option<PendingProduce>>,
+    free: Vec<u32>,
+}
+
+struct PendingProduce {
+    purpose: Purpose,
+    from: usize,
+    ask: AskId,
+    outcomes: Vec<Produced>,
+    remaining: usize,
+}
+
+/// What an append was for, hence how it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Produce,
+    /// The log start moves; `base_offset` of an outcome stands for the new start.
+    DeleteRecords,
+}
+
+/// A fetch that was read: what memory had, and the jobs for what lies on disk.
+pub struct Reading {
+    pub fetched: Vec<Fetched>,
+    /// Position in `fetched`, the job that brings its records, and the most that it brings.
+    pub jobs: Vec<(usize, ReadJob, usize)>,
+    pub bytes: usize,
+    /// An error or a divergence: the client should hear of it at once.
+    pub urgent: bool,
+}
+
+impl Owned {
+    pub fn new(core: usize, cores: usize, node_id: i32, post: Post<Mail>, journal: Journal) -> Owned {
+        Owned {
+            core,
+            cores,
+            node_id,
+            post,
+            journal,
+            replicas: Replicas::new(),
+            partitions: BTreeMap::new(),
+            watches: Watches::default(),
+            metadata: None,
+            groups: GroupsHost::default(),
+            produces: Produces::default(),
+            outputs: Outputs::default(),
+            changed_leaders: Vec::new(),
+            drains: Vec::new(),
+            opening: BTreeMap::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes a partition in. `version` is the view's that brought it.
+    pub fn open(&mut self, mut partition: Partition, replica: Replica, version: u64) {
+        let id = partition.id;
+        if replica.fenced().is_none() && matches!(replica.log().condition(), Condition::Healthy) {
+            partition.opening = Some(version);
+            *self.opening.entry(version).or_default() += 1;
+        }
+        self.replicas.insert(replica);
+        self.partitions.insert(id, partition);
+    }
+
+    /// How many partitions of that version do not serve yet.
+    pub fn still_opening(&self, version: u64) -> usize {
+        self.opening.get(&version).copied().unwrap_or(0)
+    }
+
+    /// Appends what a handler brought; answers at once or when all of it is committed.
+    pub fn produce(&mut self, from: usize, ask: AskId, produce: Produce, wall_ms: i64) {
+        let slot = self.produces.open(Purpose::Produce, from, ask, produce.partitions.len());
+        for (position, (id, batch)) in produce.partitions.into_iter().enumerate() {
+            let size = batch.len();
+            let outcome = self.append(id, batch, wall_ms);
+            let pending = self.produces.get_mut(slot);
+            let produced = &mut pending.outcomes[position];
+            produced.log_start_offset =
+                self.replicas.get(id).map_or(-1, |replica| replica.log().log_start_offset());
+            match outcome {
+                Ok(appended) => {
+                    produced.base_offset = appended.base_offset;
+                    self.counters.batches_appended += 1;
+                    self.counters.bytes_appended += size as u64;
+                    if !appended.committed && produce.answer {
+                        pending.remaining += 1;
+                        let ticket = Ticket { slot, position: position as u32 };
+                        let partition = self.partitions.get_mut(&id).expect("appended to it");
+                        partition.await_commit(appended, ticket);
+                    }
+                }
+                Err(error) => {
+                    produced.error = error;
+                    let replica = self.replicas.get(id);
+                    produced.leader_epoch = replica.map_or(-1, |replica| replica.term() as i32);
+                }
+            }
+        }
+        if !produce.answer {
+            self.produces.close(slot);
+        } else if self.produces.get_mut(slot).remaining == 0 {
+            self.answer_produce(slot);
+        }
+    }
+
+    fn append(
+        &mut self,
+        id: PartitionId,
+        batch: bytes::Bytes,
+        wall_ms: i64,
+    ) -> Result<Appended, ErrorCode> {
+        if self.journal.refuses().is_some() {
+            return Err(ErrorCode::KAFKA_STORAGE_ERROR);
+        }
+        let partition =
+            self.partitions.get_mut(&id).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let replica = self.replicas.get_mut(id).expect("every partition has its replica");
+        partition.append(replica, batch, wall_ms)
+    }
+
+    /// Moves log starts up (DeleteRecords); an offset of -1 stands for the high watermark.
+    pub fn delete_records(&mut self, from: usize, ask: AskId, wanted: Vec<(PartitionId, i64)>) {
+        let slot = self.produces.open(Purpose::DeleteRecords, from, ask, wanted.len());
+        for (position, (id, offset)) in wanted.into_iter().enumerate() {
+            let outcome = self.move_log_start(id, offset);
+            let pending = self.produces.get_mut(slot);
+            match outcome {
+                Ok((start, None)) => pending.outcomes[position].base_offset = start,
+                Ok((start, Some(appended))) => {
+                    pending.outcomes[position].base_offset = start;
+                    pending.remaining += 1;
+                    let ticket = Ticket { slot, position: position as u32 };
+                    let partition = self.partitions.get_mut(&id).expect("looked up above");
+                    partition.await_commit(appended, ticket);
+                }
+                Err(error) => pending.outcomes[position].error = error,
+            }
+        }
+        if self.produces.get_mut(slot).remaining == 0 {
+            self.answer_produce(slot);
+        }
+    }
+
+    /// Proposes a new log start; gives it back with the entry to wait for, if one is needed.
+    pub fn move_log_start(
+        &mut self,
+        id: PartitionId,
+        offset: i64,
+    ) -> Result<(i64, Option<Appended>), ErrorCode> {
+        if !self.partitions.contains_key(&id) {
+            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
+        if self.journal.refuses().is_some() {
+            return Err(ErrorCode::KAFKA_STORAGE_ERROR);
+        }
+        let replica = self.replicas.get_mut(id).expect("every partition has its replica");
+        check_leader(replica, -1)?;
+        let high_watermark = replica.log().high_watermark();
+        let start = if offset == -1 { high_watermark } else { offset };
+        if start > high_watermark || start < 0 {
+            return Err(ErrorCode::OFFSET_OUT_OF_RANGE);
+        }
+        let current = replica.log().log_start_offset();
+        if start <= current {
+            return Ok((current, None));
+        }
+        let payload = bytes::Bytes::copy_from_slice(&start.to_le_bytes());
+        let proposed = replica
+            .propose(EntryKind::LogStart, payload)
+            .map_err(|_| ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
+        let (index, term) = (proposed.index, proposed.term);
+        let appended = Appended { base_offset: start, index, term, committed: false };
+        Ok((start, Some(appended)))
+    }
+
+    fn answer_produce(&mut self, slot: u32) {
+        let done = self.produces.close(slot);
+        let answer = match done.purpose {
+            Purpose::Produce => Answer::Produce(done.outcomes),
+            Purpose::DeleteRecords => {
+                let low_watermark = |outcome: Produced| match outcome.error {
+                    ErrorCode::NONE => Ok(outcome.base_offset),
+                    error => Err(error),
+                };
+                Answer::DeleteRecords(done.outcomes.into_iter().map(low_watermark).collect())
+            }
+        };
+        self.post.send(done.from, Mail::Answer { ask: done.ask, answer });
+    }
+
+    /// One pass over everything dirty: stages entries into the journal's open turn, applies what is committed,
+    /// answers who waited for it.
+    pub fn pass(&mut self, now: Instant, wall_ms: i64) {
+        self.counters.turns += 1;
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.replicas.pass(&mut self.journal, &mut outputs);
+        for (id, range) in outputs.committed.drain(..) {
+            if id == METADATA {
+                self.metadata_committed(range);
+            } else {
+                self.commit(id, range, now, wall_ms);
+            }
+        }
+        for (id, event) in outputs.events.drain(..) {
+            self.on_event(id, event, now, wall_ms);
+        }
+        outputs.clear();
+        self.outputs = outputs;
+        self.tell_leaders();
+    }
+
+    /// The write of a turn has come back.
+    pub fn written(&mut self, written: JournalWritten) {
+        match self.journal.written(written) {
+            Ok(()) => self.replicas.persisted(self.journal.durable_turn()),
+            Err(error) => {
+                tracing::error!(core = self.core, %error, "the journal failed: this core's partitions are fenced");
+                self.replicas.journal_failed(&error.to_string());
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        id: PartitionId,
+        range: std::ops::RangeInclusive<u64>,
+        now: Instant,
+        wall_ms: i64,
+    ) {
+        let (first, last) = (*range.start(), *range.end());
+        let replica = self.replicas.get_mut(id).expect("only our replicas commit");
+        replica.applied(last);
+        let partition = self.partitions.get_mut(&id).expect("every replica has its partition");
+        if first <= partition.inherited {
+            let to = last.min(partition.inherited);
+            if let Err(reason) = self.groups.take_inherited(id, replica.log(), first, to) {
+                replica.fence(reason);
+            }
+        }
+        let mut tickets = Vec::new();
+        partition.committed(last, replica, &mut tickets);
+        self.watches.touch(&partition.watches);
+        let wants_drain = replica.log().wants_drain();
+        if wants_drain {
+            self.drains.push(id);
+        }
+        if replica.is_serving() && partition.opening.is_some() {
+            let (leader, epoch) = (self.node_id, replica.term() as i32);
+            self.changed_leaders.push(Leadership { partition: id, leader, epoch });
+            let version = partition.opening.take().expect("checked above");
+            count_opened(&mut self.opening, version);
+        }
+        for (ticket, same) in tickets {
+            let error = if same { ErrorCode::NONE } else { ErrorCode::NOT_LEADER_OR_FOLLOWER };
+            self.settle(ticket, error);
+        }
+        self.groups_committed(id, first..=last, now, wall_ms);
+    }
+
+    /// One partition of a pending produce has its outcome.
+    fn settle(&mut self, ticket: Ticket, error: ErrorCode) {
+        let pending = self.produces.get_mut(ticket.slot);
+        let produced = &mut pending.outcomes[ticket.position as usize];
+        if error != ErrorCode::NONE {
+            produced.error = error;
+            produced.base_offset = -1;
+        }
+        pending.remaining -= 1;
+        if pending.remaining == 0 {
+            self.answer_produce(ticket.slot);
+        }
+    }
+
+    fn on_event(&mut self, id: PartitionId, event: Event, now: Instant, wall_ms: i64) {
+        let (leader, epoch) = match event {
+            // Leadership is told once the replica serves: see `commit`.
+            Event::BecameLeader { .. } | Event::MembersChanged { .. } => return,
+            Event::LostLeadership { term, leader } | Event::LeaderChanged { term, leader } => {
+                (leader.map_or(-1, |leader| leader.node()), term as i32)
+            }
+            Event::Fenced { reason } => {
+                self.fenced(id, &reason, now, wall_ms);
+                (-1, self.replicas.get(id).map_or(-1, |replica| replica.term() as i32))
+            }
+        };
+        self.changed_leaders.push(Leadership { partition: id, leader, epoch });
+    }
+
+    fn fenced(&mut self, id: PartitionId, reason: &str, now: Instant, wall_ms: i64) {
+        if id == METADATA {
+            tracing::error!(reason, "the metadata replica is fenced: no topic can be changed");
+            self.metadata_fenced();
+            return;
+        }
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        tracing::error!(
+            topic = &*partition.name,
+            partition = id.partition,
+            reason,
+            "partition fenced: it is not served until its log is repaired; the others go on"
+        );
+        let mut tickets = Vec::new();
+        partition.abandon(&mut tickets);
+        self.watches.touch(&partition.watches);
+        if let Some(version) = partition.opening.take() {
+            count_opened(&mut self.opening, version);
+        }
+        for ticket in tickets {
+            // Retriable, and says nothing about whether the batch is in the log.
+            self.settle(ticket, ErrorCode::KAFKA_STORAGE_ERROR);
+        }
+        self.groups_lost(id, now, wall_ms);
+    }
+
+    fn tell_leaders(&mut self) {
+        if self.changed_leaders.is_empty() {
+            return;
+        }
+        let word = std::sync::Arc::new(std::mem::take(&mut self.changed_leaders));
+        for core in 0..self.cores {
+            self.post.send(core, Mail::Leaders(word.clone()));
+        }
+    }
+
+    /// Gives a deleted partition's replica away; everyone who waits for it is told.
+    pub fn close(&mut self, id: PartitionId, now: Instant, wall_ms: i64) -> Option<Replica> {
+        let mut partition = self.partitions.remove(&id)?;
+        let mut tickets = Vec::new();
+        partition.abandon(&mut tickets);
+        self.opened(&mut partition);
+        self.watches.touch(&partition.watches);
+        for ticket in tickets {
+            self.settle(ticket, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
+        self.groups_lost(id, now, wall_ms);
+        self.groups.forget(id);
+        self.replicas.remove(id)
+    }
+
+    /// The partition serves, or will not: nobody needs to wait for it any more.
+    fn opened(&mut self, partition: &mut Partition) {
+        if let Some(version) = partition.opening.take() {
+            count_opened(&mut self.opening, version);
+        }
+    }
+
+    /// Reads for a fetch what is there now.
+    pub fn read(&mut self, fetch: &Fetch) -> Reading {
+        let mut reading = Reading {
+            fetched: Vec::with_capacity(fetch.partitions.len()),
+            jobs: Vec::new(),
+            bytes: 0,
+            urgent: false,
+        };
+        for wanted in &fetch.partitions {
+            let left = fetch.max_bytes.saturating_sub(reading.bytes);
+            let (fetched, job, bytes) = self.read_partition(wanted, left, reading.bytes == 0);
+            reading.urgent |= fetched.error != ErrorCode::NONE || fetched.diverging.is_some();
+            reading.bytes += bytes;
+            if let Some(job) = job {
+                reading.jobs.push((reading.fetched.len(), job, bytes));
+            }
+            reading.fetched.push(fetched);
+        }
+        self.counters.bytes_fetched += reading.bytes as u64;
+        self.counters.cold_reads += reading.jobs.len() as u64;
+        reading
+    }
+
+    fn read_partition(
+        &mut self,
+        wanted: &FetchPartition,
+        bytes_left: usize,
+        first: bool,
+    ) -> (Fetched, Option<ReadJob>, usize) {
+        let refused = |error, leader_epoch| (Fetched::refused(error, leader_epoch), None, 0);
+        if !self.partitions.contains_key(&wanted.partition) {
+            return refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
+        }
+        let replica = self.replicas.get(wanted.partition).expect("every partition has its replica");
+        let epoch = replica.term() as i32;
+        if let Err(error) = check_leader(replica, wanted.current_leader_epoch) {
+            return refused(error, epoch);
+        }
+        let log = self.replicas.log_mut(wanted.partition).expect("looked up above");
+        let high_watermark = log.high_watermark();
+        let mut fetched = Fetched {
+            error: ErrorCode::NONE,
+            high_watermark,
+            last_stable_offset: high_watermark,
+            log_start_offset: log.log_start_offset(),
+            leader_epoch: epoch,
+            diverging: None,
+            records: Vec::new(),
+        };
+        if wanted.last_fetched_epoch >= 0 {
+            match log.epoch_end_offset(wanted.last_fetched_epoch) {
+                Some((epoch, end))
+                    if epoch < wanted.last_fetched_epoch || end < wanted.offset =>
+                {
+                    fetched.diverging = Some((epoch, end));
+                    return (fetched, None, 0);
+                }
+                _ => {}
+            }
+        }
+        if wanted.offset < fetched.log_start_offset || wanted.offset > log.next_offset() {
+            fetched.error = ErrorCode::OFFSET_OUT_OF_RANGE;
+            return (fetched, None, 0);
+        }
+        // Between the high watermark and the end of the log there is nothing to see yet.
+        let room = bytes_left.min(wanted.max_bytes);
+        if wanted.offset >= high_watermark || (room == 0 && !first) {
+            return (fetched, None, 0);
+        }
+        match log.read(wanted.offset, room, high_watermark, first) {
+            ReadPlan::Memory(records) => {
+                let bytes = records.iter().map(bytes::Bytes::len).sum();
+                fetched.records = records;
+                (fetched, None, bytes)
+            }
+            ReadPlan::Disk(job) => (fetched, Some(job), room.max(1)),
+            ReadPlan::OutOfRange => {
+                fetched.error = ErrorCode::OFFSET_OUT_OF_RANGE;
+                (fetched, None, 0)
+            }
+        }
+    }
+
+    /// Lets a fetch wait for more.
+    pub fn watch(&mut self, from: usize, ask: AskId, fetch: Fetch) {
+        let ids: Vec<PartitionId> = fetch.partitions.iter().map(|wanted| wanted.partition).collect();
+        let slot = self.watches.insert(Watch { from, ask, fetch });
+        for id in ids {
+            if let Some(partition) = self.partitions.get_mut(&id) {
+                partition.watches.push(slot);
+            }
+        }
+    }
+
+    /// Ends a watch.
+    pub fn unwatch(&mut self, slot: u32) -> Option<Watch> {
+        let watch = self.watches.remove(slot)?;
+        for wanted in &watch.fetch.partitions {
+            if let Some(partition) = self.partitions.get_mut(&wanted.partition) {
+                partition.watches.retain(|known| *known != slot);
+            }
+        }
+        Some(watch)
+    }
+
+    /// Where an epoch ends (KIP-320).
+    pub fn epoch_end(&mut self, ask: &EpochEnd) -> Result<(i32, i64), ErrorCode> {
+        if !self.partitions.contains_key(&ask.partition) {
+            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+        }
+        let replica = self.replicas.get(ask.partition).expect("every partition has its replica");
+        check_leader(replica, ask.current_leader_epoch)?;
+        Ok(replica.log().epoch_end_offset(ask.epoch).unwrap_or((-1, -1)))
+    }
+
+    pub fn log_sizes(&self, which: Option<Vec<PartitionId>>) -> Vec<(PartitionId, u64)> {
+        let size = |id: PartitionId| {
+            self.replicas.get(id).map(|replica| (id, replica.log().size_bytes()))
+        };
+        match which {
+            Some(ids) => ids.into_iter().filter_map(size).collect(),
+            None => self.partitions.keys().copied().filter_map(size).collect(),
+        }
+    }
+}
+
+/// One partition less that a version of the view waits for.
+fn count_opened(opening: &mut BTreeMap<u64, usize>, version: u64) {
+    let left = opening.get_mut(&version).expect("counted when it was opened");
+    *left -= 1;
+    if *left == 0 {
+        opening.remove(&version);
+    }
+}
+
+/// May this replica answer a client that believes in `current_leader_epoch`?
+pub fn check_leader(replica: &Replica, current_leader_epoch: i32) -> Result<(), ErrorCode> {
+    if replica.fenced().is_some() {
+        return Err(ErrorCode::KAFKA_STORAGE_ERROR);
+    }
+    if !replica.is_serving() {
+        return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    }
+    let epoch = replica.term() as i32;
+    match current_leader_epoch {
+        -1 => Ok(()),
+        known if known < epoch => Err(ErrorCode::FENCED_LEADER_EPOCH),
+        known if known > epoch => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
+        _ => Ok(()),
+    }
+}
+
+impl Fetched {
+    /// An answer without data.
+    pub fn refused(error: ErrorCode, leader_epoch: i32) -> Fetched {
+        Fetched {
+            error,
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            leader_epoch,
+            diverging: None,
+            records: Vec::new(),
+        }
+    }
+}
+
+impl Produces {
+    fn open(&mut self, purpose: Purpose, from: usize, ask: AskId, partitions: usize) -> u32 {
+        let nothing = Produced {
+            error: ErrorCode::NONE,
+            base_offset: -1,
+            log_start_offset: -1,
+            leader_epoch: -1,
+        };
+        let pending =
+            PendingProduce {
+            purpose,
+            from,
+            ask,
+            outcomes: vec![nothing; partitions],
+            remaining: 0,
+        };
+        match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(pending);
+                slot
+            }
+            None => {
+                self.slots.push(Some(pending));
+                (self.slots.len() - 1) as u32
+            }
+        }
+    }
+
+    fn get_mut(&mut self, slot: u32) -> &mut PendingProduce {
+        self.slots[slot as usize].as_mut().expect("a ticket names an open produce")
+    }
+
+    fn close(&mut self, slot: u32) -> PendingProduce {
+        self.free.push(slot);
+        self.slots[slot as usize].take().expect("closed once")
+    }
+}

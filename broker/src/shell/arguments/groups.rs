@@ -1,0 +1,128 @@
+//! Arguments of `corelane group` and `corelane cluster`.
+
+use clap::{Args, Subcommand};
+
+use super::super::reset::TopicScope;
+use super::{ClientArguments, FormatArguments};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// List groups
+    #[command(visible_alias = "ls")]
+    List(GroupList),
+    /// Show members, offsets and lag of groups
+    Describe(GroupDescribe),
+    /// Move the offsets of a group; shows the plan and does nothing without --execute
+    #[command(after_help = RESET_EXAMPLES)]
+    Reset(GroupReset),
+    /// Delete groups and their offsets
+    #[command(visible_alias = "rm")]
+    Delete(GroupDelete),
+}
+
+const RESET_EXAMPLES: &str = "\
+Examples:
+  corelane group reset billing --all-topics --to-earliest
+  corelane group reset billing --topic orders:0,1 --to-offset 1000 --execute
+  corelane group reset billing --topic orders --to-time 2026-01-01T08:00:00Z --execute
+  corelane group reset billing --topic orders --shift-by -100 --execute
+
+The group must have no members.";
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupList {
+    /// Only groups in this state, such as Stable or Empty
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+    #[command(flatten)]
+    pub format: FormatArguments,
+    #[command(flatten)]
+    pub client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupDescribe {
+    /// Names of the groups
+    #[arg(required = true, value_name = "GROUP")]
+    pub groups: Vec<String>,
+    #[command(flatten)]
+    pub format: FormatArguments,
+    #[command(flatten)]
+    pub client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("target").required(true),
+    group = clap::ArgGroup::new("scope").required(true)
+)]
+pub(crate) struct GroupReset {
+    /// Name of the group
+    #[arg(value_name = "GROUP")]
+    pub group: String,
+    /// A topic, or some of its partitions as TOPIC:NUMBER,...; may be repeated
+    #[arg(short, long, value_name = "TOPIC", value_parser = TopicScope::parse, group = "scope")]
+    pub topic: Vec<TopicScope>,
+    /// Every topic that the group has offsets of
+    #[arg(long, group = "scope")]
+    pub all_topics: bool,
+    /// To the first record that is there
+    #[arg(long, group = "target", help_heading = "Target")]
+    pub to_earliest: bool,
+    /// To the end: only what comes from now on
+    #[arg(long, group = "target", help_heading = "Target")]
+    pub to_latest: bool,
+    /// To this offset
+    #[arg(long, value_name = "OFFSET", group = "target", help_heading = "Target")]
+    pub to_offset: Option<i64>,
+    /// To the first record at or after a time: 2026-01-01T08:00:00Z, Unix ms or -15m
+    #[arg(
+        long,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        group = "target",
+        help_heading = "Target"
+    )]
+    pub to_time: Option<String>,
+    /// Forward by so many records, or back if negative
+    #[arg(
+        long,
+        value_name = "COUNT",
+        allow_negative_numbers = true,
+        group = "target",
+        help_heading = "Target"
+    )]
+    pub shift_by: Option<i64>,
+    /// Do it; without this the plan is only shown
+    #[arg(long)]
+    pub execute: bool,
+    #[command(flatten)]
+    pub format: FormatArguments,
+    #[command(flatten)]
+    pub client: ClientArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupDelete {
+    /// Names of the groups
+    #[arg(required = true, value_name = "GROUP")]
+    pub groups: Vec<String>,
+    #[command(flatten)]
+    pub format: FormatArguments,
+    #[command(flatten)]
+    pub client: ClientArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Show nodes, topics, partitions and features
+    Status(StatusArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    pub format: FormatArguments,
+    #[command(flatten)]
+    pub client: ClientArguments,
+}

@@ -1,0 +1,310 @@
+//! `corelane cluster status`: nodes, topics, partitions, features.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write;
+
+use protocol::messages::{ApiVersionsResponse, DescribeLogDirsRequest, MetadataResponse};
+use serde_json::{Value, json};
+
+use super::arguments::{ClusterCommand, StatusArguments};
+use super::client::Client;
+use super::error::ShellError;
+use super::output::Output;
+use super::table::{Table, size};
+
+const DESCRIBE_LOG_DIRS_NEWEST: i16 = 4;
+
+pub(crate) fn run(
+    command: ClusterCommand,
+    output: &mut Output<impl Write>,
+) -> Result<(), ShellError> {
+    match command {
+        ClusterCommand::Status(arguments) => status(&arguments, output),
+    }
+}
+
+fn status(arguments: &StatusArguments, output: &mut Output<impl Write>) -> Result<(), ShellError> {
+    let mut client = Client::connect(&arguments.client)?;
+    let metadata = client.metadata(None, false)?;
+    let mut disks = BTreeMap::new();
+    for broker in &metadata.brokers {
+        // A node that does not answer is still part of the picture.
+        if let Ok(disk) = disk_of(&mut client, broker.node_id) {
+            disks.insert(broker.node_id, disk);
+        }
+    }
+    let status = Status::of(&metadata, &client.first().greeting, disks);
+    output.show(arguments.format.format, || status.text(), || status.json())?;
+    Ok(())
+}
+
+/// What a node stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Disk {
+    used_bytes: u64,
+    /// `None` if the broker does not know.
+    free_bytes: Option<u64>,
+}
+
+fn disk_of(client: &mut Client, node: i32) -> Result<Disk, ShellError> {
+    let request = DescribeLogDirsRequest { topics: None };
+    let response = client.ask_node(node, &request, DESCRIBE_LOG_DIRS_NEWEST)?;
+    let partitions = response
+        .results
+        .iter()
+        .flat_map(|directory| &directory.topics)
+        .flat_map(|topic| &topic.partitions);
+    let used = partitions.map(|partition| u64::try_from(partition.partition_size).unwrap_or(0));
+    let free = response
+        .results
+        .iter()
+        .map(|directory| u64::try_from(directory.usable_bytes).ok());
+    Ok(Disk {
+        used_bytes: used.sum(),
+        free_bytes: free.sum(),
+    })
+}
+
+struct Node {
+    id: i32,
+    address: String,
+    rack: Option<String>,
+    leads: usize,
+    replicas: usize,
+    disk: Option<Disk>,
+}
+
+struct Status {
+    cluster_id: Option<String>,
+    controller: i32,
+    nodes: Vec<Node>,
+    topics: usize,
+    internal_topics: usize,
+    partitions: usize,
+    leaderless: usize,
+    under_replicated: usize,
+    features: Vec<(String, i16)>,
+}
+
+impl Status {
+    fn of(
+        metadata: &MetadataResponse,
+        greeting: &ApiVersionsResponse,
+        disks: BTreeMap<i32, Disk>,
+    ) -> Status {
+        let partitions = || metadata.topics.iter().flat_map(|topic| &topic.partitions);
+        let mut nodes: Vec<Node> = metadata
+            .brokers
+            .iter()
+            .map(|broker| {
+                let id = broker.node_id;
+                Node {
+                    id,
+                    address: format!("{}:{}", broker.host.as_str(), broker.port),
+                    rack: broker.rack.as_ref().map(String::from),
+                    leads: partitions().filter(|p| p.leader_id == id).count(),
+                    replicas: partitions()
+                        .filter(|p| p.replica_nodes.contains(&id))
+                        .count(),
+                    disk: disks.get(&id).copied(),
+                }
+            })
+            .collect();
+        nodes.sort_by_key(|node| node.id);
+        let features = greeting.finalized_features.iter();
+        Status {
+            cluster_id: metadata.cluster_id.as_ref().map(String::from),
+            controller: metadata.controller_id,
+            nodes,
+            topics: metadata
+                .topics
+                .iter()
+                .filter(|topic| !topic.is_internal)
+                .count(),
+            internal_topics: metadata
+                .topics
+                .iter()
+                .filter(|topic| topic.is_internal)
+                .count(),
+            partitions: partitions().count(),
+            leaderless: partitions().filter(|p| p.leader_id < 0).count(),
+            under_replicated: partitions()
+                .filter(|p| p.isr_nodes.len() < p.replica_nodes.len())
+                .count(),
+            features: features
+                .map(|feature| (String::from(&feature.name), feature.max_version_level))
+                .collect(),
+        }
+    }
+
+    fn health(&self) -> &'static str {
+        match (self.leaderless, self.under_replicated) {
+            (0, 0) => "healthy",
+            (0, _) => "degraded: some partitions miss replicas",
+            _ => "unhealthy: some partitions have no leader",
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!(
+            "cluster {}\n  state             {}\n  topics            {} (and {} internal)\n  \
+             partitions        {}\n  without leader    {}\n  under-replicated  {}\n\n",
+            self.cluster_id.as_deref().unwrap_or("-"),
+            self.health(),
+            self.topics,
+            self.internal_topics,
+            self.partitions,
+            self.leaderless,
+            self.under_replicated,
+        );
+        let heads = [
+            ">NODE",
+            "ADDRESS",
+            "RACK",
+            "ROLE",
+            ">LEADS",
+            ">REPLICAS",
+            ">DATA",
+            ">FREE",
+        ];
+        let mut table = Table::new(&heads);
+        for node in &self.nodes {
+            let role = if node.id == self.controller {
+                "controller"
+            } else {
+                "broker"
+            };
+            let free = node.disk.and_then(|disk| disk.free_bytes);
+            table.row([
+                node.id.to_string(),
+                node.address.clone(),
+                node.rack.clone().unwrap_or_else(|| "-".to_owned()),
+                role.to_owned(),
+                node.leads.to_string(),
+                node.replicas.to_string(),
+                node.disk
+                    .map_or("-".to_owned(), |disk| size(disk.used_bytes)),
+                free.map_or("-".to_owned(), size),
+            ]);
+        }
+        let _ = write!(text, "{table}");
+        if !self.features.is_empty() {
+            let mut table = Table::new(&["FEATURE", ">LEVEL"]);
+            for (name, level) in &self.features {
+                table.row([name.clone(), level.to_string()]);
+            }
+            let _ = write!(text, "\n{table}");
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let node = |node: &Node| {
+            json!({
+                "node": node.id,
+                "address": node.address,
+                "rack": node.rack,
+                "controller": node.id == self.controller,
+                "leads": node.leads,
+                "replicas": node.replicas,
+                "data_bytes": node.disk.map(|disk| disk.used_bytes),
+                "free_bytes": node.disk.and_then(|disk| disk.free_bytes),
+            })
+        };
+        let features: BTreeMap<&str, i16> = self
+            .features
+            .iter()
+            .map(|(name, level)| (name.as_str(), *level))
+            .collect();
+        json!({
+            "cluster_id": self.cluster_id,
+            "state": self.health().split(':').next(),
+            "nodes": self.nodes.iter().map(node).collect::<Vec<_>>(),
+            "topics": self.topics,
+            "internal_topics": self.internal_topics,
+            "partitions": self.partitions,
+            "partitions_without_leader": self.leaderless,
+            "partitions_under_replicated": self.under_replicated,
+            "features": features,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::messages::{
+        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+    };
+
+    use super::*;
+
+    fn cluster(leaders: &[i32]) -> MetadataResponse {
+        let broker = |id| MetadataResponseBroker {
+            node_id: id,
+            host: "h".into(),
+            port: 9092,
+            ..MetadataResponseBroker::default()
+        };
+        let partition = |leader: &i32| MetadataResponsePartition {
+            leader_id: *leader,
+            replica_nodes: vec![1, 2],
+            isr_nodes: if *leader < 0 { vec![] } else { vec![1, 2] },
+            ..MetadataResponsePartition::default()
+        };
+        MetadataResponse {
+            brokers: vec![broker(2), broker(1)],
+            cluster_id: Some("c".into()),
+            controller_id: 2,
+            topics: vec![MetadataResponseTopic {
+                name: Some("t".into()),
+                partitions: leaders.iter().map(partition).collect(),
+                ..MetadataResponseTopic::default()
+            }],
+            ..MetadataResponse::default()
+        }
+    }
+
+    #[test]
+    fn partitions_are_counted_by_node_and_by_trouble() {
+        let greeting = ApiVersionsResponse::default();
+        let disk = Disk {
+            used_bytes: 2048,
+            free_bytes: None,
+        };
+        let status = Status::of(
+            &cluster(&[1, 1, 2, -1]),
+            &greeting,
+            BTreeMap::from([(1, disk)]),
+        );
+        assert_eq!(
+            status.nodes.iter().map(|node| node.id).collect::<Vec<_>>(),
+            [1, 2]
+        );
+        assert_eq!((status.nodes[0].leads, status.nodes[0].replicas), (2, 4));
+        assert_eq!(
+            (
+                status.partitions,
+                status.leaderless,
+                status.under_replicated
+            ),
+            (4, 1, 1)
+        );
+        let text = status.text();
+        assert!(
+            text.contains("unhealthy") && text.contains("2.0 KiB"),
+            "{text}"
+        );
+        assert_eq!(status.json()["nodes"][1]["controller"], true);
+    }
+
+    #[test]
+    fn a_whole_cluster_is_healthy() {
+        let status = Status::of(
+            &cluster(&[1, 2]),
+            &ApiVersionsResponse::default(),
+            BTreeMap::new(),
+        );
+        assert_eq!(status.json()["state"], "healthy");
+    }
+}
