@@ -28,6 +28,12 @@
 //!
 //! A write that fails is never confirmed: its replicas are fenced, and what waited is dropped.
 //!
+//! A journal without room refuses to stage. The Ready is then **parked** between steps 1 and 2, as
+//! far as it got, and every later call goes on where it stopped. Until it is through, the replica
+//! takes no message, no proposal and no tick (the crate forbids them while a Ready is open): to the
+//! others it is as slow as its disk. A good owner stops proposing before that: what it accepted
+//! while the journal had room fits a reserve.
+//!
 //! The raft crate asserts that a replica which becomes leader has nothing unconfirmed. That holds
 //! because votes are asked for by messages of kind 5, and because a sole voter, which needs no
 //! vote, campaigns only when its log is confirmed.
@@ -48,7 +54,7 @@ use crate::message::{Body, Message, from_raft, kind_of};
 use crate::open::Configuration;
 use crate::replica::{Replica, Role, Standing};
 use crate::store::is_membership;
-use storage::{EntryKind, HardState, Journal, PartitionId};
+use storage::{EntryKind, HardState, Journal, PartitionId, Refusal, StageError};
 
 /// What the replicas of a core want done; the caller owns it, drains it and uses it again.
 ///
@@ -112,6 +118,8 @@ pub struct Collected {
     pub staged: Option<u64>,
     /// There is more to collect; the work of one call is bounded.
     pub more: bool,
+    /// The journal has no room for the rest.
+    pub journal_full: bool,
 }
 
 /// Readies that one call takes at most. One or two are usual.
@@ -157,6 +165,34 @@ impl Flight {
     }
 }
 
+/// A Ready that is being taken, and the entries of it that are not staged yet.
+pub(crate) struct Taken {
+    ready: Ready,
+    entries: VecDeque<eraftpb::Entry>,
+    /// Where the raft crate's own entries began when it was taken.
+    unstaged_from: u64,
+}
+
+/// Why something of a Ready was not staged.
+#[derive(Debug, thiserror::Error)]
+enum StagingError {
+    #[error(transparent)]
+    Journal(#[from] StageError),
+    #[error("batch {index} has offset {sent:?} at its leader and {found} here")]
+    Offset {
+        index: u64,
+        sent: Option<i64>,
+        found: i64,
+    },
+}
+
+/// How far a round came.
+enum Round {
+    /// Through; the number that must be confirmed, if something was staged.
+    Through(Option<u64>),
+    JournalFull,
+}
+
 impl Replica {
     /// Takes what the replica has decided since the last call: stages entries and hard state into
     /// the journal's open turn and adds the rest to `out`. See the module's head for the order.
@@ -164,7 +200,8 @@ impl Replica {
         let mut collected = Collected::default();
         self.leave_joint_if_due();
         for round in 0.. {
-            if self.fence.is_some() || !(self.node.has_ready() || self.append_due) {
+            let due = self.parked.is_some() || self.append_due || self.node.has_ready();
+            if self.fence.is_some() || !due {
                 break;
             }
             if round == ROUNDS_MAX {
@@ -172,8 +209,12 @@ impl Replica {
                 break;
             }
             match self.collect_round(journal, out) {
-                Some(Some(number)) => collected.staged = Some(number),
-                Some(None) => {}
+                Some(Round::Through(Some(number))) => collected.staged = Some(number),
+                Some(Round::Through(None)) => {}
+                Some(Round::JournalFull) => {
+                    collected.journal_full = true;
+                    break;
+                }
                 None => break, // fenced in the middle
             }
         }
@@ -198,13 +239,31 @@ impl Replica {
         self.guarded("confirmation", |node| node.on_persist_ready(confirmed));
     }
 
-    /// One Ready; the number that must be confirmed, if something was staged.
-    fn collect_round(&mut self, journal: &mut Journal, out: &mut Outputs) -> Option<Option<u64>> {
-        let unstaged_from = self.node.raft.raft_log.unstable.offset;
-        let mut ready = self.guarded("ready", |node| node.ready())?;
-        let number = ready.number();
-        let must_sync = ready.must_sync();
-        self.stage(journal, &mut ready)?;
+    /// One Ready, or the rest of the parked one. `None` if the replica was fenced on the way.
+    fn collect_round(&mut self, journal: &mut Journal, out: &mut Outputs) -> Option<Round> {
+        let mut taken = match self.parked.take() {
+            Some(parked) => *parked,
+            None => self.take_ready()?,
+        };
+        match self.stage(journal, &mut taken) {
+            Ok(()) => {}
+            Err(StagingError::Journal(StageError::Refused(Refusal::Full | Refusal::DiskFull))) => {
+                self.parked = Some(Box::new(taken));
+                return Some(Round::JournalFull);
+            }
+            Err(error) => {
+                let first = taken.entries.front().map(|entry| (entry.index, entry.term));
+                self.fence(format!("staging (index, term) {first:?}: {error}"));
+                return None;
+            }
+        }
+        self.check_offsets()?;
+        let Taken {
+            mut ready,
+            unstaged_from,
+            ..
+        } = taken;
+        let (number, must_sync) = (ready.number(), ready.must_sync());
         let committed = ready.committed_entries().last().map(|digest| digest.index);
         let at_once = ready.take_messages();
         let later = ready.take_persisted_messages();
@@ -228,24 +287,13 @@ impl Replica {
         if let Some(index) = committed {
             self.hand_out(index, out)?;
         }
-        Some(must_sync.then_some(number))
+        Some(Round::Through(must_sync.then_some(number)))
     }
 
-    fn stage(&mut self, journal: &mut Journal, ready: &mut Ready) -> Option<()> {
-        for entry in ready.take_entries() {
-            if let Err(reason) = self.stage_entry(journal, entry) {
-                self.fence(reason);
-                return None;
-            }
-        }
-        let staged_offset = self.log().next_offset();
-        if self.node.raft.state == StateRole::Leader && staged_offset != self.next_offset {
-            let promised = self.next_offset;
-            self.fence(format!(
-                "offsets up to {promised} were promised, {staged_offset} staged"
-            ));
-            return None;
-        }
+    fn take_ready(&mut self) -> Option<Taken> {
+        let unstaged_from = self.node.raft.raft_log.unstable.offset;
+        let mut ready = self.guarded("ready", |node| node.ready())?;
+        let entries = ready.take_entries().into();
         if let Some(state) = ready.hs() {
             self.flight.hard_state = HardState {
                 term: state.term,
@@ -254,35 +302,67 @@ impl Replica {
             };
             self.flight.hard_state_due = true;
         }
-        if self.flight.hard_state_due && ready.must_sync() {
-            self.flight.hard_state_due = false;
-            let state = self.flight.hard_state;
-            let log = &mut self.node.mut_store().log;
-            if let Err(error) = journal.stage_hard_state(log, state) {
-                self.fence(format!("hard state of term {}: {error}", state.term));
-                return None;
-            }
-        }
-        Some(())
+        Some(Taken {
+            ready,
+            entries,
+            unstaged_from,
+        })
     }
 
-    fn stage_entry(&mut self, journal: &mut Journal, entry: eraftpb::Entry) -> Result<(), String> {
-        let own = entry.term == self.led_term;
+    /// Stages the entries and then the hard state; goes on where an earlier call was refused.
+    fn stage(&mut self, journal: &mut Journal, taken: &mut Taken) -> Result<(), StagingError> {
+        while let Some(entry) = taken.entries.front() {
+            self.stage_entry(journal, entry)?;
+            taken.entries.pop_front();
+        }
+        if self.flight.hard_state_due && taken.ready.must_sync() {
+            let state = self.flight.hard_state;
+            journal.stage_hard_state(&mut self.node.mut_store().log, state)?;
+            self.flight.hard_state_due = false;
+        }
+        Ok(())
+    }
+
+    fn stage_entry(
+        &mut self,
+        journal: &mut Journal,
+        entry: &eraftpb::Entry,
+    ) -> Result<(), StagingError> {
+        let (term, index, kind) = (entry.term, entry.index, kind_of(entry));
+        let own = term == self.led_term;
         let store = self.node.mut_store();
-        let (term, index, kind) = (entry.term, entry.index, kind_of(&entry));
         if index <= store.log.last_index() {
             store.members_superseded(index);
         }
-        let staged = journal
-            .stage_entry(&mut store.log, term, index, kind, &entry.data)
-            .map_err(|error| format!("entry {index} of term {term}: {error}"))?;
-        if kind == EntryKind::Batch && !own {
-            check_offset(&entry.data, index, staged.base_offset)?;
+        let staged = journal.stage_entry(&mut store.log, term, index, kind, &entry.data)?;
+        // A leader's batch carries its base offset, which must be the one that follows from this
+        // log: else the two logs differ below, and nothing here may be trusted. Own proposals get
+        // theirs only now.
+        let sent = entry
+            .data
+            .first_chunk::<8>()
+            .map(|bytes| i64::from_be_bytes(*bytes));
+        let found = staged.base_offset;
+        if kind == EntryKind::Batch && !own && sent != Some(found) {
+            return Err(StagingError::Offset { index, sent, found });
         }
-        if is_membership(&entry) {
-            store.members_staged(index, entry.data);
+        if is_membership(entry) {
+            store.members_staged(index, entry.data.clone());
         }
         Ok(())
+    }
+
+    /// What a leader promised to its clients is what it staged.
+    fn check_offsets(&mut self) -> Option<()> {
+        let staged = self.log().next_offset();
+        if self.node.raft.state == StateRole::Leader && staged != self.next_offset {
+            let promised = self.next_offset;
+            self.fence(format!(
+                "offsets up to {promised} were promised, {staged} staged"
+            ));
+            return None;
+        }
+        Some(())
     }
 
     /// Hands messages of the raft crate over. Entries from `unstaged_from` on were not yet in the
@@ -422,18 +502,4 @@ impl Replica {
                 .push((self.partition, Event::LeaderChanged { term, leader }));
         }
     }
-}
-
-/// A batch from a leader carries its base offset, which must be the one that follows from this
-/// replica's own log: else the two logs differ below, and nothing here may be trusted.
-fn check_offset(data: &[u8], index: u64, base_offset: i64) -> Result<(), String> {
-    let sent = data
-        .first_chunk::<8>()
-        .map(|bytes| i64::from_be_bytes(*bytes));
-    if sent == Some(base_offset) {
-        return Ok(());
-    }
-    Err(format!(
-        "entry {index}: the leader has offset {sent:?}, this log {base_offset}"
-    ))
 }

@@ -12,6 +12,8 @@ pub enum ProposeError {
     NotLeader { leader: Option<ReplicaId> },
     #[error("leadership is being handed over")]
     Dropped,
+    #[error("the journal has no room for what was proposed before")]
+    JournalFull,
     #[error("{bytes} bytes are uncommitted already; {bytes_max} is the most")]
     TooMuchUncommitted { bytes: u64, bytes_max: u64 },
     #[error("{0:?} entry whose content is none")]

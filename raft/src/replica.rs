@@ -30,7 +30,7 @@ use crate::backlog::Backlog;
 use crate::members::{Change, Members, Membership, ReplicaId, Step};
 use crate::message::{Append, Body, Message, TERM_MAX, offsets_of, raft_entry, to_raft};
 use crate::open::{Configuration, ReplicaConfig};
-use crate::ready::Flight;
+use crate::ready::{Flight, Taken};
 use crate::refusal::{MembersError, ProposeError, StepError, TransferError};
 use crate::store::{Store, is_membership};
 use crate::timing::election_timeout_ticks;
@@ -88,6 +88,8 @@ pub struct Replica {
     pub(crate) flight: Flight,
     pub(crate) told: Standing,
     pub(crate) fence: Option<Box<Fence>>,
+    /// A Ready that the journal had no room for.
+    pub(crate) parked: Option<Box<Taken>>,
     /// Proposals that no append message has been made for yet; one message takes all of a turn.
     pub(crate) append_due: bool,
     /// The next offset, with the proposals that are not staged yet. Counts while leader.
@@ -129,6 +131,7 @@ impl Replica {
                 leader: None,
             },
             fence: None,
+            parked: None,
             append_due: false,
             next_offset: 0,
             led_term: 0,
@@ -242,6 +245,8 @@ impl Replica {
             Err(ProposeError::NotLeader {
                 leader: self.leader(),
             })
+        } else if self.parked.is_some() {
+            Err(ProposeError::JournalFull)
         } else if raft.lead_transferee.is_some() {
             Err(ProposeError::Dropped)
         } else {
@@ -265,7 +270,7 @@ impl Replica {
 
     /// Campaigns now instead of at the next election timeout; asks for pre-votes first.
     pub fn campaign(&mut self) {
-        if self.fence.is_none() && self.may_campaign() && self.term_is_left() {
+        if self.may_act() && self.may_campaign() && self.term_is_left() {
             self.guarded("campaign", |node| node.campaign().is_ok());
             self.settle();
         }
@@ -275,11 +280,12 @@ impl Replica {
     /// to collect.
     pub fn tick(&mut self) -> bool {
         let leads = self.node.raft.state == StateRole::Leader;
-        if self.fence.is_none() && (leads || (self.may_campaign() && self.term_is_left())) {
+        if self.may_act() && (leads || (self.may_campaign() && self.term_is_left())) {
             self.guarded("tick", |node| node.tick());
             self.settle();
         }
-        self.node.has_ready() || self.fence.as_ref().is_some_and(|fence| !fence.told)
+        (self.parked.is_none() && self.node.has_ready())
+            || self.fence.as_ref().is_some_and(|fence| !fence.told)
     }
 
     /// Whether ticks matter: a replica that is its group's only member has nothing to wait for.
@@ -291,7 +297,7 @@ impl Replica {
 
     /// Messages to this peer are known to be lost: stop sending ahead of its answers.
     pub fn unreachable(&mut self, peer: ReplicaId) {
-        if self.fence.is_none() {
+        if self.may_act() {
             self.guarded("unreachable peer", |node| {
                 node.report_unreachable(peer.as_u64())
             });
@@ -318,8 +324,8 @@ impl Replica {
             message.body,
             Body::Vote(_) | Body::VoteReply { .. } | Body::TimeoutNow
         );
-        if may_start_campaign && !self.may_campaign() {
-            return Ok(()); // as if lost; asked again
+        if self.parked.is_some() || (may_start_campaign && !self.may_campaign()) {
+            return Ok(()); // as if lost; its sender lives with that
         }
         let Some(message) = self.without_stale_rejection(message) else {
             return Ok(());
@@ -398,6 +404,11 @@ impl Replica {
             reject.hint_term = self.node.raft.raft_log.term(matched).unwrap_or(0);
         }
         Some(message)
+    }
+
+    /// Whether the raft crate may be given anything new now.
+    fn may_act(&self) -> bool {
+        self.fence.is_none() && self.parked.is_none()
     }
 
     /// Whether a campaign may begin at this very moment. If not, it will at a later tick.

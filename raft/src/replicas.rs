@@ -32,6 +32,8 @@ pub struct Replicas {
     by_partition: HashMap<PartitionId, usize, BuildHasherDefault<PartitionHasher>>,
     /// Slots to visit in the next pass, in order of arrival; each once.
     dirty: Vec<usize>,
+    /// Slots whose replicas the journal had no room for; each pass tries them again, first.
+    choked: Vec<usize>,
     /// Slots whose replicas wait for time to pass.
     ticking: BTreeSet<usize>,
     /// Journal turns that are not durable, oldest first, and who has a share in them.
@@ -194,16 +196,20 @@ impl Replicas {
         !self.ticking.is_empty()
     }
 
-    /// Whether [`Replicas::pass`] has anything to do.
+    /// Whether [`Replicas::pass`] has anything to do, apart from trying those again that the
+    /// journal had no room for.
     pub fn wants_pass(&self) -> bool {
         !self.dirty.is_empty()
     }
 
     /// Collects every dirty replica: into the journal's open turn, and into `out`. Returns whether
-    /// something was staged, so that the journal should be sealed.
+    /// something was staged that somebody waits for, so that the journal should be sealed.
     pub fn pass(&mut self, journal: &mut Journal, out: &mut Outputs) -> bool {
         let turn = journal.staged_turn();
         let mut staged = false;
+        for slot in mem::take(&mut self.choked) {
+            self.mark(slot);
+        }
         let mut dirty = mem::take(&mut self.dirty);
         for slot in dirty.drain(..) {
             let place = &mut self.slots[slot];
@@ -226,6 +232,8 @@ impl Replicas {
             }
             if collected.more {
                 self.mark(slot);
+            } else if collected.journal_full {
+                self.choked.push(slot);
             }
             self.note_ticking(slot);
         }

@@ -1,0 +1,553 @@
+//! A few nodes in one thread: the crate's own replicas, journals and wire format, a network that
+//! drops, delays, reorders and duplicates, disks whose writes take time, and crashes. Everything is
+//! drawn from one seed.
+//!
+//! The fault plan leaves what Raft promises to survive: a disk never loses what it confirmed. So a
+//! failed check is a bug. Checked at every step: one leader per term; whatever is handed out as
+//! committed is the same everywhere and for ever, lies on the *durable* disks of a majority at that
+//! moment, and takes offsets without a gap; no acknowledgement and no vote leaves a node whose disk
+//! does not hold what it says; a leader serves only when an entry of its own term is applied.
+#![allow(dead_code)] // each test file uses a part of it
+
+pub mod disk;
+pub mod random;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bytes::{Bytes, BytesMut};
+use raft_group::wire::{FrameReader, FrameWriter};
+use raft_group::{
+    Body, Configuration, Event, Members, Membership, Message, Outputs, ProposeError, Proposed,
+    Replica, ReplicaConfig, ReplicaId, Replicas, Role,
+};
+
+use runtime::Core;
+use storage::{EntryKind, Log, PartitionId};
+
+use disk::NodeDisk;
+use random::Random;
+
+pub const PARTITION: PartitionId = PartitionId {
+    topic: 7,
+    partition: 0,
+};
+
+pub fn id(node: i32) -> ReplicaId {
+    ReplicaId::new(node, 1).unwrap()
+}
+
+/// A record batch (magic 2) of `count` records whose body is `body`.
+pub fn batch(count: i32, body: &[u8]) -> Bytes {
+    let mut batch = BytesMut::zeroed(61);
+    batch[8..12].copy_from_slice(&(49 + body.len() as i32).to_be_bytes());
+    batch[16] = 2;
+    batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+    batch[35..43].copy_from_slice(&1_000i64.to_be_bytes());
+    batch[57..61].copy_from_slice(&count.to_be_bytes());
+    batch.extend_from_slice(body);
+    batch.freeze()
+}
+
+pub struct Node {
+    pub id: ReplicaId,
+    pub replicas: Replicas,
+    pub disk: NodeDisk,
+    /// What the node has applied, by index: the term, and the offset after the entry.
+    pub applied: BTreeMap<u64, (u64, i64)>,
+    pub events: Vec<Event>,
+}
+
+/// A message on its way, as bytes.
+struct Letter {
+    from: ReplicaId,
+    to: ReplicaId,
+    frame: Bytes,
+}
+
+/// What the network and the machines do to the nodes, in percent per step.
+#[derive(Clone, Copy)]
+pub struct Faults {
+    pub drop: u64,
+    pub duplicate: u64,
+    pub reorder: u64,
+    pub crash: u64,
+    pub isolate: u64,
+}
+
+impl Faults {
+    pub const NONE: Faults = Faults {
+        drop: 0,
+        duplicate: 0,
+        reorder: 0,
+        crash: 0,
+        isolate: 0,
+    };
+    pub const ALL: Faults = Faults {
+        drop: 3,
+        duplicate: 3,
+        reorder: 10,
+        crash: 1,
+        isolate: 1,
+    };
+}
+
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    pub random: Random,
+    pub faults: Faults,
+    /// Confirms writes before they are done: a disk that lies, to see the checks fail.
+    pub lying_disks: bool,
+    pub uncommitted_bytes_max: u64,
+    bootstrap: Members,
+    seed: u64,
+    letters: Vec<Letter>,
+    isolated: Option<ReplicaId>,
+    /// Everything that was ever handed out: term, kind and content by index.
+    pub committed: BTreeMap<u64, (u64, EntryKind, Bytes)>,
+    leaders: BTreeMap<u64, ReplicaId>,
+    trace: u64,
+    pub proposed: u64,
+    out: Outputs,
+}
+
+impl Cluster {
+    pub async fn new(core: &Core, seed: u64, voters: &[i32], others: &[i32]) -> Cluster {
+        let bootstrap = Members::of_voters(voters.iter().map(|node| id(*node)));
+        let mut cluster = Cluster {
+            nodes: Vec::new(),
+            random: Random::new(seed),
+            faults: Faults::NONE,
+            lying_disks: false,
+            uncommitted_bytes_max: 100_000,
+            bootstrap,
+            seed,
+            letters: Vec::new(),
+            isolated: None,
+            committed: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            trace: 0,
+            proposed: 0,
+            out: Outputs::default(),
+        };
+        for node in voters.iter().chain(others) {
+            let data = PathBuf::from(format!("/{}/{node}", core.random()));
+            let (disk, log) = NodeDisk::new(core, data, PARTITION).await;
+            let mut replicas = Replicas::new();
+            replicas.insert(cluster.open(id(*node), log, None, 0));
+            let events = Vec::new();
+            let applied = BTreeMap::new();
+            cluster.nodes.push(Node {
+                id: id(*node),
+                replicas,
+                disk,
+                applied,
+                events,
+            });
+        }
+        cluster
+    }
+
+    pub fn config(&self, id: ReplicaId) -> ReplicaConfig {
+        let mut config = ReplicaConfig::new(id, self.bootstrap.clone(), self.seed);
+        config.uncommitted_bytes_max = self.uncommitted_bytes_max;
+        config.entry_bytes_max = 50_000;
+        config.append_bytes_max = 400;
+        config.appends_inflight_max = 4;
+        config
+    }
+
+    fn open(&self, id: ReplicaId, log: Log, of: Option<Configuration>, applied: u64) -> Replica {
+        Replica::open(log, &self.config(id), of, applied)
+            .unwrap_or_else(|error| panic!("seed {}: {id}: {error}", self.seed))
+    }
+
+    pub fn replica(&self, at: usize) -> &Replica {
+        self.nodes[at].replicas.get(PARTITION).unwrap()
+    }
+
+    pub fn replica_mut(&mut self, at: usize) -> &mut Replica {
+        self.nodes[at].replicas.get_mut(PARTITION).unwrap()
+    }
+
+    pub fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.trace = (self.trace ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    /// The node that leads in the highest term, if any does.
+    pub fn leader(&self) -> Option<usize> {
+        (0..self.nodes.len())
+            .filter(|at| self.replica(*at).role() == Role::Leader)
+            .max_by_key(|at| self.replica(*at).term())
+    }
+
+    pub fn propose(
+        &mut self,
+        at: usize,
+        records: i32,
+        body: &[u8],
+    ) -> Result<Proposed, ProposeError> {
+        let data = batch(records, body);
+        let proposed = self.replica_mut(at).propose(EntryKind::Batch, data)?;
+        self.proposed += 1;
+        Ok(proposed)
+    }
+
+    pub fn isolate(&mut self, node: Option<ReplicaId>) {
+        self.isolated = node;
+        let cut = |letter: &Letter| Some(letter.from) == node || Some(letter.to) == node;
+        self.letters.retain(|letter| !cut(letter));
+    }
+
+    /// One node makes a pass; what comes out is checked, applied and sent.
+    pub fn pass(&mut self, at: usize) {
+        let mut out = std::mem::take(&mut self.out);
+        let node = &mut self.nodes[at];
+        node.replicas.pass(&mut node.disk.journal, &mut out);
+        let replica = node.replicas.get(PARTITION).unwrap();
+        node.disk.seal(replica.log());
+        for (partition, event) in out.events.drain(..) {
+            assert_eq!(partition, PARTITION);
+            self.on_event(at, event);
+        }
+        for (_, range) in out.committed.drain(..) {
+            for index in range {
+                self.on_committed(at, index);
+            }
+        }
+        for (partition, message) in out.messages.drain(..) {
+            self.check_promise(at, &message);
+            self.send(partition, message);
+        }
+        for frame in out.beats.take() {
+            let again = raft_group::heartbeats::BeatFrame::decode(&frame.encode()).unwrap();
+            assert_eq!(again, frame);
+            for beat in again.beats {
+                self.send(beat.partition, beat.into_message(frame.from, frame.to));
+            }
+        }
+        out.clear();
+        self.out = out;
+        self.check_serving(at);
+    }
+
+    fn send(&mut self, partition: PartitionId, message: Message) {
+        let mut writer = FrameWriter::new();
+        writer.push(partition, &message);
+        let frame = Bytes::from(writer.finish().concat());
+        self.note(&frame);
+        let (from, to) = (message.from, message.to);
+        if self.isolated != Some(from) && self.isolated != Some(to) {
+            self.letters.push(Letter { from, to, frame });
+        }
+    }
+
+    fn on_event(&mut self, at: usize, event: Event) {
+        let seed = self.seed;
+        let id = self.nodes[at].id;
+        match &event {
+            Event::BecameLeader { term } => {
+                let before = self.leaders.insert(*term, id);
+                assert!(
+                    before.is_none_or(|before| before == id),
+                    "seed {seed}: {before:?} and {id} both lead term {term}"
+                );
+            }
+            Event::Fenced { reason } => panic!("seed {seed}: {id} fenced: {reason}"),
+            _ => {}
+        }
+        self.note(format!("{id} {event:?}").as_bytes());
+        self.nodes[at].events.push(event);
+    }
+
+    fn on_committed(&mut self, at: usize, index: u64) {
+        let seed = self.seed;
+        let node = &self.nodes[at];
+        let id = node.id;
+        let log = node.replicas.get(PARTITION).unwrap().log();
+        let entry = log.entries(index, index + 1, u64::MAX).unwrap().remove(0);
+        let next = node.applied.last_key_value();
+        let (last, offset) = next.map_or((0, 0), |(index, (_, offset))| (*index, *offset));
+        assert_eq!(index, last + 1, "seed {seed}: {id} applies out of order");
+        assert_eq!(
+            entry.base_offset, offset,
+            "seed {seed}: {id}: a gap of offsets at {index}"
+        );
+        let fact = (entry.term, entry.kind, entry.data.clone());
+        let known = self.committed.entry(index).or_insert_with(|| fact.clone());
+        assert_eq!(
+            *known, fact,
+            "seed {seed}: {id} commits something else at {index}"
+        );
+        self.check_majority_holds(at, index, entry.term);
+        let after = offset + i64::from(entry.offset_count);
+        self.note(&[index.to_le_bytes(), entry.term.to_le_bytes()].concat());
+        self.nodes[at].applied.insert(index, (entry.term, after));
+        self.replica_mut(at).applied(index);
+    }
+
+    /// The durability oracle, at the moment of commit.
+    fn check_majority_holds(&self, at: usize, index: u64, term: u64) {
+        let members = self.replica(at).members();
+        let holds = |id: &ReplicaId| {
+            self.nodes
+                .iter()
+                .any(|n| n.id == *id && n.disk.durable_term(index) == Some(term))
+        };
+        let majority =
+            |voters: &[ReplicaId]| voters.iter().filter(|id| holds(id)).count() > voters.len() / 2;
+        // Only the bootstrap configuration is checked: a commit that changes the members was
+        // decided under the one before.
+        if *members == self.bootstrap {
+            assert!(
+                majority(members.voters()),
+                "seed {}: {} commits {index}, which no majority has on disk",
+                self.seed,
+                self.nodes[at].id
+            );
+        }
+    }
+
+    /// What a message vouches for must be on its sender's disk when it leaves.
+    fn check_promise(&self, at: usize, message: &Message) {
+        let disk = &self.nodes[at].disk;
+        let state = disk.durable_hard_state();
+        let told = format!("seed {}: {} says {message:?}", self.seed, self.nodes[at].id);
+        match message.body {
+            Body::AppendReply {
+                index,
+                reject: None,
+                ..
+            } => {
+                assert!(
+                    index <= disk.durable_last_index(),
+                    "{told}, its disk has {state:?}"
+                );
+                assert!(
+                    message.term <= state.term || index == 0,
+                    "{told}, its disk has {state:?}"
+                );
+            }
+            Body::VoteReply {
+                pre: false,
+                reject: false,
+                ..
+            } => {
+                let voted = state.term > message.term
+                    || (state.term == message.term && state.vote == message.to.as_u64());
+                assert!(voted, "{told}, its disk has {state:?}");
+            }
+            Body::Vote(vote) if !vote.pre => {
+                assert!(state.term >= message.term, "{told}, its disk has {state:?}");
+            }
+            _ => {}
+        }
+    }
+
+    fn check_serving(&self, at: usize) {
+        let replica = self.replica(at);
+        if replica.is_serving() {
+            assert_eq!(replica.role(), Role::Leader);
+            let own = self.nodes[at]
+                .applied
+                .values()
+                .any(|(term, _)| *term == replica.term());
+            assert!(
+                own,
+                "seed {}: serves before its own term is applied",
+                self.seed
+            );
+        }
+    }
+
+    /// Finishes the write that is under way at a node.
+    pub async fn finish_write(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        if !node.disk.writing() {
+            return;
+        }
+        node.disk.finish_write().await;
+        let turn = node.disk.journal.durable_turn();
+        node.replicas.persisted(turn);
+    }
+
+    /// A disk that lies: the write is confirmed without being done.
+    fn lie(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let turn = node.disk.journal.staged_turn();
+        node.replicas.persisted(turn);
+    }
+
+    pub async fn crash(&mut self, at: usize) {
+        let id = self.nodes[at].id;
+        self.note(format!("crash {id}").as_bytes());
+        self.letters
+            .retain(|letter| letter.from != id && letter.to != id);
+        self.nodes[at].replicas = Replicas::new();
+        let write_was_done = self.random.percent(50);
+        let log = self.nodes[at].disk.crash(write_was_done).await;
+        let commit = log.hard_state().commit;
+        let (recorded, applied) = replay(&log, commit);
+        let replica = self.open(id, log, recorded, commit);
+        let node = &mut self.nodes[at];
+        node.applied = applied;
+        node.replicas.insert(replica);
+    }
+
+    /// Delivers the letter at this place.
+    fn deliver(&mut self, place: usize, keep: bool) {
+        let letter = match keep {
+            true => {
+                let Letter { from, to, frame } = &self.letters[place];
+                Letter {
+                    from: *from,
+                    to: *to,
+                    frame: frame.clone(),
+                }
+            }
+            false => self.letters.remove(place),
+        };
+        let Some(node) = self.nodes.iter_mut().find(|node| node.id == letter.to) else {
+            return;
+        };
+        for read in FrameReader::new(letter.frame).unwrap() {
+            let (partition, message) = read.unwrap();
+            // Strangers are part of the game: a removed replica may still talk.
+            let _ = node.replicas.step(partition, message);
+        }
+    }
+
+    /// Delivers what is under way now.
+    pub fn deliver_all(&mut self) {
+        for _ in 0..self.letters.len() {
+            self.deliver(0, false);
+        }
+    }
+
+    /// Everything that is under way comes to its end, in order, without time passing.
+    pub async fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let mut busy = !self.letters.is_empty();
+            for at in 0..self.nodes.len() {
+                busy |= self.nodes[at].replicas.wants_pass() || self.nodes[at].disk.writing();
+                self.pass(at);
+                self.finish_write(at).await;
+                self.pass(at);
+            }
+            self.deliver_all();
+            if !busy {
+                return;
+            }
+        }
+        panic!("seed {}: the nodes never come to rest", self.seed);
+    }
+
+    /// Lets ticks pass and everything settle until a leader serves and all have applied the same.
+    pub async fn heal(&mut self) -> usize {
+        self.faults = Faults::NONE;
+        self.isolate(None);
+        for _ in 0..200 {
+            self.nodes.iter_mut().for_each(|node| node.replicas.tick());
+            self.settle().await;
+            let Some(at) = self.leader() else { continue };
+            let last = self.replica(at).last_index();
+            let members = self.replica(at).members().clone();
+            let caught_up = |node: &Node| {
+                !members.contains(node.id)
+                    || node
+                        .applied
+                        .last_key_value()
+                        .is_some_and(|(index, _)| *index == last)
+            };
+            if self.replica(at).is_serving() && self.nodes.iter().all(caught_up) {
+                return at;
+            }
+        }
+        panic!("seed {}: no convergence: {:#?}", self.seed, self.states());
+    }
+
+    pub fn states(&self) -> Vec<String> {
+        (0..self.nodes.len())
+            .map(|at| format!("{:?}", self.replica(at)))
+            .collect()
+    }
+
+    /// One step of a random run.
+    pub async fn step(&mut self) {
+        let at = self.random.below(self.nodes.len() as u64) as usize;
+        match self.random.below(100) {
+            0..40 => self.step_network(),
+            40..55 => self.pass(at),
+            55..70 if self.lying_disks => self.lie(at),
+            55..70 => self.finish_write(at).await,
+            70..80 => {
+                // A pass always precedes the tick, as in a core's turn.
+                self.pass(at);
+                self.nodes[at].replicas.tick();
+            }
+            80..95 => {
+                let body = self.random.next().to_le_bytes();
+                let records = 1 + self.random.below(3) as i32;
+                if let Some(leader) = self.leader() {
+                    let _ = self.propose(leader, records, &body);
+                }
+            }
+            _ => self.step_faults(at).await,
+        }
+    }
+
+    fn step_network(&mut self) {
+        if self.letters.is_empty() {
+            return;
+        }
+        let place = match self.random.percent(self.faults.reorder) {
+            true => self.random.below(self.letters.len() as u64) as usize,
+            false => 0,
+        };
+        if self.random.percent(self.faults.drop) {
+            self.letters.remove(place);
+        } else {
+            let keep = self.random.percent(self.faults.duplicate);
+            self.deliver(place, keep);
+        }
+    }
+
+    async fn step_faults(&mut self, at: usize) {
+        if self.random.percent(self.faults.crash * 10) {
+            self.crash(at).await;
+        }
+        if self.random.percent(self.faults.isolate * 10) {
+            let whom = match self.isolated {
+                Some(_) => None,
+                None => Some(self.nodes[at].id),
+            };
+            self.isolate(whom);
+        }
+    }
+}
+
+/// What a node does with its log at start-up: applies what is known to be committed again.
+fn replay(log: &Log, commit: u64) -> (Option<Configuration>, BTreeMap<u64, (u64, i64)>) {
+    let mut recorded = None;
+    let mut applied = BTreeMap::new();
+    if commit > 0 {
+        for entry in log.entries(1, commit + 1, u64::MAX).unwrap() {
+            if entry.kind == EntryKind::Membership {
+                let members = Membership::decode(&entry.data).unwrap().members;
+                recorded = Some(Configuration {
+                    index: entry.index,
+                    members,
+                });
+            }
+            let after = entry.base_offset + i64::from(entry.offset_count);
+            applied.insert(entry.index, (entry.term, after));
+        }
+    }
+    (recorded, applied)
+}
