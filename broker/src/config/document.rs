@@ -98,7 +98,7 @@ fn meaning(knob: &Knob) -> String {
 
 const INTRODUCTION: &str = "\
 <!-- Generated from the table of knobs in broker/src/config/table. Do not edit: run
-     CORELANE_WRITE_DOCS=1 cargo test -p broker config -->
+     WRITE_DOCS=1 cargo test -p broker config -->
 
 # Configuration
 
@@ -164,13 +164,13 @@ mod tests {
     fn the_document_is_fresh() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
         let fresh = markdown();
-        if std::env::var_os("CORELANE_WRITE_DOCS").is_some() {
+        if std::env::var_os("WRITE_DOCS").is_some() {
             std::fs::write(path, &fresh).unwrap();
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
         assert!(
             written == fresh,
-            "docs/configuration.md is stale: CORELANE_WRITE_DOCS=1 cargo test -p broker config"
+            "docs/configuration.md is stale: WRITE_DOCS=1 cargo test -p broker config"
         );
     }
 

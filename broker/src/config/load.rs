@@ -17,8 +17,16 @@ use super::table;
 /// Environment variables that start with this set a knob.
 pub const ENVIRONMENT_PREFIX: &str = "CORELANE_";
 
-/// Variables with the prefix that are read elsewhere: by the command line and the log.
-const NOT_KNOBS: [&str; 5] = ["BOOTSTRAP", "CONFIG", "FORMAT", "LOG", "LOG_FORMAT"];
+/// Variables with the prefix that are read elsewhere: by the command line, the log and the scripts
+/// of continuous integration.
+const NOT_KNOBS: [&str; 6] = [
+    "BOOTSTRAP",
+    "CACHE",
+    "CONFIG",
+    "FORMAT",
+    "LOG",
+    "LOG_FORMAT",
+];
 
 /// What is wrong with the configuration of a starting node.
 #[derive(Debug, thiserror::Error)]

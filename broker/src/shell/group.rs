@@ -293,8 +293,8 @@ impl GroupView {
 
     fn text(&self) -> String {
         let mut text = format!(
-            "group {}\n  state        {}\n  assignor     {}\n  coordinator  {}\n  members      {}\n  \
-             lag          {}\n",
+            "group {}\n  state        {}\n  assignor     {}\n  coordinator  {}\n  \
+             members      {}\n  lag          {}\n",
             self.group,
             or_dash(&self.state),
             or_dash(&self.assignor),

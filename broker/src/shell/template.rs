@@ -138,7 +138,10 @@ pub(crate) fn write_json(out: &mut Vec<u8>, consumed: &Consumed<'_>) -> io::Resu
     let headers: Vec<Value> = record
         .headers
         .iter()
-        .map(|header| json!({"key": text(Some(&header.key)), "value": text(header.value.as_deref())}))
+        .map(|header| {
+            let (key, value) = (text(Some(&header.key)), text(header.value.as_deref()));
+            json!({"key": key, "value": value})
+        })
         .collect();
     let mut object = Map::new();
     object.insert("topic".to_owned(), json!(consumed.topic));

@@ -21,7 +21,8 @@ corelane [config cores data listen node-id set]
 corelane cluster
 corelane cluster status [bootstrap format timeout]
 corelane completion
-corelane consume [bootstrap count exit-at-end format from group isolation partition template timeout]
+corelane consume [bootstrap count exit-at-end format from group isolation partition template \
+timeout]
 corelane group
 corelane group delete [bootstrap format timeout]
 corelane group describe [bootstrap format timeout]

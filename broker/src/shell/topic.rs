@@ -256,7 +256,8 @@ impl Description {
     fn text(&self) -> String {
         let name = topic_name(&self.topic);
         let mut text = format!(
-            "topic {name}\n  id            {}\n  partitions    {}\n  replicas      {}\n  state         {}\n",
+            "topic {name}\n  id            {}\n  partitions    {}\n  replicas      {}\n  \
+             state         {}\n",
             self.topic.topic_id,
             self.topic.partitions.len(),
             replication_factor(&self.topic),

@@ -55,7 +55,12 @@ pub(crate) struct ProduceArguments {
     #[arg(short, long, value_name = "CODEC", default_value = "none", value_parser = parse_codec)]
     pub compression: Codec,
     /// Generate so many records instead of reading lines
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     pub count: Option<u64>,
     /// Bytes of a generated value
     #[arg(
@@ -132,7 +137,12 @@ pub(crate) struct ConsumeArguments {
     #[arg(short, long, value_name = "GROUP")]
     pub group: Option<String>,
     /// Stop after so many records
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
     pub count: Option<u64>,
     /// Stop at the end that the partitions have at the start
     #[arg(short, long)]
