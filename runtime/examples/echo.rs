@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use runtime::{Core, CoreStats, Stream, uring};
 
-const USAGE: &str = "usage: echo serve ADDR [CPU [SPIN_US]] | echo load ADDR CONNECTIONS BYTES SECONDS";
+const USAGE: &str =
+    "usage: echo serve ADDR [CPU [SPIN_US]] | echo load ADDR CONNECTIONS BYTES SECONDS";
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -129,9 +130,14 @@ fn load(addr: &str, connections: &str, bytes: &str, seconds: &str) -> Outcome {
         .collect();
     let mut total = 0;
     for thread in threads {
-        total += thread.join().map_err(|_| "a connection's thread panicked")??;
+        total += thread
+            .join()
+            .map_err(|_| "a connection's thread panicked")??;
     }
-    println!("{:.0} echoes/s of {bytes} bytes", total as f64 / time.as_secs_f64());
+    println!(
+        "{:.0} echoes/s of {bytes} bytes",
+        total as f64 / time.as_secs_f64()
+    );
     Ok(())
 }
 

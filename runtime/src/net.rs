@@ -70,6 +70,15 @@ impl Stream {
         }
     }
 
+    /// Waits until a [`read`](Stream::read) would have something to say, without holding a buffer
+    /// meanwhile: for thousands of idle connections. May return early; the read then waits.
+    pub async fn readable(&self) -> io::Result<()> {
+        match &self.0 {
+            StreamBackend::Uring(stream) => stream.readable().await,
+            StreamBackend::Sim(stream) => stream.readable().await,
+        }
+    }
+
     /// Sends all parts in order, gathered. Done means accepted by the socket, not received by the
     /// peer. Dropping the future half-way ends the connection, since nobody knows what was sent.
     pub async fn write_all(&self, parts: Vec<Bytes>) -> io::Result<()> {

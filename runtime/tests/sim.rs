@@ -253,6 +253,13 @@ fn connections_end_as_their_faults_say() {
             read_exactly(&stream, 4).await
         };
         assert_eq!(ping(stream.try_clone()).await.unwrap(), b"ping");
+        assert!(timeout(&core, ms(5), stream.readable()).await.is_err());
+        stream
+            .write_all(vec![Bytes::from_static(b"x")])
+            .await
+            .unwrap();
+        stream.readable().await.unwrap();
+        assert_eq!(read_exactly(&stream, 1).await.unwrap(), b"x");
 
         control.partition(me, node);
         let silent = timeout(&core, ms(500), ping(stream.try_clone())).await;

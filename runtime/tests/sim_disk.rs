@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use runtime::sim::{NodeId, Options, Sim};
-use runtime::{
-    ALIGN, Core, Durability, File, Inbox, OpenOptions, Post, join_all, timeout,
-};
+use runtime::{ALIGN, Core, Durability, File, Inbox, OpenOptions, Post, join_all, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 const SECTOR: usize = 512;
@@ -26,13 +24,22 @@ where
     F: Fn(Core) -> Fut + 'static,
     Fut: Future<Output = ()> + 'static,
 {
-    let node = sim.start(name, 1, move |core: Core, _: Post<()>, _: Inbox<()>| main(core));
-    assert!(sim.run_until_done(node, SECOND * 1000), "seed {}", sim.seed());
+    let node = sim.start(name, 1, move |core: Core, _: Post<()>, _: Inbox<()>| {
+        main(core)
+    });
+    assert!(
+        sim.run_until_done(node, SECOND * 1000),
+        "seed {}",
+        sim.seed()
+    );
     node
 }
 
 async fn open(core: &Core, path: &str) -> File {
-    core.disk().open(Path::new(path), OpenOptions::CREATE).await.unwrap()
+    core.disk()
+        .open(Path::new(path), OpenOptions::CREATE)
+        .await
+        .unwrap()
 }
 
 /// What the disk may hold: per sector the value that is durable and those that may be.
@@ -52,7 +59,10 @@ impl Model {
     fn submit(&mut self, sectors: std::ops::Range<usize>) -> u64 {
         self.next_value += 1;
         for sector in sectors {
-            self.perhaps.entry(sector).or_default().insert(self.next_value);
+            self.perhaps
+                .entry(sector)
+                .or_default()
+                .insert(self.next_value);
         }
         self.next_value
     }
@@ -116,8 +126,11 @@ async fn work(core: Core, model: Rc<RefCell<Model>>) {
                 }
             }
             kind => {
-                let durability =
-                    if kind == 2 { Durability::Synced } else { Durability::Volatile };
+                let durability = if kind == 2 {
+                    Durability::Synced
+                } else {
+                    Durability::Volatile
+                };
                 // Two disjoint writes at once, so that they may overtake each other.
                 let halves = [0, SECTORS / 2].map(|base| {
                     let start = base + core.random() as usize % (SECTORS / 2);
@@ -154,18 +167,29 @@ struct Fates {
 fn check(content: &[u8], model: &Model, fates: &mut Fates, seed: u64) -> Model {
     let len = content.len() / SECTOR;
     assert_eq!(content.len() % SECTOR, 0);
-    assert!(len >= model.durable_len, "seed {seed}: {len} < {} durable", model.durable_len);
+    assert!(
+        len >= model.durable_len,
+        "seed {seed}: {len} < {} durable",
+        model.durable_len
+    );
     fates.shortened += usize::from(len < model.seen_len);
     fates.lengthened += usize::from(len > model.durable_len);
     let mut found: BTreeMap<u64, usize> = BTreeMap::new();
-    let mut now = Model { durable_len: len, seen_len: len, ..Model::default() };
+    let mut now = Model {
+        durable_len: len,
+        seen_len: len,
+        ..Model::default()
+    };
     now.next_value = model.next_value;
     for (number, sector) in content.chunks(SECTOR).enumerate() {
         let value = value_of(sector);
         let durable = *model.durable.get(&number).unwrap_or(&0);
         let perhaps = model.perhaps.get(&number);
         let allowed = value == durable || perhaps.is_some_and(|p| p.contains(&value));
-        assert!(allowed, "seed {seed}: sector {number} holds {value}, not {durable} or {perhaps:?}");
+        assert!(
+            allowed,
+            "seed {seed}: sector {number} holds {value}, not {durable} or {perhaps:?}"
+        );
         if value != durable {
             *found.entry(value).or_default() += 1;
         }
@@ -204,16 +228,28 @@ fn crashes_keep_what_is_durable_and_nothing_else_for_sure() {
                 control.crash_at_op(control.node("n").unwrap(), begun + crash_after);
                 work(core, shared)
             });
-            assert!(sim.run_until_done(node, SECOND * 100), "seed {seed} never crashed");
+            assert!(
+                sim.run_until_done(node, SECOND * 100),
+                "seed {seed} never crashed"
+            );
             let content = sim.durable(node, "/file", 0, 1 << 20).unwrap_or_default();
             let known = model.replace(Model::default());
             *model.borrow_mut() = check(&content, &known, &mut fates, seed);
         }
     }
     println!("{fates:?}");
-    let Fates { kept, lost, torn, shortened, lengthened } = fates;
+    let Fates {
+        kept,
+        lost,
+        torn,
+        shortened,
+        lengthened,
+    } = fates;
     let counts = [kept, lost, torn, shortened, lengthened];
-    assert!(counts.iter().all(|&n| n > 20), "the disk is too kind or too cruel: {counts:?}");
+    assert!(
+        counts.iter().all(|&n| n > 20),
+        "the disk is too kind or too cruel: {counts:?}"
+    );
 }
 
 #[test]
@@ -229,17 +265,27 @@ fn the_oracle_sees_a_synced_write_at_its_completion_and_no_other() {
             assert_eq!(held(9), None, "a name before its directory's sync");
             core.disk().sync_dir(Path::new("/")).await.unwrap();
             assert_eq!(held(9), Some(Vec::new()));
-            file.write_at(Bytes::from_static(b"one"), 0, Durability::Volatile).await.unwrap();
+            file.write_at(Bytes::from_static(b"one"), 0, Durability::Volatile)
+                .await
+                .unwrap();
             assert_eq!(held(9), Some(Vec::new()));
-            file.write_at(Bytes::from_static(b"two"), 3, Durability::Synced).await.unwrap();
+            file.write_at(Bytes::from_static(b"two"), 3, Durability::Synced)
+                .await
+                .unwrap();
             assert_eq!(held(9), Some(b"\0\0\0two".to_vec()));
             file.sync_data().await.unwrap();
             assert_eq!(held(9), Some(b"onetwo".to_vec()));
             assert_eq!(control.durable_len(me, "/f"), Some(6));
             file.set_len(3).await.unwrap();
             assert_eq!(held(9), Some(b"onetwo".to_vec()));
-            file.write_at(Bytes::from_static(b"T"), 0, Durability::Synced).await.unwrap();
-            assert_eq!(held(9), Some(b"Tne".to_vec()), "a cut goes with a later synced write");
+            file.write_at(Bytes::from_static(b"T"), 0, Durability::Synced)
+                .await
+                .unwrap();
+            assert_eq!(
+                held(9),
+                Some(b"Tne".to_vec()),
+                "a cut goes with a later synced write"
+            );
         }
     });
     assert_eq!(sim.durable(node, "/f", 0, 9), Some(b"Tne".to_vec()));
@@ -254,7 +300,10 @@ fn a_write_in_flight_during_a_sync_is_not_covered_by_it() {
             let file = open(&core, "/f").await;
             core.disk().sync_dir(Path::new("/")).await.unwrap();
             let data = Bytes::from_static(b"late");
-            let (write, sync) = (file.write_at(data, 0, Durability::Volatile), file.sync_data());
+            let (write, sync) = (
+                file.write_at(data, 0, Durability::Volatile),
+                file.sync_data(),
+            );
             let (write, sync) = (Box::pin(write), Box::pin(sync));
             let both: Vec<std::pin::Pin<Box<dyn Future<Output = _>>>> = vec![write, sync];
             for done in join_all(both).await {
@@ -279,7 +328,9 @@ fn names_are_durable_after_the_sync_of_their_directory() {
                 open(&core, name).await.sync_all().await.unwrap();
             }
             disk.sync_dir(Path::new("/d")).await.unwrap();
-            disk.rename(Path::new("/d/a"), Path::new("/d/a2")).await.unwrap();
+            disk.rename(Path::new("/d/a"), Path::new("/d/a2"))
+                .await
+                .unwrap();
             disk.remove_file(Path::new("/d/b")).await.unwrap();
             open(&core, "/d/new").await.sync_all().await.unwrap();
         });
@@ -317,7 +368,10 @@ fn replace_is_atomic_wherever_the_power_fails() {
             let returned = Rc::new(Cell::new(false));
             let path = Path::new("/conf/state");
             let node = run(&sim, "n", move |core| async move {
-                core.disk().create_dir_all(Path::new("/conf")).await.unwrap();
+                core.disk()
+                    .create_dir_all(Path::new("/conf"))
+                    .await
+                    .unwrap();
                 core.disk().replace(path, &[1; 3000]).await.unwrap();
             });
             let begun = sim.disk_ops(node);
@@ -334,7 +388,10 @@ fn replace_is_atomic_wherever_the_power_fails() {
             sim.crash(node);
             let content = sim.durable(node, path, 0, 9999).expect("the file is gone");
             if returned.get() {
-                assert_eq!(content, [2; 2000], "seed {seed}: an acknowledged state is lost");
+                assert_eq!(
+                    content, [2; 2000],
+                    "seed {seed}: an acknowledged state is lost"
+                );
                 break;
             }
             crashed += 1;
@@ -360,11 +417,17 @@ fn a_failed_sync_is_not_made_good_by_the_next() {
                 let me = control.node("n").unwrap();
                 let file = open(&core, "/f").await;
                 core.disk().sync_dir(Path::new("/")).await.unwrap();
-                file.write_at(fill(7, 4), 0, Durability::Volatile).await.unwrap();
+                file.write_at(fill(7, 4), 0, Durability::Volatile)
+                    .await
+                    .unwrap();
                 control.fail_op(me, control.disk_ops(me) + 1, ErrorKind::Other);
                 assert!(file.sync_data().await.is_err());
                 file.sync_data().await.unwrap();
-                assert_eq!(file.read_at(0, 4096).await.unwrap(), fill(7, 4), "readers see it");
+                assert_eq!(
+                    file.read_at(0, 4096).await.unwrap(),
+                    fill(7, 4),
+                    "readers see it"
+                );
             }
         });
         lost += usize::from(sim.durable(node, "/f", 0, 4096).unwrap() != fill(7, 4));
@@ -389,7 +452,9 @@ fn a_full_disk_refuses_and_recovers() {
             let new = open(&core, "/new").await;
             let block = |n| Bytes::from(vec![1; n * ALIGN]);
             new.write_at(block(2), 0, Durability::Synced).await.unwrap();
-            let full = new.write_at(block(1), 2 * ALIGN as u64, Durability::Synced).await;
+            let full = new
+                .write_at(block(1), 2 * ALIGN as u64, Durability::Synced)
+                .await;
             assert_eq!(full.unwrap_err().kind(), ErrorKind::StorageFull);
             assert_eq!(new.len().await.unwrap(), 2 * ALIGN as u64);
             let full = old.allocate(8 * ALIGN as u64, 1).await.unwrap_err();
@@ -400,7 +465,9 @@ fn a_full_disk_refuses_and_recovers() {
             drop(old);
             disk.remove_file(Path::new("/old")).await.unwrap();
             disk.sync_dir(Path::new("/")).await.unwrap();
-            new.write_at(block(1), 2 * ALIGN as u64, Durability::Synced).await.unwrap();
+            new.write_at(block(1), 2 * ALIGN as u64, Durability::Synced)
+                .await
+                .unwrap();
         }
     });
 }
@@ -447,7 +514,9 @@ fn a_killed_process_loses_nothing_that_was_completed() {
                 let file = open(&core, "/f").await;
                 loop {
                     let n = count.get();
-                    file.write_at(fill(n + 1, 1), n * 512, Durability::Volatile).await.unwrap();
+                    file.write_at(fill(n + 1, 1), n * 512, Durability::Volatile)
+                        .await
+                        .unwrap();
                     count.set(n + 1);
                 }
             }
@@ -482,7 +551,8 @@ fn nothing_happens_after_the_operation_that_crashes() {
                 core.disk().sync_dir(Path::new("/")).await.unwrap();
                 if core.id() == 0 {
                     control.crash_at_op(me, control.disk_ops(me) + 3);
-                    let fatal = (0..5).map(|i| file.write_at(fill(i, 1), i * 512, Durability::Synced));
+                    let fatal =
+                        (0..5).map(|i| file.write_at(fill(i, 1), i * 512, Durability::Synced));
                     join_all(fatal).await;
                     flag.set(true);
                 }
@@ -492,7 +562,10 @@ fn nothing_happens_after_the_operation_that_crashes() {
         sim.run_for(SECOND);
         assert!(!sim.is_up(node) && !after.get(), "seed {seed}");
         let content = sim.durable(node, "/0", 0, 9999).unwrap();
-        assert!(content.len() <= 3 * 512, "seed {seed}: a later operation took place");
+        assert!(
+            content.len() <= 3 * 512,
+            "seed {seed}: a later operation took place"
+        );
     }
 }
 
@@ -500,7 +573,10 @@ fn nothing_happens_after_the_operation_that_crashes() {
 fn damage_is_done_where_it_is_ordered() {
     let sim = Sim::new(Options::seeded(1));
     let node = run(&sim, "n", |core| async move {
-        core.disk().replace(Path::new("/f"), &[0; 10]).await.unwrap();
+        core.disk()
+            .replace(Path::new("/f"), &[0; 10])
+            .await
+            .unwrap();
     });
     assert!(sim.flip_bit(node, "/f", 4, 3));
     assert!(!sim.flip_bit(node, "/f", 10, 0));
@@ -514,7 +590,9 @@ fn open_files_outlive_their_names() {
     let sim = Sim::new(Options::seeded(1));
     run(&sim, "n", |core| async move {
         let file = open(&core, "/f").await;
-        file.write_at(fill(5, 1), 0, Durability::Volatile).await.unwrap();
+        file.write_at(fill(5, 1), 0, Durability::Volatile)
+            .await
+            .unwrap();
         core.disk().remove_file(Path::new("/f")).await.unwrap();
         core.disk().sync_dir(Path::new("/")).await.unwrap();
         assert!(!core.disk().exists(Path::new("/f")).await.unwrap());
@@ -541,7 +619,9 @@ fn directory_operations_answer_like_the_kernel() {
         open(&core, "data/x/f").await;
         let kinds = [
             disk.open(p("/data/none"), OpenOptions::READ).await.err(),
-            disk.open(p("/data/x/f"), OpenOptions::CREATE_NEW).await.err(),
+            disk.open(p("/data/x/f"), OpenOptions::CREATE_NEW)
+                .await
+                .err(),
             disk.open(p("/data/x/f/g"), OpenOptions::CREATE).await.err(),
             disk.remove_file(p("/data/x")).await.err(),
             disk.rename(p("/data/x/f"), p("/data/x/y")).await.err(),
@@ -558,7 +638,9 @@ fn directory_operations_answer_like_the_kernel() {
             ]
         );
         let read_only = disk.open(p("/data/x/f"), OpenOptions::READ).await.unwrap();
-        let refused = read_only.write_at(fill(1, 1), 0, Durability::Volatile).await;
+        let refused = read_only
+            .write_at(fill(1, 1), 0, Durability::Volatile)
+            .await;
         assert_eq!(refused.unwrap_err().raw_os_error(), Some(9));
         disk.remove_dir_all(p("/data")).await.unwrap();
         assert!(disk.read_dir(p("/")).await.unwrap().is_empty());

@@ -164,6 +164,28 @@ fn a_dropped_read_loses_no_bytes() {
 }
 
 #[test]
+fn readable_waits_without_a_buffer() {
+    on_core(|core| async move {
+        let (near, far) = pair(&core).await;
+        let limit = Duration::from_millis(10);
+        assert!(timeout(&core, limit, far.readable()).await.is_err());
+        near.write_all(vec![Bytes::from_static(b"ab")])
+            .await
+            .unwrap();
+        far.readable().await.unwrap();
+        let first = far.read(BytesMut::with_capacity(1)).await.1;
+        far.readable().await.unwrap();
+        let second = far.read(BytesMut::with_capacity(1)).await.1;
+        assert_eq!((&first[..], &second[..]), (&b"a"[..], &b"b"[..]));
+        drop(near);
+        far.readable().await.unwrap();
+        assert_eq!(far.read(BytesMut::with_capacity(1)).await.0.unwrap(), 0);
+        core.sleep(limit).await;
+        assert_eq!(core.stats().ops_in_flight, 0);
+    });
+}
+
+#[test]
 fn a_read_kept_in_a_buffer_grows_it() {
     on_core(|core| async move {
         let (near, far) = pair(&core).await;

@@ -186,6 +186,18 @@ impl SimStream {
         (result, buf)
     }
 
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        let socket = &*self.0;
+        poll_fn(|cx| {
+            let mut network = socket.port.world.network.borrow_mut();
+            match network.is_readable(socket.id, socket.side, cx.waker()) {
+                true if socket.port.is_alive() => Poll::Ready(Ok(())),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
     pub(crate) async fn write_all(&self, parts: Vec<Bytes>) -> io::Result<()> {
         let socket = &*self.0;
         assert!(

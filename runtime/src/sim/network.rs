@@ -319,6 +319,19 @@ impl Network {
         Some(Ok(bytes))
     }
 
+    /// Whether a read would not wait; if it would, `waker` is woken when that changes.
+    pub(crate) fn is_readable(&mut self, id: ConnectionId, side: Side, waker: &Waker) -> bool {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return true;
+        };
+        let (end, pipe) = (&mut connection.ends[side], &connection.pipes[1 - side]);
+        if end.reset || end.shut || pipe.fin_arrived || !pipe.arrived.is_empty() {
+            return true;
+        }
+        end.reader = Some(waker.clone());
+        false
+    }
+
     pub(crate) fn park_parcel(&mut self, letter: &Arc<()>, id: ConnectionId, side: Side) {
         self.parcels.push((Arc::downgrade(letter), id, side));
     }

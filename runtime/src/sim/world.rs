@@ -164,21 +164,24 @@ impl World {
     pub(crate) fn step(self: &Rc<World>) -> bool {
         self.carry_out_endings();
         self.close_lost_parcels();
-        let runnable: Vec<Rc<SimLane>> = self
-            .lanes
-            .borrow()
-            .iter()
-            .filter(|lane| lane.is_runnable())
-            .cloned()
-            .collect();
-        if runnable.is_empty() {
+        let Some(lane) = self.choose_lane() else {
             return self.leap();
-        }
-        let chosen = self.schedule.borrow_mut().below(runnable.len() as u64) as usize;
-        self.run_lane(&runnable[chosen]);
+        };
+        self.run_lane(&lane);
         self.now.set(self.now.get() + nanos(self.options.poll_cost));
         self.fire_due();
         true
+    }
+
+    fn choose_lane(&self) -> Option<Rc<SimLane>> {
+        let lanes = self.lanes.borrow();
+        let mut runnable = lanes.iter().filter(|lane| lane.is_runnable());
+        let count = runnable.clone().count() as u64;
+        if count == 0 {
+            return None;
+        }
+        let chosen = self.schedule.borrow_mut().below(count) as usize;
+        runnable.nth(chosen).cloned()
     }
 
     /// Polls one task of a core, or ends its pass.

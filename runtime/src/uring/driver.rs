@@ -143,10 +143,12 @@ impl Driver {
             if unsafe { ring.submission().push(&entry) }.is_ok() {
                 return;
             }
-            // The queue is full: this pass enters the kernel early.
+            // The queue is full: this pass enters the kernel early. The kernel may refuse until
+            // completions are taken in; these are worked off with the others of this pass.
             self.enters.set(self.enters.get() + 1);
             if let Err(e) = ring.submit() {
                 assert!(is_transient(&e), "io_uring refuses submissions: {e}");
+                self.gather(&mut ring);
             }
         }
     }
@@ -250,16 +252,18 @@ impl Driver {
         );
     }
 
+    /// Moves completions out of the ring.
+    fn gather(&self, ring: &mut IoUring) {
+        let entries = ring
+            .completion()
+            .map(|c| (c.user_data(), c.result(), c.flags()));
+        self.completions.borrow_mut().extend(entries);
+    }
+
     /// Takes in completions and wakes who waits for them.
     fn reap(&self) {
+        self.gather(&mut self.ring.borrow_mut());
         let mut completions = mem::take(&mut *self.completions.borrow_mut());
-        {
-            let mut ring = self.ring.borrow_mut();
-            completions.extend(
-                ring.completion()
-                    .map(|c| (c.user_data(), c.result(), c.flags())),
-            );
-        }
         for (key, result, flags) in completions.drain(..) {
             match key {
                 CANCEL => {}
@@ -267,7 +271,11 @@ impl Driver {
                 key => self.complete(key as usize, result, flags),
             }
         }
-        *self.completions.borrow_mut() = completions;
+        // Keep the allocation, unless a destructor has made the ring overflow meanwhile.
+        let mut gathered = self.completions.borrow_mut();
+        if gathered.is_empty() {
+            *gathered = completions;
+        }
     }
 
     fn complete(&self, key: usize, result: i32, flags: u32) {

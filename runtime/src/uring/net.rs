@@ -21,6 +21,9 @@ const MAX_PIECES: usize = 1024;
 /// Ask for readiness before the first try (IORING_RECVSEND_POLL_FIRST).
 const POLL_FIRST: u16 = 1;
 
+/// Data, the peer's end, or an error: whatever a read would report.
+const POLL_EVENTS: u32 = (libc::POLLIN | libc::POLLRDHUP) as u32;
+
 /// The kernel goes on until all is sent, and answers a closed connection with an error.
 const SEND_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 
@@ -193,6 +196,21 @@ impl RingStream {
                 result => return (result, back),
             }
         }
+    }
+
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        let socket = &*self.0;
+        let has_early = !socket.early.borrow().is_empty() || socket.orphan.borrow().is_some();
+        if has_early {
+            return Ok(());
+        }
+        let build = |_: &mut Held| opcode::PollAdd::new(fd_of(&socket.fd), POLL_EVENTS).build();
+        socket
+            .driver
+            .start(Some(&socket.fd), Held::Nothing, build)
+            .await
+            .result
+            .map(drop)
     }
 
     pub(crate) async fn write_all(&self, mut parts: Vec<Bytes>) -> io::Result<()> {

@@ -63,7 +63,7 @@ impl fmt::Display for Unsupported {
 impl std::error::Error for Unsupported {}
 
 /// The operations without which the driver cannot work.
-const NEEDED: [(u8, &str); 15] = [
+const NEEDED: [(u8, &str); 16] = [
     (opcode::Read::CODE, "read"),
     (opcode::Write::CODE, "write"),
     (opcode::Fsync::CODE, "fsync"),
@@ -76,6 +76,7 @@ const NEEDED: [(u8, &str); 15] = [
     (opcode::Accept::CODE, "accept"),
     (opcode::Connect::CODE, "connect"),
     (opcode::Recv::CODE, "recv"),
+    (opcode::PollAdd::CODE, "poll"),
     (opcode::Send::CODE, "send"),
     (opcode::SendMsg::CODE, "sendmsg"),
     (opcode::AsyncCancel::CODE, "async cancel"),
