@@ -113,8 +113,7 @@ impl Bench {
         let mut committed = 0;
         for (partition, range) in self.out.committed.drain(..) {
             committed += range.end() - range.start() + 1;
-            let replica = self.replicas.get_mut(partition).expect("it is here");
-            replica.applied(*range.end());
+            self.replicas.applied(partition, *range.end());
         }
         self.out.clear();
         committed

@@ -284,8 +284,19 @@ impl Replica {
             self.guarded("tick", |node| node.tick());
             self.settle();
         }
-        (self.parked.is_none() && self.node.has_ready())
-            || self.fence.as_ref().is_some_and(|fence| !fence.told)
+        self.wants_collect()
+    }
+
+    /// Whether [`Replica::collect`] would find anything new. A joint configuration may be left at
+    /// any call, so it counts.
+    pub(crate) fn wants_collect(&self) -> bool {
+        match &self.fence {
+            Some(fence) => !fence.told,
+            None => {
+                self.parked.is_none()
+                    && (self.node.has_ready() || self.configuration.members.is_joint())
+            }
+        }
     }
 
     /// Whether ticks matter: a replica that is its group's only member has nothing to wait for.
@@ -648,4 +659,64 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     text.unwrap_or("panic without a message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use runtime::sim;
+    use storage::{Journal, Options, recover};
+
+    use super::*;
+    use crate::ready::{Event, Outputs};
+
+    fn open(journal: &mut Journal, partition: u32) -> Replica {
+        let id = ReplicaId::new(1, 1).unwrap();
+        let log = journal.create_log(PartitionId {
+            topic: 1,
+            partition,
+        });
+        let config = ReplicaConfig::new(id, Members::of_voters([id]), 1);
+        Replica::open(log, &config, None, 0).unwrap()
+    }
+
+    #[test]
+    fn a_panic_in_the_raft_crate_fences_this_replica_and_says_so_once() {
+        let world = sim::Sim::new(sim::Options::seeded(1));
+        let node = world.client("test", async |core| {
+            let recovered = recover(core.disk(), Path::new("/data"), 0, 1, Options::default());
+            let mut journal = recovered.await.unwrap().journal;
+            let mut broken = open(&mut journal, 0);
+            let mut sound = open(&mut journal, 1);
+            let last_index = broken.last_index();
+            // Beyond the log: one of the crate's own fatal errors.
+            broken.guarded("test", |node| node.raft.raft_log.commit_to(last_index + 1));
+            let reason = broken.fenced().unwrap().to_owned();
+            assert!(
+                reason.starts_with("test: to_commit 3 is out of range"),
+                "{reason}"
+            );
+            assert_eq!(broken.role(), Role::Follower);
+
+            let mut out = Outputs::default();
+            broken.collect(&mut journal, &mut out);
+            let fenced = (broken.partition(), Event::Fenced { reason });
+            assert!(out.events.contains(&fenced));
+            out.clear();
+            broken.tick();
+            broken.applied(1);
+            broken.persisted(0);
+            assert_eq!(broken.collect(&mut journal, &mut out).staged, None);
+            assert!(out.is_empty(), "{out:?}");
+
+            assert!(sound.collect(&mut journal, &mut out).staged.is_some());
+            assert_eq!(
+                out.events,
+                [(sound.partition(), Event::BecameLeader { term: 1 })]
+            );
+        });
+        assert!(world.run_until_done(node, Duration::from_secs(60)));
+    }
 }

@@ -123,6 +123,21 @@ impl Replicas {
         self.slots[slot].replica.as_deref_mut()
     }
 
+    /// The caller has applied everything up to `index`: see [`Replica::applied`]. Unlike
+    /// [`Replicas::get_mut`], this makes no work for the next pass unless there is some.
+    pub fn applied(&mut self, partition: PartitionId, index: u64) {
+        let Some(slot) = self.by_partition.get(&partition).copied() else {
+            return;
+        };
+        let Some(replica) = self.slots[slot].replica.as_deref_mut() else {
+            return;
+        };
+        replica.applied(index);
+        if replica.wants_collect() {
+            self.mark(slot);
+        }
+    }
+
     /// The replica's log, for reads and upkeep, which give the next pass nothing to do.
     pub fn log_mut(&mut self, partition: PartitionId) -> Option<&mut Log> {
         let slot = *self.by_partition.get(&partition)?;

@@ -311,6 +311,45 @@ fn a_learner_joins_is_promoted_and_another_is_removed() {
     });
 }
 
+/// With pre-votes and check-quorum, a group can be left without a leader although a majority is
+/// connected, if links fail in one direction only. With three replicas and one broken link, in one
+/// direction or both, somebody reaches everybody, so there must be progress.
+#[test]
+fn one_broken_link_never_stops_a_group_of_three() {
+    run(async |core| {
+        for (from, to, both) in (0..18).map(|n| (n % 3, (n % 3 + 1 + n / 3 % 2) % 3, n < 6)) {
+            let mut cluster = Cluster::new(&core, 37, &[1, 2, 3], &[]).await;
+            cluster.heal().await;
+            let ends = (cluster.nodes[from].id, cluster.nodes[to].id);
+            cluster.blocked.push(ends);
+            if both {
+                cluster.blocked.push((ends.1, ends.0));
+            }
+            let committed = cluster.committed.len();
+            let mut served = 0;
+            for _ in 0..100 {
+                cluster
+                    .nodes
+                    .iter_mut()
+                    .for_each(|node| node.replicas.tick());
+                cluster.settle().await;
+                let leader = cluster
+                    .leader()
+                    .filter(|at| cluster.replica(*at).is_serving());
+                if let Some(leader) = leader {
+                    served += u32::from(cluster.propose(leader, 1, b"on").is_ok());
+                }
+            }
+            let more = cluster.committed.len() - committed;
+            assert!(
+                served > 50 && more > 50,
+                "{ends:?}: {more} commits, served {served} times"
+            );
+            cluster.heal().await;
+        }
+    });
+}
+
 #[test]
 fn nobody_campaigns_while_a_change_of_members_is_unapplied() {
     run(async |core| {

@@ -103,6 +103,8 @@ pub struct Cluster {
     seed: u64,
     letters: Vec<Letter>,
     isolated: Option<ReplicaId>,
+    /// Directions in which nothing gets through.
+    pub blocked: Vec<(ReplicaId, ReplicaId)>,
     /// Everything that was ever handed out: term, kind and content by index.
     pub committed: BTreeMap<u64, (u64, EntryKind, Bytes)>,
     leaders: BTreeMap<u64, ReplicaId>,
@@ -124,6 +126,7 @@ impl Cluster {
             seed,
             letters: Vec::new(),
             isolated: None,
+            blocked: Vec::new(),
             committed: BTreeMap::new(),
             leaders: BTreeMap::new(),
             trace: 0,
@@ -243,7 +246,8 @@ impl Cluster {
         let frame = Bytes::from(writer.finish().concat());
         self.note(&frame);
         let (from, to) = (message.from, message.to);
-        if self.isolated != Some(from) && self.isolated != Some(to) {
+        let blocked = self.blocked.contains(&(from, to));
+        if !blocked && self.isolated != Some(from) && self.isolated != Some(to) {
             self.letters.push(Letter { from, to, frame });
         }
     }
@@ -289,7 +293,7 @@ impl Cluster {
         let after = offset + i64::from(entry.offset_count);
         self.note(&[index.to_le_bytes(), entry.term.to_le_bytes()].concat());
         self.nodes[at].applied.insert(index, (entry.term, after));
-        self.replica_mut(at).applied(index);
+        self.nodes[at].replicas.applied(PARTITION, index);
     }
 
     /// The durability oracle, at the moment of commit.
@@ -452,6 +456,7 @@ impl Cluster {
     pub async fn heal(&mut self) -> usize {
         self.faults = Faults::NONE;
         self.isolate(None);
+        self.blocked.clear();
         for _ in 0..200 {
             self.nodes.iter_mut().for_each(|node| node.replicas.tick());
             self.settle().await;
