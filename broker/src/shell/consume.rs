@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
 use super::arguments::{Begin, ConsumeArguments, Isolation, RecordFormat};
 use super::client::{Client, now_ms, topic_name};
 use super::committed;
@@ -84,7 +87,9 @@ impl<W: Write> Reading<'_, W> {
 
     fn as_member(&mut self, client: &mut Client, group: &str) -> Result<(), ShellError> {
         let mut member = Member::new(group, &self.arguments.topics);
-        let result = self.read_as_member(client, group, &mut member);
+        // Ctrl-C commits and leaves, so that nothing is printed twice and nobody waits for us.
+        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let result = self.read_as_member(client, group, &mut member, &mut signals);
         // Leaving is a courtesy: what went wrong before is what counts.
         let left = member.leave(client);
         result.and(left)
@@ -95,6 +100,7 @@ impl<W: Write> Reading<'_, W> {
         client: &mut Client,
         group: &str,
         member: &mut Member,
+        signals: &mut Signals,
     ) -> Result<(), ShellError> {
         loop {
             let share = member.join(client)?;
@@ -117,7 +123,7 @@ impl<W: Write> Reading<'_, W> {
             begin.extend(committed);
             let ends = self.ends(client, &places)?;
             let fetcher = Fetcher::new(begin, self.arguments.isolation);
-            if self.read_share(client, member, fetcher, ends)? == Next::Stop {
+            if self.read_share(client, member, fetcher, ends, signals)? == Next::Stop {
                 return Ok(());
             }
         }
@@ -130,12 +136,14 @@ impl<W: Write> Reading<'_, W> {
         member: &mut Member,
         mut fetcher: Fetcher,
         ends: Option<BTreeMap<Place, i64>>,
+        signals: &mut Signals,
     ) -> Result<Next, ShellError> {
         let mut printed: BTreeMap<Place, i64> = BTreeMap::new();
         let mut commit_due = Instant::now() + COMMIT_INTERVAL;
         let mut next = Next::Again;
         while next == Next::Again {
-            if ends.as_ref().is_some_and(|ends| fetcher.has_reached(ends)) {
+            let finished = ends.as_ref().is_some_and(|ends| fetcher.has_reached(ends));
+            if finished || signals.pending().next().is_some() {
                 next = Next::Stop;
                 break;
             }

@@ -17,6 +17,16 @@ pub(crate) enum ShellError {
     )]
     Unreachable { address: String, error: io::Error },
     #[error(
+        "cannot connect to node {node} at {address}: {}. That is the address that it advertises; \
+         correct its advertised.listeners if clients cannot reach it there.",
+        plain(error)
+    )]
+    NodeUnreachable {
+        node: i32,
+        address: String,
+        error: io::Error,
+    },
+    #[error(
         "the connection to {address} broke: {}. The broker's log may say why; try again.",
         plain(error)
     )]

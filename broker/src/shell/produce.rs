@@ -72,7 +72,7 @@ pub(crate) fn run(
 }
 
 fn generate(producer: &mut Producer<'_>, count: u64, size: usize) -> Result<(), ShellError> {
-    let bar = bar(count, "{human_pos}/{human_len} records, {per_sec}");
+    let bar = bar(count, "{human_pos}/{human_len} records");
     let mut generator = Generator::new(size);
     for _ in 0..count {
         producer.push(None, Some(generator.value()))?;

@@ -40,6 +40,7 @@ Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage.";
 #[derive(Debug, Parser)]
 #[command(
     name = "corelane",
+    bin_name = "corelane",
     version,
     after_help = EXAMPLES,
     args_conflicts_with_subcommands = true,

@@ -34,7 +34,13 @@ pub(crate) struct ProduceArguments {
     #[arg(long, value_name = "FILE", conflicts_with = "count")]
     pub file: Option<PathBuf>,
     /// What parts key and value in a line; without it lines are values
-    #[arg(short, long, value_name = "TEXT", conflicts_with = "count")]
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        conflicts_with = "count",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
     pub key_separator: Option<String>,
     /// One key for all records
     #[arg(long, value_name = "TEXT", conflicts_with = "key_separator")]

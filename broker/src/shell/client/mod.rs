@@ -102,7 +102,15 @@ impl Client {
                      `corelane cluster status` shows which nodes live.",
                 )
             })?;
-            let connection = Connection::open(address, self.timeout)?;
+            let connection =
+                Connection::open(address, self.timeout).map_err(|error| match error {
+                    ShellError::Unreachable { address, error } => ShellError::NodeUnreachable {
+                        node: id,
+                        address,
+                        error,
+                    },
+                    error => error,
+                })?;
             self.connections.insert(id, connection);
         }
         Ok(self
