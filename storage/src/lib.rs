@@ -7,6 +7,7 @@
 //! Must not know Kafka's requests, raft's messages, or time: the caller brings the clock.
 
 mod cache;
+mod data_dir;
 mod error;
 mod format;
 mod journal;
@@ -17,6 +18,7 @@ mod partition;
 mod recovery;
 mod stats;
 
+pub use data_dir::{DataDir, DataIdentity, DirLock, NodeIdentity};
 pub use error::{
     BatchError, DataDirError, EntriesMissing, JournalError, ReadError, RecoverError, Refusal,
     StageError,

@@ -29,6 +29,8 @@ pub struct Options {
     pub drain_bytes: u64,
     /// The largest data of one entry. Larger ones are refused as `TooLarge`.
     pub entry_bytes_max: usize,
+    /// The buffer that turns are staged in. Its memory is kept as long as any entry in it.
+    pub buffer_bytes: usize,
     /// Random, new at each start: two runs never write the same journal header.
     pub salt: u64,
 }
@@ -46,6 +48,7 @@ impl Default for Options {
             direct_bytes: 128 << 10,
             drain_bytes: 256 << 10,
             entry_bytes_max: 16 << 20,
+            buffer_bytes: 1 << 20,
             salt: 0,
         }
     }

@@ -278,6 +278,7 @@ mod tests {
             position: 3,
             length: 4,
             crc: 5,
+            created_ms: 6,
         };
         assert_eq!(Reference::decode(&r.encode()), Some(r));
         assert_eq!(Reference::decode(&r.encode()[1..]), None);

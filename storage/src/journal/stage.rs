@@ -11,6 +11,7 @@ use super::{Journal, PendingDrop};
 use crate::error::{Refusal, StageError};
 use crate::format::batch::{BATCH_PATCH_BYTES, patched_head, read_fields};
 use crate::format::block::{BLOCK_HEADER_BYTES, FileHeader};
+use crate::format::checkpoint::encode_segment;
 use crate::format::codec::Writer;
 use crate::format::frame::{
     EntryKind, FLAG_FIRST, FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes,
@@ -20,9 +21,6 @@ use crate::log::append::Reset;
 use crate::log::tail::TailEntry;
 use crate::log::{HardState, Log};
 use crate::partition::mix;
-
-/// The size of a buffer that turns are staged in, unless one entry needs more.
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// Where a staged entry stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,23 +244,33 @@ impl Journal {
         Ok(())
     }
 
-    pub(super) fn stage_drained(
-        &mut self,
-        log: &mut Log,
-        segment: &crate::log::segment::Segment,
-    ) -> Result<(), StageError> {
-        let mut w = Writer::default();
-        crate::format::checkpoint::encode_segment(segment, &mut w);
-        let marker = Frame::marker(FrameKind::Drained, 0, segment.last_index, &w.bytes);
-        self.make_room(frame_bytes(marker.data_bytes()), Room::All)?;
-        self.put(log, marker);
+    /// Notes the drains that are not noted yet, as far as there is room. A drain that is not
+    /// noted is done again after a restart, over the same place.
+    pub(super) fn note_drains(&mut self, log: &mut Log) -> Result<(), StageError> {
+        for i in 0..log.segments.len() {
+            let segment = log.segments[i];
+            if segment.last_index <= log.noted {
+                continue;
+            }
+            let mut w = Writer::default();
+            encode_segment(&segment, &mut w);
+            self.make_room(frame_bytes(w.bytes.len()), Room::All)?;
+            self.put(
+                log,
+                Frame::marker(FrameKind::Drained, 0, segment.last_index, &w.bytes),
+            );
+            log.noted = segment.last_index;
+        }
         Ok(())
     }
 
-    pub(super) fn stage_trimmed(&mut self, log: &mut Log) -> Result<(), StageError> {
+    pub(super) fn stage_trimmed(
+        &mut self,
+        log: &mut Log,
+        first_index: u64,
+    ) -> Result<(), StageError> {
         self.make_room(frame_bytes(0), Room::All)?;
-        let index = log.first_index();
-        self.put(log, Frame::marker(FrameKind::Trimmed, 0, index, &[]));
+        self.put(log, Frame::marker(FrameKind::Trimmed, 0, first_index, &[]));
         Ok(())
     }
 
@@ -366,7 +374,7 @@ impl Journal {
         let file_header = switch.then(|| self.switch_file(sequence));
         let needed = bytes as usize + if switch { ALIGN } else { 0 };
         if self.buffers.last().is_none_or(|b| b.remaining() < needed) {
-            let buffer = AppendBuf::with_capacity(needed.max(BUFFER_BYTES));
+            let buffer = AppendBuf::with_capacity(needed.max(self.options.buffer_bytes));
             self.memory.add(buffer.capacity() as u64);
             self.buffers.push(buffer);
         }

@@ -115,11 +115,10 @@ impl Journal {
         if done.id != log.id() || done.incarnation != log.incarnation() {
             return Ok(());
         }
-        // Without the marker a restart would only do this drain again, over the same place.
-        if let Err(error) = self.stage_drained(log, &done.segment) {
+        log.drained_to(done.segment);
+        if let Err(error) = self.note_drains(log) {
             tracing::debug!(partition = %log.id(), %error, "drain not noted in the journal");
         }
-        log.drained_to(done.segment);
         log.verify();
         self.cache
             .counters
@@ -127,24 +126,26 @@ impl Journal {
         Ok(())
     }
 
-    /// Files of `log` that may be removed: segments wholly below the log start offset whose
-    /// entries are applied and below `keep_index` (the next index that the slowest follower
-    /// needs; `u64::MAX` for none), and what a reset or a conflict left behind.
-    pub fn begin_removal(&self, log: &mut Log, keep_index: u64) -> Option<RemovalJob> {
-        log.begin_removal(keep_index, self.durable_turn)
+    /// Removes what may go: segments wholly below the log start offset whose entries are applied
+    /// and below `keep_index` (the next index that the slowest follower needs; `u64::MAX` for
+    /// none), and what a reset or a conflict left behind. Segments leave the log at once; their
+    /// files are removed by the job of a later call, when that is durable.
+    pub fn begin_removal(&mut self, log: &mut Log, keep_index: u64) -> Option<RemovalJob> {
+        if let Some(first_index) = log.trim_target(keep_index)
+            && self.note_drains(log).is_ok()
+            && self.stage_trimmed(log, first_index).is_ok()
+        {
+            log.trim_to(first_index, self.staged_turn);
+            log.verify();
+        }
+        log.begin_removal(self.durable_turn)
     }
 
     /// Takes in a removal. After an error it will be begun again.
     pub fn finish_removal(&mut self, log: &mut Log, done: RemovalDone) -> io::Result<()> {
         done.result?;
-        if done.id != log.id() || done.incarnation != log.incarnation() {
-            return Ok(());
-        }
-        if log.end_removal(&done.files, done.first_index)
-            && let Err(error) = self.stage_trimmed(log)
-        {
-            // Without the marker a restart would look for the files once more, and not find them.
-            tracing::debug!(partition = %log.id(), %error, "removal not noted in the journal");
+        if done.id == log.id() {
+            log.end_removal(&done.files);
         }
         Ok(())
     }

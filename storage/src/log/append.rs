@@ -15,10 +15,9 @@ pub struct Reset {
     /// The snapshot's index and term.
     pub last_index: u64,
     pub last_term: u64,
-    /// The offset after the entry at that index.
+    /// The offset after the entry at that index, and the new log start offset: what lies below
+    /// cannot be read here.
     pub next_offset: i64,
-    /// Nothing below can be read here; at most `next_offset`.
-    pub log_start_offset: i64,
     /// (epoch, start offset) ascending, up to `last_term`: answers for OffsetForLeaderEpoch.
     pub epochs: Vec<(u64, i64)>,
 }
@@ -246,11 +245,12 @@ impl Log {
         self.first_index = last_index + 1;
         self.drained = last_index;
         self.drained_offset = next_offset;
+        self.noted = last_index;
         self.commit = last_index;
         self.applied = last_index;
         self.high_watermark = next_offset;
         self.next_offset = next_offset;
-        self.log_start_offset = reset.log_start_offset.min(next_offset);
+        self.log_start_offset = next_offset;
         self.incarnation += 1;
         self.hard_state.commit = self.hard_state.commit.max(last_index);
     }
@@ -266,7 +266,6 @@ impl Reset {
         w.u64(self.last_index);
         w.u64(self.last_term);
         w.i64(self.next_offset);
-        w.i64(self.log_start_offset);
         w.u32(self.epochs.len() as u32);
         for (epoch, offset) in &self.epochs {
             w.u64(*epoch);
@@ -279,7 +278,6 @@ impl Reset {
             last_index: r.u64()?,
             last_term: r.u64()?,
             next_offset: r.i64()?,
-            log_start_offset: r.i64()?,
             epochs: {
                 let count = r.count(16)?;
                 (0..count)

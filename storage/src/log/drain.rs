@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -77,6 +78,7 @@ impl Log {
             incarnation: self.incarnation,
             segment,
             create,
+            create_directory: self.segments.is_empty(),
             entries,
             busy: Rc::clone(&self.busy),
         })
@@ -120,6 +122,8 @@ pub struct DrainJob {
     incarnation: u32,
     segment: Segment,
     create: bool,
+    /// The partition has no segment yet, so perhaps no directory.
+    create_directory: bool,
     entries: Vec<(u64, TailEntry)>,
     busy: Rc<()>,
 }
@@ -210,8 +214,8 @@ impl DrainJob {
     async fn write(&self, disk: &Disk, layout: &Layout) -> io::Result<()> {
         let index = self.index(disk).await?;
         let directory = partition_directory(self.cache.data(), self.id);
-        if self.create {
-            disk.create_dir_all(&directory).await?;
+        if self.create_directory {
+            create_directory(disk, self.cache.data(), &directory).await?;
         }
         if let Some((position, bytes)) = &layout.write {
             let frames = SegmentFile::Frames;
@@ -229,14 +233,9 @@ impl DrainJob {
             disk.sync_dir(&directory).await?;
         }
         for ((i, entry), position) in self.entries.iter().zip(&layout.positions) {
-            let end_offset = entry.end_offset();
-            index.borrow_mut().note(
-                *position,
-                *i,
-                entry.base_offset,
-                end_offset,
-                entry.max_timestamp,
-            );
+            index
+                .borrow_mut()
+                .note(*position, *i, entry.base_offset, entry.max_timestamp);
         }
         self.cache
             .keep_index(self.id, self.segment.generation, Rc::clone(&index));
@@ -277,4 +276,18 @@ impl DrainJob {
         index.borrow_mut().set_written(entries);
         Ok(())
     }
+}
+
+/// Creates the directory of a partition, durably. Every name on the way is synced, not only those
+/// that are made here: another partition's job may have made one and not synced it yet.
+pub(crate) async fn create_directory(disk: &Disk, data: &Path, directory: &Path) -> io::Result<()> {
+    disk.create_dir_all(directory).await?;
+    let parents = directory
+        .ancestors()
+        .skip(1)
+        .take_while(|parent| parent.starts_with(data));
+    for parent in parents {
+        disk.sync_dir(parent).await?;
+    }
+    Ok(())
 }

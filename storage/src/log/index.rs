@@ -21,14 +21,7 @@ pub(crate) struct SegmentIndex {
 
 impl SegmentIndex {
     /// Notes the frame at `position`, which follows all that were noted before.
-    pub fn note(
-        &mut self,
-        position: u64,
-        index: u64,
-        offset: i64,
-        end_offset: i64,
-        timestamp: i64,
-    ) {
+    pub fn note(&mut self, position: u64, index: u64, offset: i64, timestamp: i64) {
         let due = match self.entries.last() {
             None => true,
             Some(last) => position >= u64::from(last.position) + INDEX_INTERVAL_BYTES,
@@ -43,7 +36,7 @@ impl SegmentIndex {
                 position,
             });
         }
-        if end_offset > offset {
+        if timestamp >= 0 {
             self.max_timestamp = self.max_timestamp.max(Some(timestamp));
         }
     }
@@ -163,7 +156,7 @@ mod tests {
         let mut index = SegmentIndex::default();
         for i in 0..100u64 {
             let offset = 100 + i as i64;
-            index.note(i * 8192, 10 + i, offset, offset + 1, (i % 8) as i64);
+            index.note(i * 8192, 10 + i, offset, (i % 8) as i64);
         }
         index
     }

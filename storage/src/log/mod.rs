@@ -101,6 +101,8 @@ pub struct Log {
     /// Entries up to here are in segments, and the offset after them.
     pub(crate) drained: u64,
     pub(crate) drained_offset: i64,
+    /// Drains up to here are noted in the journal or in a checkpoint.
+    pub(crate) noted: u64,
     pub(crate) tail: Tail,
     /// Bytes of the entries above `drained`, as frames.
     pub(crate) undrained_bytes: u64,
@@ -144,6 +146,7 @@ impl Log {
             segments: Vec::new(),
             drained: 0,
             drained_offset: 0,
+            noted: 0,
             tail: Tail::new(1),
             undrained_bytes: 0,
             terms: TermRuns::default(),

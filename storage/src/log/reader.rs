@@ -156,13 +156,7 @@ impl<'a> SegmentReader<'a> {
                 max_timestamp,
                 ..
             } = frame.header;
-            index.note(
-                frame.position,
-                i,
-                base_offset,
-                end_offset(&frame.header),
-                max_timestamp,
-            );
+            index.note(frame.position, i, base_offset, max_timestamp);
             at = frame.next_position();
         }
         self.expected_bytes.set(wanted);
@@ -173,8 +167,10 @@ impl<'a> SegmentReader<'a> {
     pub async fn frame_at(&self, mut position: u64) -> Result<Option<FoundFrame>, ReadError> {
         while position + FRAME_HEADER_BYTES as u64 <= self.segment.size {
             let bytes = self.bytes(position, FRAME_HEADER_BYTES).await?;
-            if bytes.iter().all(|b| *b == 0) {
-                position = pages(position + 1);
+            let page_end = pages(position + 1);
+            let rest_of_page = FRAME_HEADER_BYTES.min((page_end - position) as usize);
+            if bytes[..rest_of_page].iter().all(|b| *b == 0) {
+                position = page_end;
                 continue;
             }
             let Some(header) = FrameHeader::decode(&bytes) else {

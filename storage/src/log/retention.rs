@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use runtime::Disk;
 
-use super::Log;
-use super::segment::{SegmentFile, partition_directory, segment_path};
+use super::segment::{Segment, SegmentFile, partition_directory, segment_path};
+use super::{Log, Retired};
 use crate::cache::SegmentCache;
 use crate::partition::PartitionId;
 
@@ -46,64 +46,75 @@ impl Log {
         (start > self.log_start_offset).then_some(start)
     }
 
-    /// Files to be removed: retired ones whose turn is durable, and segments wholly below the log
-    /// start offset and below `keep_index` (what the slowest follower still needs).
-    pub(crate) fn begin_removal(
-        &mut self,
-        keep_index: u64,
-        durable_turn: u64,
-    ) -> Option<RemovalJob> {
+    /// The first index that is to be kept, if segments can go: those wholly below the log start
+    /// offset whose entries are applied and below `keep_index` (what the slowest follower needs).
+    pub(crate) fn trim_target(&self, keep_index: u64) -> Option<u64> {
         if self.is_busy() {
             return None;
         }
         let keep_index = keep_index.min(self.applied + 1);
-        let below =
-            |s: &super::Segment| s.end_offset <= self.log_start_offset && s.last_index < keep_index;
         let placed = self.tail.get(self.drained + 1).and_then(|e| e.place);
-        let removed: Vec<(u64, u64)> = self
-            .segments
-            .iter()
-            .take_while(|s| below(s) && placed.is_none_or(|p| p.generation != s.generation))
-            .map(|s| (s.base_index, s.generation))
-            .collect();
-        let first_index = match removed.len() {
-            0 => self.first_index,
-            n => self.segments[n - 1].last_index + 1,
+        let goes = |s: &&Segment| {
+            s.end_offset <= self.log_start_offset
+                && s.last_index < keep_index
+                && placed.is_none_or(|p| p.generation != s.generation)
         };
-        let retired = self.retired.iter().filter(|r| r.turn <= durable_turn);
-        let mut files: Vec<(u64, u64)> = retired.map(|r| (r.base_index, r.generation)).collect();
-        files.extend(&removed);
-        if files.is_empty() {
-            return None;
-        }
-        self.first_index = first_index;
-        Some(RemovalJob {
-            cache: Rc::clone(&self.cache),
-            id: self.id,
-            incarnation: self.incarnation,
-            files,
-            first_index,
-            busy: Rc::clone(&self.busy),
-        })
-    }
-
-    /// The files are gone: forgets them. Says whether the first index moved for good.
-    pub(crate) fn end_removal(&mut self, files: &[(u64, u64)], first_index: u64) -> bool {
-        self.retired
-            .retain(|r| !files.contains(&(r.base_index, r.generation)));
-        let before = self.segments.len();
         self.segments
-            .retain(|s| !files.contains(&(s.base_index, s.generation)));
-        self.trim_to(first_index);
-        before != self.segments.len()
+            .iter()
+            .take_while(goes)
+            .last()
+            .map(|s| s.last_index + 1)
     }
 
-    /// Entries below `first_index` cannot be had any more.
-    pub(crate) fn trim_to(&mut self, first_index: u64) {
+    /// Entries below `first_index` cannot be had any more; whole segments of them are retired.
+    pub(crate) fn trim_to(&mut self, first_index: u64, turn: u64) {
         self.first_index = self.first_index.max(first_index);
         self.terms.trim_below(self.first_index - 1);
         let first_index = self.first_index;
         self.tail.evict(|index, _| index < first_index);
+        let gone = self
+            .segments
+            .partition_point(|s| s.last_index < first_index);
+        // A segment that is still empty has no entry to lose.
+        let gone = self.segments[..gone]
+            .iter()
+            .take_while(|s| s.size > 0)
+            .count();
+        for Segment {
+            base_index,
+            generation,
+            end_offset,
+            ..
+        } in self.segments.drain(..gone)
+        {
+            // After a restart the entry that moved the log start may not be known as committed.
+            self.log_start_offset = self.log_start_offset.max(end_offset);
+            self.retired.push(Retired {
+                base_index,
+                generation,
+                turn,
+            });
+        }
+    }
+
+    /// Removes the retired files whose turn is durable.
+    pub(crate) fn begin_removal(&mut self, durable_turn: u64) -> Option<RemovalJob> {
+        let due = self.retired.iter().filter(|r| r.turn <= durable_turn);
+        let files: Vec<(u64, u64)> = due.map(|r| (r.base_index, r.generation)).collect();
+        if files.is_empty() || self.is_busy() {
+            return None;
+        }
+        Some(RemovalJob {
+            cache: Rc::clone(&self.cache),
+            id: self.id,
+            files,
+            busy: Rc::clone(&self.busy),
+        })
+    }
+
+    pub(crate) fn end_removal(&mut self, files: &[(u64, u64)]) {
+        self.retired
+            .retain(|r| !files.contains(&(r.base_index, r.generation)));
     }
 
     pub(crate) fn incarnation(&self) -> u32 {
@@ -116,9 +127,7 @@ impl Log {
 pub struct RemovalJob {
     cache: Rc<SegmentCache>,
     id: PartitionId,
-    incarnation: u32,
     files: Vec<(u64, u64)>,
-    first_index: u64,
     busy: Rc<()>,
 }
 
@@ -126,9 +135,7 @@ pub struct RemovalJob {
 #[derive(Debug)]
 pub struct RemovalDone {
     pub(crate) id: PartitionId,
-    pub(crate) incarnation: u32,
     pub(crate) files: Vec<(u64, u64)>,
-    pub(crate) first_index: u64,
     pub(crate) result: io::Result<()>,
     /// Until the outcome is taken in, nothing else may write to the same files.
     _busy: Rc<()>,
@@ -143,21 +150,11 @@ impl RemovalDone {
 impl RemovalJob {
     pub async fn run(self, disk: &Disk) -> RemovalDone {
         let result = self.remove(disk).await;
-        let RemovalJob {
-            id,
-            incarnation,
-            files,
-            first_index,
-            busy,
-            ..
-        } = self;
         RemovalDone {
-            id,
-            incarnation,
-            files,
-            first_index,
+            id: self.id,
+            files: self.files,
             result,
-            _busy: busy,
+            _busy: self.busy,
         }
     }
 

@@ -69,7 +69,7 @@ impl Segment {
         );
         self.last_index = index;
         self.end_offset = end_offset;
-        if end_offset > base_offset && max_timestamp > self.max_timestamp {
+        if max_timestamp >= 0 && max_timestamp > self.max_timestamp {
             self.max_timestamp = max_timestamp;
             self.max_timestamp_offset = base_offset;
         }
@@ -128,9 +128,9 @@ mod tests {
     }
 
     #[test]
-    fn only_entries_with_offsets_have_timestamps() {
+    fn entries_without_timestamps_do_not_count() {
         let mut segment = Segment::new(1, 1, 0, 0);
-        segment.push(1, 0, 0, 99);
+        segment.push(1, 0, 0, -1);
         assert_eq!(segment.max_timestamp, i64::MIN);
         segment.push(2, 0, 5, 50);
         segment.push(3, 5, 6, 40);

@@ -58,7 +58,7 @@ impl Log {
         let recent = self
             .tail
             .from(self.drained + 1)
-            .filter(|(_, e)| e.kind == EntryKind::Batch && e.end_offset() > self.log_start_offset)
+            .filter(|(_, e)| e.max_timestamp >= 0 && e.end_offset() > self.log_start_offset)
             .map(|(_, e)| (e.max_timestamp, e.base_offset));
         // Of equal timestamps the earliest offset wins, as in Kafka.
         sealed

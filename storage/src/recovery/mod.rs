@@ -16,7 +16,6 @@ mod scan;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use bytes::Bytes;
 use runtime::{Disk, OpenOptions};
@@ -31,6 +30,7 @@ use crate::format::checkpoint::CheckpointFile;
 use crate::journal::checkpoint::checkpoint_path;
 use crate::journal::files::{Active, Full, JournalFiles, PrepareJob, Slot, parse_slot, slot_path};
 use crate::journal::{Checkpoints, Journal, Memory, Opened};
+use crate::log::drain::create_directory;
 use crate::log::{Condition, Log};
 use crate::options::Options;
 use crate::partition::PartitionId;
@@ -112,7 +112,9 @@ pub(crate) async fn recover_from(
     options: Options,
 ) -> Result<Recovered, RecoverError> {
     let at = |what| move |source| io_error(what, directory, source);
-    disk.create_dir_all(directory).await.map_err(at("create"))?;
+    create_directory(disk, data, directory)
+        .await
+        .map_err(at("create"))?;
     let cache = SegmentCache::new(data, &options);
     let slots = open_slots(disk, directory).await.map_err(at("read"))?;
     let (newest, older, damaged_checkpoints) = read_checkpoints(disk, directory).await?;
@@ -272,6 +274,8 @@ async fn open_slots(disk: &Disk, directory: &Path) -> io::Result<Vec<Slot>> {
             bytes,
         });
     }
+    // So do the names.
+    disk.sync_dir(directory).await?;
     Ok(slots)
 }
 
@@ -301,7 +305,11 @@ async fn scan(
                 end: 0,
                 last_sequence: 0,
             }),
-            None => unused.push(slot),
+            None => {
+                // It may have been prepared just before a crash: its length, too, has to last.
+                slot.file.sync_all().await?;
+                unused.push(slot);
+            }
         }
     }
     sources.sort_by_key(|s| (s.header.first_sequence, s.header.number));

@@ -113,6 +113,7 @@ async fn rebuild(
     log.high_watermark = log.drained_offset;
     log.log_start_offset = log.log_start_offset.min(log.high_watermark);
     log.commit = log.drained;
+    log.noted = log.drained;
     log.tail = Tail::new(log.drained + 1);
     log.hard_state = HardState {
         term: log.last_term(),

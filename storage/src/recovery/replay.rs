@@ -483,6 +483,7 @@ impl Log {
         log.first_index = record.first_index;
         log.drained = record.drained;
         log.drained_offset = record.drained_offset;
+        log.noted = record.drained;
         log.commit = record.drained;
         log.high_watermark = record.drained_offset;
         log.next_offset = record.drained_offset;
@@ -514,17 +515,16 @@ impl Log {
         {
             self.commit_to(segment.last_index);
             self.drained_to(segment);
+            self.noted = self.drained;
             self.release_drained();
         }
     }
 
+    /// Segments were retired before the restart. (All drains before that are noted.)
     fn trimmed_again(&mut self, first_index: u64) {
-        if first_index > self.drained + 1 {
-            return;
+        if first_index <= self.drained + 1 {
+            self.trim_to(first_index, 0);
         }
-        self.segments
-            .retain(|s| s.last_index >= first_index || s.size == 0);
-        self.trim_to(first_index);
     }
 
     /// A segment that only holds frames which are not drained yet.
