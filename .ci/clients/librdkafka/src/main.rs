@@ -1,0 +1,77 @@
+//! librdkafka, unmodified, against the broker at BOOTSTRAP.
+
+mod administration;
+mod checks;
+mod content;
+mod corpus;
+mod groups;
+
+use std::env;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_executor::block_on;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+
+use checks::{Checks, Outcome};
+
+/// One run against one broker: configures clients and gives names that no run used before.
+pub struct Session {
+    bootstrap: String,
+    run: u128,
+}
+
+impl Session {
+    fn name(&self, purpose: &str) -> String {
+        format!("librdkafka-{purpose}-{:x}", self.run)
+    }
+
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        config
+    }
+
+    fn consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.config();
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest");
+        config
+    }
+
+    fn create_topic(&self, topic: &str, partitions: i32, configs: &[(&str, &str)]) -> Outcome {
+        let admin: AdminClient<DefaultClientContext> = self.config().create()?;
+        let mut wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        for (name, value) in configs {
+            wanted = wanted.set(name, value);
+        }
+        for answer in block_on(admin.create_topics([&wanted], &AdminOptions::new()))? {
+            answer.map_err(|(name, code)| format!("{name}: {code}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    let session = Session {
+        bootstrap: env::var("BOOTSTRAP").unwrap_or_else(|_| "127.0.0.1:9092".to_owned()),
+        run: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970")
+            .as_millis(),
+    };
+    let checks = Checks::default();
+    // Groups wait far more than they work, so all parts share the clock.
+    thread::scope(|scope| {
+        let (session, checks) = (&session, &checks);
+        for part in [content::run, groups::run, administration::run] {
+            scope.spawn(move || part(session, checks));
+        }
+    });
+    checks.close()
+}
