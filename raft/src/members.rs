@@ -245,6 +245,19 @@ impl Members {
         Some(next)
     }
 
+    /// Changes that lead to `other`, neither being joint.
+    fn changes_to(&self, other: &Members) -> Vec<Change> {
+        let gone = self
+            .voters
+            .iter()
+            .chain(&self.learners)
+            .filter(|id| !other.contains(**id));
+        let removed = gone.map(|id| Change::Remove(*id));
+        let voters = other.voters.iter().map(|id| Change::AddVoter(*id));
+        let learners = other.learners.iter().map(|id| Change::AddLearner(*id));
+        removed.chain(voters).chain(learners).collect()
+    }
+
     /// Re-asserts what must hold between the lists.
     pub fn verify(&self) {
         for list in [
@@ -326,28 +339,35 @@ pub enum Step {
 }
 
 impl Step {
-    /// What raft-rs is told when the entry is applied; `None` if nothing changes.
-    pub(crate) fn to_conf_change(&self) -> Option<ConfChangeV2> {
-        let mut change = ConfChangeV2::default();
+    /// What raft-rs is told, in order, when the entry is applied; `before` is the configuration
+    /// that was in force.
+    pub(crate) fn to_conf_changes(&self, before: &Members, after: &Members) -> Vec<ConfChangeV2> {
+        // Without a transition and without changes: "leave" in raft-rs.
+        let leave = ConfChangeV2::default();
         match self {
-            Step::Declare => return None,
-            // Without a transition and without changes: "leave" in raft-rs.
-            Step::Leave => {}
-            Step::Enter(changes) => {
-                // Explicit, because raft-rs may never leave by itself if the leader steps down
-                // before it applies the entry (a known gap of its auto-leave).
-                change.set_transition(ConfChangeTransition::Explicit);
-                change.set_changes(
-                    changes
-                        .iter()
-                        .map(|c| single(*c))
-                        .collect::<Vec<_>>()
-                        .into(),
-                );
-            }
+            Step::Leave => vec![leave],
+            Step::Enter(changes) => vec![enter(changes)],
+            Step::Declare if before == after => Vec::new(),
+            // A replica that joined later was opened with a configuration that need not be the
+            // one in which the log begins.
+            Step::Declare => vec![enter(&before.changes_to(after)), leave],
         }
-        Some(change)
     }
+}
+
+fn enter(changes: &[Change]) -> ConfChangeV2 {
+    let mut change = ConfChangeV2::default();
+    // Explicit, because raft-rs may never leave by itself if the leader steps down before it
+    // applies the entry (a known gap of its auto-leave).
+    change.set_transition(ConfChangeTransition::Explicit);
+    change.set_changes(
+        changes
+            .iter()
+            .map(|change| single(*change))
+            .collect::<Vec<_>>()
+            .into(),
+    );
+    change
 }
 
 fn single(change: Change) -> ConfChangeSingle {

@@ -19,6 +19,8 @@ pub struct ReplicaConfig {
     /// This replica's own identity.
     pub id: ReplicaId,
     /// The configuration that the group was created with; counts only while the log records none.
+    /// A replica that joins a group later is given the group's voters *without itself*: until it
+    /// has the log it must not decide anything.
     pub bootstrap: Members,
     /// Seeds the election timeouts; should differ between groups.
     pub seed: u64,
@@ -155,7 +157,7 @@ fn starting_state(log: &Log, applied: u64) -> Result<HardState, OpenError> {
     }
     let mut state = log.hard_state();
     // A commit index alone never causes a sync, so what is applied may be ahead of it.
-    state.commit = state.commit.max(applied);
+    state.commit = state.commit.max(log.commit()).max(applied);
     // Entries are staged before the hard state of their turn: a commit index is never on disk
     // without the entries that it covers, unless the disk lost some.
     if state.commit > last_index {

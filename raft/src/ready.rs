@@ -435,19 +435,25 @@ impl Replica {
                 return None;
             }
         };
-        if let Some(change) = membership.step.to_conf_change() {
-            let state = self.guarded("change of members", |node| node.apply_conf_change(&change));
-            let agreed = match state? {
-                Ok(state) => membership.members.agrees_with(&state),
-                Err(_) => false,
-            };
-            if !agreed {
-                let recorded = &membership.members;
-                self.fence(format!(
-                    "entry {index} does not lead to its record, {recorded:?}"
-                ));
-                return None;
-            }
+        let before = &self.configuration.members;
+        let changes = membership.step.to_conf_changes(before, &membership.members);
+        let applied = self.guarded("change of members", |node| {
+            let states = changes.iter().map(|change| node.apply_conf_change(change));
+            states.collect::<raft::Result<Vec<_>>>()
+        })?;
+        let agreed = match &applied {
+            // Nothing changed: the record is what was in force.
+            Ok(states) => states
+                .last()
+                .is_none_or(|state| membership.members.agrees_with(state)),
+            Err(_) => false,
+        };
+        if !agreed {
+            let recorded = &membership.members;
+            self.fence(format!(
+                "entry {index} leads to {applied:?}, recorded is {recorded:?}"
+            ));
+            return None;
         }
         self.configuration = Configuration {
             index,

@@ -137,7 +137,16 @@ impl Cluster {
             let data = PathBuf::from(format!("/{}/{node}", core.random()));
             let (disk, log) = NodeDisk::new(core, data, PARTITION).await;
             let mut replicas = Replicas::new();
-            replicas.insert(cluster.open(id(*node), log, None, 0));
+            // One that joins later knows the group as it is told, which need not be accurate.
+            let bootstrap = match others.contains(node) {
+                true => Members::of_voters([id(1)]),
+                false => cluster.bootstrap.clone(),
+            };
+            let config = ReplicaConfig {
+                bootstrap,
+                ..cluster.config(id(*node))
+            };
+            replicas.insert(Replica::open(log, &config, None, 0).unwrap());
             let events = Vec::new();
             let applied = BTreeMap::new();
             cluster.nodes.push(Node {
