@@ -1,8 +1,9 @@
 //! TCP through the ring, over loopback.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -160,6 +161,33 @@ fn a_dropped_read_loses_no_bytes() {
         assert_eq!(received, pattern(0, 2000));
         assert!(given_up > 10, "only {given_up} reads were given up");
         drop(sender.await);
+    });
+}
+
+#[test]
+fn bytes_of_a_completed_but_dropped_read_go_to_the_next() {
+    on_core(|core| async move {
+        let (near, far) = pair(&core).await;
+        for round in 0..20u8 {
+            let mut read = Box::pin(far.read(BytesMut::with_capacity(64)));
+            poll_fn(|cx| {
+                assert!(read.as_mut().poll(cx).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            near.write_all(vec![Bytes::from(vec![round; 5])])
+                .await
+                .unwrap();
+            core.sleep(Duration::from_millis(2)).await;
+            drop(read);
+            let first = far.read(BytesMut::with_capacity(2)).await.1;
+            let second = far.read(BytesMut::with_capacity(64)).await.1;
+            assert_eq!(
+                (&first[..], &second[..]),
+                (&[round; 2][..], &[round; 3][..])
+            );
+        }
+        assert_eq!(core.stats().ops_in_flight, 0);
     });
 }
 
