@@ -203,7 +203,8 @@ impl Group {
             .collect()
     }
 
-    /// Whether offsets expire at all now; if so, since when, or (`Some(None)`) each since its commit.
+    /// Whether offsets expire at all now; if so, since when, or (`Some(None)`) each since its
+    /// commit.
     fn expires_since(&self) -> Option<Option<i64>> {
         match (&self.protocol_type, self.state) {
             (None, _) => Some(None),

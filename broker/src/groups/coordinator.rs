@@ -160,7 +160,8 @@ impl Coordinator {
         )
     }
 
-    /// Ends the replay. Members that the log knows have one session timeout from now to be heard of.
+    /// Ends the replay. Members that the log knows have one session timeout from now to be heard
+    /// of.
     pub fn loaded(&mut self, at: Moment, out: &mut Vec<Output>) {
         self.is_loaded = true;
         let (groups, mut step) = self.split(at, out);
@@ -371,8 +372,8 @@ impl Coordinator {
         }
     }
 
-    /// Leadership is lost: everybody who waits is sent to the new coordinator, and all is forgotten.
-    /// What was being written may or may not be in the log.
+    /// Leadership is lost: everybody who waits is sent to the new coordinator, and all is
+    /// forgotten. What was being written may or may not be in the log.
     pub fn resign(&mut self, out: &mut Vec<Output>) {
         let error = ErrorCode::NOT_COORDINATOR;
         for write in self.writes.take_all() {

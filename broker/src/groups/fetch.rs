@@ -1,5 +1,5 @@
-//! OffsetFetch: what stands in the log, nothing else. Who wants it stable waits for commits that are
-//! on their way and is refused what an open transaction may still change.
+//! OffsetFetch: what stands in the log, nothing else. Who wants it stable waits for commits that
+//! are on their way and is refused what an open transaction may still change.
 
 use std::collections::BTreeMap;
 

@@ -103,8 +103,8 @@ impl Reader {
         self.take(len)
     }
 
-    /// The number of elements that follow. Each takes a byte at least, so a larger number than there
-    /// are bytes is refused here.
+    /// The number of elements that follow. Each takes a byte at least, so a larger number than
+    /// there are bytes is refused here.
     pub(super) fn count(&mut self, flexible: bool) -> Result<usize, Malformed> {
         let count = self.length(Kind::Other, flexible)?.ok_or(Malformed::Null)?;
         if count > self.rest.len() {

@@ -2,8 +2,8 @@
 //!
 //! A dynamic member joins in two steps (KIP-394): it is given an id first and counts only when it
 //! comes back with it, so that a client which times out and tries again does not leave ghosts. A
-//! static member (KIP-345) that comes back without its id takes the place of its former self; if the
-//! group is stable and agrees on the same protocol as before, nobody else notices.
+//! static member (KIP-345) that comes back without its id takes the place of its former self; if
+//! the group is stable and agrees on the same protocol as before, nobody else notices.
 
 use std::collections::BTreeMap;
 

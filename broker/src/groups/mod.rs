@@ -1,15 +1,16 @@
 //! Classic consumer groups: the coordinator of one partition of `__consumer_offsets`.
 //!
-//! [`Coordinator`] is a value. It is fed requests, the outcomes of its own writes and the passing of
-//! time, and gives back answers and records to append. What it holds is a replay of the partition's
-//! committed log plus the soft state of rebalances under way (who has joined, who waits for an
-//! assignment), which a change of leadership forgets on purpose: clients then join again.
+//! [`Coordinator`] is a value. It is fed requests, the outcomes of its own writes and the passing
+//! of time, and gives back answers and records to append. What it holds is a replay of the
+//! partition's committed log plus the soft state of rebalances under way (who has joined, who
+//! waits for an assignment), which a change of leadership forgets on purpose: clients then join
+//! again.
 //!
 //! One rule carries the rest: **the log's order is the order of effects.** Each change that must
 //! survive goes out as an [`Output::Append`]; it becomes visible, and is answered, when the owner
 //! reports that write as committed, and outcomes take effect in the order in which the writes were
-//! issued, however they are reported. Durable state is changed by one function only, which applies a
-//! record, whether it comes from a replay or from a write of our own.
+//! issued, however they are reported. Durable state is changed by one function only, which applies
+//! a record, whether it comes from a replay or from a write of our own.
 //!
 //! Behaviour and error codes are those of Apache Kafka 4.4's classic groups (KIP-62, KIP-134,
 //! KIP-211, KIP-345, KIP-394, KIP-447, KIP-496, KIP-814); the records are Kafka's own.
@@ -18,8 +19,8 @@
 //! where behaviour depends on them, authorisation, where the log lies or how it replicates.
 //!
 //! Deliberately absent or different:
-//! * Consumer groups of KIP-848, share groups and streams groups. Their records are counted and left
-//!   alone ([`ReplayCounts::unknown_types`]).
+//! * Consumer groups of KIP-848, share groups and streams groups. Their records are counted and
+//!   left alone ([`ReplayCounts::unknown_types`]).
 //! * A record for a group that nobody has joined yet. Kafka writes one when the first member asks
 //!   for an id; it says nothing that a restart would miss.
 //! * Waiters that nobody answers. Where Kafka lets a second request of a member displace a parked

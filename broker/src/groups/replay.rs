@@ -142,8 +142,8 @@ impl Coordinator {
     /// Everything that is durable, as records in the order in which they must be appended. `None`
     /// while writes are under way: what they put between here and the log's end would be undone by
     /// a snapshot that stands behind them. The owner holds requests back until
-    /// [`writes_under_way`](Self::writes_under_way) is zero, and appends the snapshot before it lets
-    /// anything else through.
+    /// [`writes_under_way`](Self::writes_under_way) is zero, and appends the snapshot before it
+    /// lets anything else through.
     pub fn snapshot(&self) -> Option<Vec<SnapshotRecord>> {
         if self.writes_under_way() > 0 {
             return None;

@@ -1,8 +1,8 @@
 //! What clients ask of a group coordinator, free of wire versions.
 //!
 //! Fields carry the names of Kafka's messages. Topics come as names; an id that the client gave
-//! travels along as a number (zero: none). Behaviour that depends on the request's version gets that
-//! version in `api_version`. Must not know how any of this is encoded.
+//! travels along as a number (zero: none). Behaviour that depends on the request's version gets
+//! that version in `api_version`. Must not know how any of this is encoded.
 
 use bytes::Bytes;
 

@@ -91,7 +91,8 @@ pub struct HeartbeatResponse {
 /// LeaveGroup (13).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaveGroupResponse {
-    /// What went wrong with the whole. Before version 3 the handler puts the one member's error here.
+    /// What went wrong with the whole. Before version 3 the handler puts the one member's error
+    /// here.
     pub error_code: ErrorCode,
     /// In the order of the request.
     pub members: Vec<LeaveGroupResponseMember>,

@@ -1,5 +1,5 @@
-//! What a write brings about once its outcome is known: changes of what is durable, answers, and the
-//! next step of a rebalance. Must not know who issued it.
+//! What a write brings about once its outcome is known: changes of what is durable, answers, and
+//! the next step of a rebalance. Must not know who issued it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Which topics a member of a "consumer" group reads: the head of ConsumerProtocolSubscription, which
-//! is the same in all versions. Must not know the rest of it.
+//! Which topics a member of a "consumer" group reads: the head of ConsumerProtocolSubscription,
+//! which is the same in all versions. Must not know the rest of it.
 
 use bytes::Bytes;
 

@@ -168,7 +168,10 @@ impl Writes {
         token: Token,
         fetch: OffsetFetch,
     ) -> Option<(Token, OffsetFetch)> {
-        let touches = |effect: &Effect| matches!(effect, Effect::Offset { group, .. } if **group == *fetch.group_id);
+        let touches = |effect: &Effect| match effect {
+            Effect::Offset { group, .. } => **group == *fetch.group_id,
+            Effect::Group { .. } | Effect::EndTransaction { .. } => false,
+        };
         let last = self
             .queue
             .iter_mut()

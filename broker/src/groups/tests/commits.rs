@@ -101,7 +101,7 @@ fn outcomes_that_are_reported_out_of_order_take_effect_in_order() {
     let writes: Vec<WriteId> = world.pending.iter().map(|pending| pending.write).collect();
     let mut offsets = vec![];
     while let Some(pending) = world.pending.pop_front() {
-        offsets.push(world.into_log(pending));
+        offsets.push(world.store(pending));
     }
     for index in [2, 0] {
         world.step(|coordinator, at, out| {
@@ -310,7 +310,7 @@ fn a_fetch_names_partitions_or_takes_all() {
         let GroupResponse::OffsetFetch(answer) = world.get(request) else {
             panic!("another kind")
         };
-        assert_eq!(answer.topics[0].partitions, [missing.clone()]);
+        assert_eq!(answer.topics[0].partitions, std::slice::from_ref(&missing));
     }
     let nowhere = OffsetFetch {
         group_id: "nowhere".into(),

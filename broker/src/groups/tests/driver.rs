@@ -453,11 +453,11 @@ impl Driver {
     /// Puts the oldest write into the log and says so.
     pub fn commit_next(&mut self) {
         let pending = self.pending.pop_front().expect("a write is under way");
-        let (write, base_offset) = (pending.write, self.into_log(pending));
+        let (write, base_offset) = (pending.write, self.store(pending));
         self.step(|coordinator, at, out| coordinator.committed(write, base_offset, at, out));
     }
 
-    pub fn into_log(&mut self, pending: Pending) -> i64 {
+    pub fn store(&mut self, pending: Pending) -> i64 {
         let base_offset = self.log.len() as i64;
         let producer = pending.producer.map(|producer| producer.id);
         for RecordToWrite { key, value } in pending.records {

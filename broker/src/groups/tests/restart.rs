@@ -105,7 +105,7 @@ fn an_assignment_counts_if_it_reached_the_log() {
                 .pending
                 .pop_front()
                 .expect("the assignment is under way");
-            world.into_log(pending);
+            world.store(pending);
         }
         world.restart();
         assert_eq!(world.code_of(syncing), ErrorCode::NOT_COORDINATOR);

@@ -146,7 +146,7 @@ fn a_marker_takes_effect_behind_the_commits_before_it() {
     world.commits_at_once = false;
     let token = world.ask(in_transaction(1, 5));
     let pending = world.pending.pop_front().expect("the commit is under way");
-    let (write, offset) = (pending.write, world.into_log(pending));
+    let (write, offset) = (pending.write, world.store(pending));
     world.end_transaction(1, true);
     assert_eq!(world.committed("g", "t", 0), -1);
     world.step(|coordinator, at, out| coordinator.committed(write, offset, at, out));
