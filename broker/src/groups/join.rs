@@ -89,9 +89,10 @@ fn validate(request: &JoinGroup, settings: &Settings) -> Result<(), ErrorCode> {
 /// "<client id>-<uuid>", or with the instance's id in front if there is one.
 fn new_member_id(request: &JoinGroup, random: u128) -> MemberId {
     let prefix = request.group_instance_id.as_deref().unwrap_or_else(|| {
-        let end = request
-            .client_id
-            .floor_char_boundary(CLIENT_ID_PREFIX_BYTES);
+        let mut end = request.client_id.len().min(CLIENT_ID_PREFIX_BYTES);
+        while !request.client_id.is_char_boundary(end) {
+            end -= 1;
+        }
         &request.client_id[..end]
     });
     // Version 4, variant 1, as RFC 9562 wants it of random ones.

@@ -52,6 +52,8 @@ impl Slot {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Offsets {
     topics: BTreeMap<String, BTreeMap<i32, Slot>>,
+    /// The sum of the slots' commits in flight.
+    in_flight: usize,
 }
 
 impl Offsets {
@@ -91,7 +93,7 @@ impl Offsets {
     }
 
     pub(super) fn has_commits_in_flight(&self) -> bool {
-        self.slots().any(|(_, _, slot)| slot.in_flight > 0)
+        self.in_flight > 0
     }
 
     fn change(&mut self, topic: &str, partition: i32, change: impl FnOnce(&mut Slot)) {
@@ -111,11 +113,13 @@ impl Offsets {
 
     /// A commit has been sent to the log.
     pub(super) fn begin(&mut self, topic: &str, partition: i32) {
+        self.in_flight += 1;
         self.change(topic, partition, |slot| slot.in_flight += 1);
     }
 
     /// A commit that was sent to the log is settled, one way or the other.
     pub(super) fn end(&mut self, topic: &str, partition: i32) {
+        self.in_flight -= 1;
         self.change(topic, partition, |slot| {
             assert!(
                 slot.in_flight > 0,

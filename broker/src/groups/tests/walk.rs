@@ -373,11 +373,7 @@ impl Walk {
                     let assigner = self.assigners.entry(key).or_insert(answer.leader.clone());
                     assert_eq!(*assigner, answer.leader, "a generation has one assigner");
                 }
-                self.note(if answer.skip_assignment {
-                    "returns"
-                } else {
-                    "joins"
-                });
+                self.note(if returns { "returns" } else { "joins" });
             }
             ErrorCode::MEMBER_ID_REQUIRED => client.member_id = answer.member_id,
             ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::FENCED_INSTANCE_ID => {
@@ -606,7 +602,7 @@ fn nothing_that_clients_and_logs_do_breaks_the_invariants() {
     // The walk must get somewhere, or it shows nothing.
     let least = [
         ("joins", 2_000),
-        ("returns", 50),
+        ("returns", 100),
         ("syncs", 500),
         ("fetches", 1_000),
         ("restarts", 40),
