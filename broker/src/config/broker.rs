@@ -39,9 +39,9 @@ macro_rules! settings {
             }
         }
 
-        /// The knobs behind the fields.
+        /// The fields, and the knobs behind them.
         #[cfg(test)]
-        const SETTINGS: &[&str] = &[$($knob),*];
+        pub(super) const SETTINGS: &[(&str, &str)] = &[$((stringify!($field), $knob)),*];
     };
     (@read $layers:ident, $knob:literal) => { $layers.read($knob) };
     (@read $layers:ident, $knob:literal, $read:path) => { $read(&$layers, $knob) };
@@ -155,22 +155,22 @@ pub struct NodeConfig {
     pub admin_listener: Option<Endpoint>,
 }
 
-/// The knobs that [`NodeConfig`] reads.
+/// The fields of [`NodeConfig`], and the knobs behind them.
 #[cfg(test)]
-const NODE_SETTINGS: &[&str] = &[
-    "node.id",
-    "broker.id",
-    "broker.rack",
-    "log.dir",
-    "log.dirs",
-    "corelane.cluster.id",
-    "listeners",
-    "advertised.listeners",
-    "listener.security.protocol.map",
-    "controller.listener.names",
-    "corelane.peer.listener",
-    "controller.quorum.voters",
-    "corelane.admin.listener",
+pub(super) const NODE_SETTINGS: &[(&str, &str)] = &[
+    ("node.id", "node.id"),
+    ("node.id", "broker.id"),
+    ("node.rack", "broker.rack"),
+    ("node.data_dir", "log.dir"),
+    ("node.data_dir", "log.dirs"),
+    ("node.cluster_id", "corelane.cluster.id"),
+    ("node.listeners", "listeners"),
+    ("node.listeners", "advertised.listeners"),
+    ("node.listeners", "listener.security.protocol.map"),
+    ("node.listeners", "controller.listener.names"),
+    ("node.peer_listener", "corelane.peer.listener"),
+    ("node.voters", "controller.quorum.voters"),
+    ("node.admin_listener", "corelane.admin.listener"),
 ];
 
 /// Values that are fine one by one, but not together, or not on this broker.
@@ -375,10 +375,6 @@ fn address_limits(layers: &Layers, knob: &str) -> BTreeMap<IpAddr, u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use super::super::knob::Effect;
-    use super::super::table;
     use super::*;
 
     fn resolve(pairs: &[(&str, &str)]) -> Result<BrokerConfig, UnusableConfig> {
@@ -387,27 +383,6 @@ mod tests {
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .collect();
         BrokerConfig::resolve(statics, "node-1")
-    }
-
-    /// "Honoured" in the table means: some code reads it.
-    #[test]
-    fn the_honoured_knobs_are_those_that_are_read() {
-        let inherited = table::topic()
-            .iter()
-            .filter(|knob| knob.effect == Effect::Honoured)
-            .flat_map(|knob| table::server_synonyms(knob.name))
-            .map(|synonym| synonym.name);
-        let read: BTreeSet<&str> = SETTINGS
-            .iter()
-            .chain(NODE_SETTINGS)
-            .copied()
-            .chain(inherited)
-            .collect();
-        let honoured: BTreeSet<&str> = table::broker()
-            .filter(|knob| knob.effect == Effect::Honoured)
-            .map(|knob| knob.name)
-            .collect();
-        assert_eq!(read, honoured);
     }
 
     #[test]
@@ -426,17 +401,14 @@ mod tests {
 
     #[test]
     fn identity_and_addresses_are_settled_at_start() {
-        let voters = "1@127.0.0.1:9191,2@127.0.0.1:9192";
         let config = resolve(&[
             ("broker.id", "2"),
-            ("controller.quorum.voters", voters),
             ("log.dirs", "/var/lib/corelane"),
             ("corelane.admin.listener", ""),
             ("max.connections.per.ip.overrides", "10.0.0.1:5,[::1]:7"),
         ])
         .unwrap();
         assert_eq!(config.node.id, 2);
-        assert_eq!(config.node.peer_listener.to_string(), "127.0.0.1:9192");
         assert_eq!(config.node.data_dir, PathBuf::from("/var/lib/corelane"));
         assert_eq!(config.node.admin_listener, None);
         let limits = config.max_connections_per_ip_overrides;
@@ -445,14 +417,10 @@ mod tests {
 
     #[test]
     fn contradictions_name_the_knob_to_change() {
-        let cases: [(&[(&str, &str)], &str); 6] = [
+        let cases: [(&[(&str, &str)], &str); 5] = [
             (&[("broker.session.timeout.ms", "2000")], "must be smaller"),
             (&[("listeners", "SSL://:9093")], "use PLAINTEXT"),
             (&[("log.dirs", "/a,/b")], "names 2 directories"),
-            (
-                &[("controller.quorum.voters", "2@a:1,3@b:1")],
-                "lists only 2, 3",
-            ),
             (&[("node.id", "1"), ("broker.id", "2")], "contradict"),
             (&[("corelane.admin.listener", "here")], "host:port"),
         ];
@@ -460,6 +428,23 @@ mod tests {
             let error = resolve(statics).unwrap_err().to_string();
             assert!(error.contains(part), "{statics:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_voter_listens_where_the_others_look_for_it() {
+        let voters = parse_voters("1@127.0.0.1:9191,2@127.0.0.1:9192").unwrap();
+        let nothing = Layers::default();
+        let own = |id, voters: &[Voter]| peer_listener(&nothing, id, voters);
+        assert_eq!(own(2, &voters).unwrap().port, 9192);
+        assert_eq!(own(2, &[]).unwrap().to_string(), "127.0.0.1:9192");
+        let error = own(3, &voters).unwrap_err().to_string();
+        assert!(error.contains("lists only 1, 2"), "{error}");
+        let elsewhere = ("corelane.peer.listener".to_owned(), "10.0.0.1:7".to_owned());
+        let layers = Layers::started_with(Overrides::from([elsewhere]));
+        assert_eq!(
+            peer_listener(&layers, 2, &voters).unwrap().to_string(),
+            "10.0.0.1:7"
+        );
     }
 
     #[test]

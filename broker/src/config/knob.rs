@@ -192,9 +192,8 @@ impl Knob {
     /// What the knob means, or why it means nothing here.
     pub fn documentation(&self) -> &'static str {
         match self.effect {
-            _ if !self.doc.is_empty() => self.doc,
+            Effect::Honoured => self.doc,
             Effect::Reported(why) | Effect::Refused(why) => why,
-            Effect::Honoured => "",
         }
     }
 

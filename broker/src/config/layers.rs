@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::knob::{Effect, Knob, Scope};
+use super::knob::{Knob, Scope};
 use super::table;
 
 /// Names and canonical values that were set explicitly.
@@ -105,10 +105,6 @@ impl Layers {
     /// The typed value in force, or `None` if the knob is null.
     pub(crate) fn read_optional<T: FromStr>(&self, name: &str) -> Option<T> {
         let knob = broker_knob(name);
-        assert!(
-            knob.effect == Effect::Honoured,
-            "{name} is read, but not documented as honoured"
-        );
         self.chain(knob).find_map(|(_, value)| value.parse().ok())
     }
 }

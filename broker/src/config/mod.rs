@@ -12,6 +12,8 @@
 mod broker;
 pub mod describe;
 pub mod document;
+#[cfg(test)]
+mod honesty;
 pub mod knob;
 pub mod layers;
 mod listener;

@@ -9,10 +9,10 @@ knobs! { GROUPS: "Group coordinator",
     "group.coordinator.threads", Int, "4", AtLeast(1), Static, Reported(CORES);
     "group.coordinator.background.threads", Int, "2", AtLeast(1), Static, Reported(CORES);
     "group.coordinator.append.linger.ms", Int, "-1", AtLeast(-1), Static, Reported(TURNS);
-    "offsets.commit.timeout.ms", Int, "5000", AtLeast(1), Static, Honoured,
+    "offsets.commit.timeout.ms", Int, "5000", AtLeast(1), Static, Reported(UNENFORCED),
         "How long an offset commit may take before the client is told to try again.";
     "offsets.load.buffer.size", Int, "5242880", AtLeast(1), Static, Reported(LOADING);
-    "offsets.topic.replication.factor", Short, "3", AtLeast(1), Static, Honoured,
+    "offsets.topic.replication.factor", Short, "3", AtLeast(1), Static, Reported(ONE_REPLICA),
         "Replicas of __consumer_offsets; a smaller cluster uses all the nodes it has.";
     "offsets.topic.num.partitions", Int, "50", AtLeast(1), Static, Honoured,
         "Partitions of __consumer_offsets; fixed once the topic exists.";
@@ -25,7 +25,7 @@ knobs! { GROUPS: "Group coordinator",
         "Largest metadata string that comes with a committed offset.";
     "offsets.retention.minutes", Int, "10080", AtLeast(1), Static, Honoured,
         "How long the offsets of an empty group are kept.";
-    "offsets.retention.check.interval.ms", Long, "600000", AtLeast(1), Static, Honoured,
+    "offsets.retention.check.interval.ms", Long, "600000", AtLeast(1), Static, Reported(UNENFORCED),
         "How often expired offsets are looked for.";
     "group.min.session.timeout.ms", Int, "6000", Any, Static, Honoured,
         "Shortest session timeout a classic member may ask for.";
@@ -36,30 +36,39 @@ knobs! { GROUPS: "Group coordinator",
          rebalance.";
     "group.max.size", Int, "2147483647", AtLeast(1), Static, Honoured,
         "Most members of a classic group.";
-    "group.consumer.session.timeout.ms", Int, "45000", AtLeast(1), Static, Honoured,
+    "group.consumer.session.timeout.ms", Int, "45000", AtLeast(1), Static,
+        Reported(CONSUMER_PROTOCOL),
         "Without a heartbeat for this long a member of a consumer group is removed.";
-    "group.consumer.min.session.timeout.ms", Int, "45000", AtLeast(1), Static, Honoured,
+    "group.consumer.min.session.timeout.ms", Int, "45000", AtLeast(1), Static,
+        Reported(CONSUMER_PROTOCOL),
         "Smallest consumer.session.timeout.ms of a group.";
-    "group.consumer.max.session.timeout.ms", Int, "60000", AtLeast(1), Static, Honoured,
+    "group.consumer.max.session.timeout.ms", Int, "60000", AtLeast(1), Static,
+        Reported(CONSUMER_PROTOCOL),
         "Largest consumer.session.timeout.ms of a group.";
-    "group.consumer.heartbeat.interval.ms", Int, "5000", AtLeast(1), Static, Honoured,
+    "group.consumer.heartbeat.interval.ms", Int, "5000", AtLeast(1), Static,
+        Reported(CONSUMER_PROTOCOL),
         "How often members of a consumer group are told to send a heartbeat.";
-    "group.consumer.min.heartbeat.interval.ms", Int, "5000", AtLeast(1), Static, Honoured,
+    "group.consumer.min.heartbeat.interval.ms", Int, "5000", AtLeast(1), Static,
+        Reported(CONSUMER_PROTOCOL),
         "Smallest consumer.heartbeat.interval.ms of a group.";
-    "group.consumer.max.heartbeat.interval.ms", Int, "15000", AtLeast(1), Static, Honoured,
+    "group.consumer.max.heartbeat.interval.ms", Int, "15000", AtLeast(1), Static,
+        Reported(CONSUMER_PROTOCOL),
         "Largest consumer.heartbeat.interval.ms of a group.";
-    "group.consumer.max.size", Int, "2147483647", AtLeast(1), Static, Honoured,
+    "group.consumer.max.size", Int, "2147483647", AtLeast(1), Static, Reported(CONSUMER_PROTOCOL),
         "Most members of a consumer group.";
     "group.consumer.assignors", List, "uniform,range", EachOf(&["uniform", "range"]), Static,
-        Honoured,
+        Reported(CONSUMER_PROTOCOL),
         "Server-side assignors on offer; the first is the default. Built in: uniform, range.";
     "group.consumer.migration.policy", String, "bidirectional", OneOf(MIGRATION_POLICIES),
-        Static, Reported(MIGRATION);
-    "group.consumer.assignment.interval.ms", Int, "1000", AtLeast(0), Cluster, Honoured,
+        Static, Reported(CONSUMER_PROTOCOL);
+    "group.consumer.assignment.interval.ms", Int, "1000", AtLeast(0), Cluster,
+        Reported(CONSUMER_PROTOCOL),
         "Least time between two assignments of a consumer group.";
-    "group.consumer.min.assignment.interval.ms", Int, "0", AtLeast(0), Static, Honoured,
+    "group.consumer.min.assignment.interval.ms", Int, "0", AtLeast(0), Static,
+        Reported(CONSUMER_PROTOCOL),
         "Smallest consumer.assignment.interval.ms of a group.";
-    "group.consumer.max.assignment.interval.ms", Int, "15000", AtLeast(0), Static, Honoured,
+    "group.consumer.max.assignment.interval.ms", Int, "15000", AtLeast(0), Static,
+        Reported(CONSUMER_PROTOCOL),
         "Largest consumer.assignment.interval.ms of a group.";
     "group.share.session.timeout.ms", Int, "45000", AtLeast(1), Static, Reported(SHARE);
     "group.share.min.session.timeout.ms", Int, "45000", AtLeast(1), Static, Reported(SHARE);

@@ -34,11 +34,11 @@ knobs! { LOG: "Logs and retention",
         "How often retention looks for segments to delete.";
     "log.cleanup.policy", List, "delete", EachOf(CLEANUP_POLICIES), Cluster, Refused(COMPACTION);
     "log.index.size.max.bytes", Int, "10485760", AtLeast(4), Cluster, Reported(INDEX);
-    "log.index.interval.bytes", Int, "4096", AtLeast(0), Cluster, Honoured,
+    "log.index.interval.bytes", Int, "4096", AtLeast(0), Cluster, Reported(INDEX_DENSITY),
         "Bytes of log between two entries of the offset index.";
     "log.flush.interval.messages", Long, "9223372036854775807", AtLeast(1), Cluster,
         Reported(SYNCED);
-    "log.segment.delete.delay.ms", Long, "60000", AtLeast(0), Cluster, Honoured,
+    "log.segment.delete.delay.ms", Long, "60000", AtLeast(0), Cluster, Reported(UNLINKED),
         "How long a deleted segment stays readable to those who hold it, before its file \
          goes.";
     "log.flush.scheduler.interval.ms", Long, "9223372036854775807", Any, Static, Reported(SYNCED);
@@ -51,7 +51,7 @@ knobs! { LOG: "Logs and retention",
     "num.recovery.threads.per.data.dir", Int, "2", AtLeast(1), Cluster, Reported(CORES);
     "auto.create.topics.enable", Boolean, "true", Any, Static, Honoured,
         "Whether asking for the metadata of an unknown topic may create it.";
-    "min.insync.replicas", Int, "1", AtLeast(1), Cluster, Honoured,
+    "min.insync.replicas", Int, "1", AtLeast(1), Cluster, Reported(MIN_INSYNC),
         "Replicas that must be alive before acks=all is accepted. A majority has the record \
          on stable storage before any acknowledgement, whatever the value.";
     "log.message.timestamp.type", String, "CreateTime", OneOf(TIMESTAMP_TYPES), Cluster, Honoured,

@@ -35,7 +35,7 @@ knobs! { SERVER: "Server",
          goes.";
     "fetch.max.bytes", Int, "57671680", AtLeast(1024), Static, Honoured,
         "Most bytes one fetch response carries.";
-    "max.request.partition.size.limit", Int, "2000", AtLeast(1), Static, Honoured,
+    "max.request.partition.size.limit", Int, "2000", AtLeast(1), Static, Reported(UNENFORCED),
         "Most partitions that one request may name.";
 }
 
@@ -55,13 +55,13 @@ knobs! { SOCKETS: "Listeners and connections",
         "Largest request frame; a larger one closes the connection before memory is reserved.";
     "socket.listen.backlog.size", Int, "50", AtLeast(1), Static, Honoured,
         "Connections the kernel queues before they are accepted.";
-    "max.connections.per.ip", Int, "2147483647", AtLeast(0), Cluster, Honoured,
+    "max.connections.per.ip", Int, "2147483647", AtLeast(0), Cluster, Reported(UNENFORCED),
         "Connections from one address; further ones are closed.";
-    "max.connections.per.ip.overrides", String, "", AddressLimits, Cluster, Honoured,
+    "max.connections.per.ip.overrides", String, "", AddressLimits, Cluster, Reported(UNENFORCED),
         "Per address: host:limit, separated by commas.";
     "max.connections", Int, "2147483647", AtLeast(0), Cluster, Honoured,
         "Connections to this node; further ones are closed.";
-    "max.connection.creation.rate", Int, "2147483647", AtLeast(0), Cluster, Honoured,
+    "max.connection.creation.rate", Int, "2147483647", AtLeast(0), Cluster, Reported(UNENFORCED),
         "New connections a second; further ones wait in the kernel's queue.";
     "connections.max.idle.ms", Long, "600000", Any, Static, Honoured,
         "A connection without a request for this long is closed; negative keeps it.";

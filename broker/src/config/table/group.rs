@@ -3,11 +3,12 @@
 use super::prelude::*;
 
 knobs! { GROUP: "Groups",
-    "consumer.session.timeout.ms", Int, "45000", AtLeast(1), Cluster, Honoured,
+    "consumer.session.timeout.ms", Int, "45000", AtLeast(1), Cluster, Reported(CONSUMER_PROTOCOL),
         "Without a heartbeat for this long a member is removed from the group.";
-    "consumer.heartbeat.interval.ms", Int, "5000", AtLeast(1), Cluster, Honoured,
+    "consumer.heartbeat.interval.ms", Int, "5000", AtLeast(1), Cluster, Reported(CONSUMER_PROTOCOL),
         "How often members are told to send a heartbeat.";
-    "consumer.assignment.interval.ms", Int, "1000", AtLeast(0), Cluster, Honoured,
+    "consumer.assignment.interval.ms", Int, "1000", AtLeast(0), Cluster,
+        Reported(CONSUMER_PROTOCOL),
         "Least time between two assignments of the group.";
     "share.session.timeout.ms", Int, "45000", AtLeast(1), Cluster, Reported(SHARE);
     "share.heartbeat.interval.ms", Int, "5000", AtLeast(1), Cluster, Reported(SHARE);

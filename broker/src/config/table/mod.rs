@@ -1,10 +1,10 @@
 //! The table of knobs: every name a client or an operator may use, once.
 //!
-//! A row reads `name, type, default, valid, scope, effect[, documentation];`. The rows are written
-//! in a macro so that they stay a table; a row without a sentence of its own takes the sentence of
-//! its effect (`reasons`). Topic, group and client-metrics tables hold what those resources can
-//! override; the `broker_*` tables are Kafka's broker configs, and `own` is what only this broker
-//! has.
+//! A row reads `name, type, default, valid, scope, effect[, sentence];`. The rows are written in a
+//! macro so that they stay a table. The sentence says what an honoured knob does; for the others
+//! their effect carries the reason (`reasons`), and a sentence waits for the day they are honoured.
+//! Topic, group and client-metrics tables hold what those resources can override; the `broker_*`
+//! tables are Kafka's broker configs, and `own` is what only this broker has.
 
 /// Declares a static slice of [`Knob`](crate::config::knob::Knob) with the title of its section.
 macro_rules! knobs {

@@ -21,26 +21,28 @@ knobs! { OWN: "This broker's own",
     "corelane.admin.listener", String, "127.0.0.1:9644", Any, Static, Honoured,
         "Address of the HTTP server with health, metrics and administration; empty switches \
          it off.";
-    "corelane.peer.listener", String, "127.0.0.1:9192", NonEmpty, Static, Honoured,
+    "corelane.peer.listener", String, "127.0.0.1:9192", NonEmpty, Static, Reported(ONE_NODE),
         "Address where the other nodes of the cluster connect; with controller.quorum.voters, \
          the port of this node's own entry is the default.";
     "corelane.cluster.id", String, unset, NonEmpty, Static, Honoured,
         "Identity the cluster must have; a data directory of another cluster is refused. \
          Generated at the first start if unset.";
-    "corelane.raft.election.timeout.ms", Int, "1000", Between(100, 60000), Static, Honoured,
+    "corelane.raft.election.timeout.ms", Int, "1000", Between(100, 60000), Static,
+        Reported(ONE_NODE),
         "A follower that hears nothing for about this long asks for an election.";
-    "corelane.raft.heartbeat.interval.ms", Int, "150", Between(10, 10000), Static, Honoured,
+    "corelane.raft.heartbeat.interval.ms", Int, "150", Between(10, 10000), Static,
+        Reported(ONE_NODE),
         "How often a leader shows its followers that it lives, one frame per peer node.";
     "corelane.shutdown.timeout.ms", Int, "30000", AtLeast(0), Static, Honoured,
         "How long a stopping node waits for its leaderships to move before it stops anyway.";
-    "corelane.producer.ids.max", Int, "100000", AtLeast(1), Static, Honoured,
+    "corelane.producer.ids.max", Int, "100000", AtLeast(1), Static, Reported(UNENFORCED),
         "Idle producer ids remembered by one core; beyond it the one unused for longest goes.";
     "corelane.groups.max", Int, "100000", AtLeast(1), Static, Honoured,
         "Groups coordinated by one node; beyond it a new group is told \
          GROUP_MAX_SIZE_REACHED.";
-    "corelane.connections.max.per.core", Int, "20000", AtLeast(1), Static, Honoured,
+    "corelane.connections.max.per.core", Int, "20000", AtLeast(1), Static, Reported(UNENFORCED),
         "Connections of one core, whatever max.connections says; further ones are closed.";
-    "max.decompressed.message.bytes", Int, "104857600", AtLeast(1), Static, Honoured,
+    "max.decompressed.message.bytes", Int, "104857600", AtLeast(1), Static, Reported(UNENFORCED),
         "Most bytes one record batch may unpack to where the broker must look inside it. The \
          name is that of a coming Kafka release.";
 }

@@ -24,17 +24,12 @@ pub(super) const NO_AUTHENTICATION: &str =
     "Read when a client fails to authenticate; this version has no authentication.";
 pub(super) const MEMORY: &str = "Requests in flight are bounded by corelane.memory.bytes.";
 pub(super) const COMPACTS: &str = "Read by log compaction, which is not available in this version.";
-pub(super) const PROTOCOLS: &str =
-    "The classic and the consumer protocol are always served, the others are not.";
-pub(super) const MIGRATION: &str =
-    "A group takes the other protocol when its last member has left, whatever the policy.";
+pub(super) const PROTOCOLS: &str = "The classic protocol is always served, and the only one.";
 pub(super) const TURNS: &str = "Writes are batched by turn, not by timer.";
 pub(super) const LOADING: &str =
     "State is loaded and written with buffers that are sized by what is there.";
 pub(super) const INTERNAL_CODEC: &str = "Internal topics are stored uncompressed.";
-pub(super) const VERIFIED: &str = "A partition is checked against its transaction by the owners \
-    of both at once; there is nothing to repeat.";
-pub(super) const QUOTAS: &str = "Rates are measured over a fixed window of eleven seconds.";
+pub(super) const QUOTAS: &str = "Read by quotas, which are not available in this version.";
 pub(super) const NO_THROTTLE: &str =
     "Replication is not throttled; a replica that catches up yields to live traffic.";
 pub(super) const METRICS: &str =
@@ -50,17 +45,29 @@ pub(super) const PURGATORY: &str =
 pub(super) const PEER_LISTENER: &str =
     "Nodes talk to each other on corelane.peer.listener, which serves no clients.";
 pub(super) const ROLES: &str = "Every node is a broker and takes part in the metadata quorum.";
-pub(super) const VOTERS: &str = "A cluster of several nodes is formed by \
-    controller.quorum.voters; without it this node is a cluster of one.";
 pub(super) const KRAFT: &str =
     "The cluster's metadata is a Raft group that sizes and times itself.";
+pub(super) const ONE_NODE: &str = "Every node is a cluster of its own: clusters of several \
+    nodes are not available in this version.";
+pub(super) const ONE_REPLICA: &str = "Internal topics have one replica: clusters of several \
+    nodes are not available in this version.";
+pub(super) const MIN_INSYNC: &str = "An acknowledged record is on the stable storage of a majority \
+    of its replicas, whatever the value; in this version that is the one replica there is.";
+pub(super) const UNENFORCED: &str = "Not enforced in this version.";
+pub(super) const UNLINKED: &str =
+    "A deleted segment stays readable to whoever has it open, without a delay.";
+pub(super) const INDEX_DENSITY: &str = "The offset index has a fixed density.";
+pub(super) const CONSUMER_PROTOCOL: &str =
+    "Read by the consumer protocol (KIP-848), which is not available in this version.";
+pub(super) const NO_TRANSACTIONS: &str =
+    "Read by transactions, which are not available in this version.";
 pub(super) const SHARE: &str = "Share groups are not available in this version.";
 pub(super) const STREAMS: &str = "Streams groups are not available in this version.";
 pub(super) const TIERED: &str = "Read by tiered storage, which is not available in this version.";
 pub(super) const DEAD_LETTERS: &str =
     "Read by the dead-letter queues of share groups, which are not available in this version.";
 
-// Refused, except for the default.
+// Refused, except for the default. (ONE_NODE serves both.)
 
 pub(super) const COMPACTION: &str =
     "Log compaction is not available in this version; only cleanup.policy=delete is.";

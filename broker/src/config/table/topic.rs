@@ -22,17 +22,17 @@ knobs! { TOPIC: "Topics",
          for ever.";
     "max.message.bytes", Int, "1048588", AtLeast(0), Cluster, Honoured,
         "Largest record batch that is accepted, as it arrives, compressed.";
-    "index.interval.bytes", Int, "4096", AtLeast(0), Cluster, Honoured,
+    "index.interval.bytes", Int, "4096", AtLeast(0), Cluster, Reported(INDEX_DENSITY),
         "Bytes of log between two entries of the offset index.";
     "delete.retention.ms", Long, "86400000", AtLeast(0), Cluster, Reported(COMPACTS);
     "min.compaction.lag.ms", Long, "0", AtLeast(0), Cluster, Reported(COMPACTS);
     "max.compaction.lag.ms", Long, "9223372036854775807", AtLeast(1), Cluster, Reported(COMPACTS);
-    "file.delete.delay.ms", Long, "60000", AtLeast(0), Cluster, Honoured,
+    "file.delete.delay.ms", Long, "60000", AtLeast(0), Cluster, Reported(UNLINKED),
         "How long the file of a deleted segment stays on the disk for reads that have begun.";
     "min.cleanable.dirty.ratio", Double, "0.5", Share(0.0, 1.0), Cluster, Reported(COMPACTS);
     "cleanup.policy", List, "delete", EachOf(CLEANUP_POLICIES), Cluster, Refused(COMPACTION);
     "unclean.leader.election.enable", Boolean, "false", Any, Cluster, Reported(CLEAN_ONLY);
-    "min.insync.replicas", Int, "1", AtLeast(1), Cluster, Honoured,
+    "min.insync.replicas", Int, "1", AtLeast(1), Cluster, Reported(MIN_INSYNC),
         "Replicas that must be alive before a produce request with acks=all is accepted. \
          Whatever the value, an acknowledged record is on the stable storage of a majority.";
     "compression.type", String, "producer", OneOf(CODECS), Cluster, Honoured,
