@@ -208,6 +208,7 @@ async fn idle(core: &Core) {
             .insert(Replica::open(log, &config, None, 0).expect("a new log"));
     }
     bench.settle().await;
+    bench.out = Outputs::default();
     let after = LIVE_BYTES.get();
     println!(
         "{GROUPS} idle leaders: {} bytes each, with a log that had {} before its first entries",

@@ -9,7 +9,7 @@
 //! then), not from the moment it is appended. That is safe only because a replica that holds an
 //! entry proposed under the new configuration also knows, durably, that the change is committed:
 //! the leader proposes under it only after the change committed, append messages carry the commit
-//! index, and [`crate::ready`] stages the commit index in the same write as the entries that came
+//! index, and `ready` stages the commit index in the same write as the entries that came
 //! with it. After a crash the newest Membership entry at or below the durable commit index is
 //! therefore never older than the configuration in which anything durable above it was decided.
 //!

@@ -1,8 +1,8 @@
 //! One replica of one partition's Raft group, as a value.
 //!
 //! It is given messages, proposals, ticks and confirmations of the disk, and gives ordered outputs
-//! ([`crate::ready`]). It owns the partition's [`Log`] and the raft crate's state machine, and it is
-//! the only module together with `ready` and `store` that drives that crate.
+//! ([`crate::ready`]). It owns the partition's [`Log`] and the raft crate's state machine; it,
+//! `open`, `ready` and `store` are the only modules that drive that crate.
 //!
 //! It must not know the clock, the network or any message of a client. Deliberately absent:
 //! forwarding of proposals, follower reads, snapshots.

@@ -47,6 +47,8 @@ struct Slot {
     replica: Option<Box<Replica>>,
     /// Tells the replicas apart that used this slot one after the other.
     generation: u64,
+    /// The last Ready that was confirmed and that the replica was not told of yet (0: none).
+    confirmed: u64,
     dirty: bool,
 }
 
@@ -98,6 +100,7 @@ impl Replicas {
         let slot = self.by_partition.remove(&partition)?;
         self.ticking.remove(&slot);
         self.slots[slot].generation += 1;
+        self.slots[slot].confirmed = 0;
         self.free.push(slot);
         self.slots[slot].replica.take().map(|replica| *replica)
     }
@@ -233,6 +236,12 @@ impl Replicas {
             let Some(replica) = &mut place.replica else {
                 continue;
             };
+            // Told only now, so that a replica is visited once per pass: with many of them, to
+            // fetch one into the cache costs more than what is done with it.
+            match mem::take(&mut place.confirmed) {
+                0 => {}
+                ready => replica.persisted(ready),
+            }
             let collected = replica.collect(journal, out);
             if let Some(ready) = collected.staged {
                 staged = true;
@@ -292,11 +301,8 @@ impl Replicas {
             };
             for share in turn.shares.drain(..) {
                 let place = &mut self.slots[share.slot];
-                if place.generation != share.generation {
-                    continue;
-                }
-                if let Some(replica) = &mut place.replica {
-                    replica.persisted(share.ready);
+                if place.generation == share.generation {
+                    place.confirmed = share.ready;
                     self.mark(share.slot);
                 }
             }
@@ -309,6 +315,7 @@ impl Replicas {
     pub fn journal_failed(&mut self, reason: &str) {
         self.turns.clear();
         for slot in 0..self.slots.len() {
+            self.slots[slot].confirmed = 0;
             if let Some(replica) = &mut self.slots[slot].replica {
                 replica.fence(format!("the journal failed: {reason}"));
                 self.mark(slot);

@@ -7,17 +7,18 @@
 //! # Frame, version 1
 //!
 //! Little-endian. Version u8, then messages until the end. A message: topic u128, partition u32,
-//! sender u64, receiver u64, term u64, kind u8, and by kind
+//! sender u64, receiver u64, term u64, kind u8, and by kind:
 //!
-//! | kind | content |
-//! |---|---|
-//! | 1 append | previous index u64, its term u64, commit u64, count u32; per entry term u64, kind u8, length u32, payload |
-//! | 2 append reply | index u64, commit u64 |
-//! | 3 append rejected | index u64, commit u64, hint index u64, hint term u64 |
-//! | 4 vote | flags u8 (1 pre-vote, 2 transfer), last index u64, last term u64, commit u64, commit term u64 |
-//! | 5 vote reply | flags u8 (1 pre-vote, 4 refused), commit u64, commit term u64 |
-//! | 6 heartbeat, 7 its answer | commit u64 (they travel in [`crate::heartbeats`] frames; known here so that any message has a form) |
-//! | 8 campaign now | nothing |
+//! - 1 append: previous index u64, its term u64, commit u64, count u32; per entry term u64, kind u8,
+//!   length u32, payload
+//! - 2 append reply: index u64, commit u64
+//! - 3 append rejected: index u64, commit u64, hint index u64, hint term u64
+//! - 4 vote: flags u8 (1 pre-vote, 2 transfer), last index u64, last term u64, commit u64, commit
+//!   term u64
+//! - 5 vote reply: flags u8 (1 pre-vote, 4 refused), commit u64, commit term u64
+//! - 6 heartbeat, 7 its answer: commit u64 (they travel in [`crate::heartbeats`] frames, and are
+//!   known here so that every message has a form)
+//! - 8 campaign now: nothing
 //!
 //! Migration: a node writes the version that its peer has said it reads, and reads this version and
 //! the one before. A message is read in full or the frame is refused; what was read before stays

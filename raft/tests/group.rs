@@ -7,7 +7,7 @@ use cluster::disk::run;
 use cluster::{Cluster, Faults, batch, id};
 use raft_group::{
     Append, Body, Change, Entry, Event, MembersError, Message, Outputs, ProposeError, Proposed,
-    Reject, Role, StepError, TERM_MAX, TransferError,
+    Reject, ReplicaId, Role, StepError, TERM_MAX, TransferError,
 };
 use runtime::Core;
 use storage::EntryKind;
@@ -529,101 +529,89 @@ fn an_old_rejection_does_not_turn_the_leader_back() {
     });
 }
 
+/// A group of three at rest: the cluster, its leader, and a follower's and the leader's identity.
+async fn at_rest(core: &Core) -> (Cluster, usize, ReplicaId, ReplicaId) {
+    let mut cluster = Cluster::new(core, 23, &[1, 2, 3], &[]).await;
+    let leader = cluster.heal().await;
+    let (from, to) = (cluster.nodes[(leader + 1) % 3].id, cluster.nodes[leader].id);
+    (cluster, leader, from, to)
+}
+
 #[test]
 fn senseless_messages_are_refused() {
     run(async |core| {
-        let mut cluster = Cluster::new(&core, 23, &[1, 2, 3], &[]).await;
-        let leader = cluster.heal().await;
+        let (mut cluster, leader, from, to) = at_rest(&core).await;
         let last_index = cluster.replica(leader).last_index();
         let term = cluster.replica(leader).term();
-        let (from, to) = (cluster.nodes[(leader + 1) % 3].id, cluster.nodes[leader].id);
-        let reply = |index| Body::AppendReply {
-            index,
-            commit: 0,
-            reject: None,
-        };
-        let mut step = |from, to, term, body| {
-            cluster.replica_mut(leader).step(Message {
+        let mut step = |from, to, term, index| {
+            let (commit, reject) = (0, None);
+            let body = Body::AppendReply {
+                index,
+                commit,
+                reject,
+            };
+            let message = Message {
                 from,
                 to,
                 term,
                 body,
-            })
+            };
+            cluster.replica_mut(leader).step(message).unwrap_err()
         };
-        assert_eq!(
-            step(from, from, term, reply(1)),
-            Err(StepError::NotForUs(from))
-        );
-        assert_eq!(step(to, to, term, reply(1)), Err(StepError::FromOurselves));
-        assert_eq!(step(from, to, 0, reply(1)), Err(StepError::Term(0)));
+        assert_eq!(step(from, from, term, 1), StepError::NotForUs(from));
+        assert_eq!(step(to, to, term, 1), StepError::FromOurselves);
+        assert_eq!(step(from, to, 0, 1), StepError::Term(0));
         let late = TERM_MAX + 1;
-        assert_eq!(step(from, to, late, reply(1)), Err(StepError::Term(late)));
-        assert_eq!(
-            step(id(9), to, term, reply(1)),
-            Err(StepError::Stranger(id(9)))
-        );
+        assert_eq!(step(from, to, late, 1), StepError::Term(late));
+        assert_eq!(step(id(9), to, term, 1), StepError::Stranger(id(9)));
         let index = last_index + 1;
         let beyond = StepError::Acknowledged {
             from,
             index,
             last_index,
         };
-        assert_eq!(step(from, to, term, reply(index)), Err(beyond));
-        let entry = |term, kind, data: Bytes| Entry { term, kind, data };
+        assert_eq!(step(from, to, term, index), beyond);
+        assert_eq!(cluster.replica(leader).term(), term, "no effect");
+        assert_eq!(cluster.heal().await, leader);
+    });
+}
+
+#[test]
+fn entries_that_form_no_log_are_refused() {
+    run(async |core| {
+        let (mut cluster, leader, from, to) = at_rest(&core).await;
+        let term = cluster.replica(leader).term();
+        let entry = |term, kind, data| {
+            let data = Bytes::from_static(data);
+            vec![Entry { term, kind, data }]
+        };
         let senseless = [
-            (1, vec![entry(term + 2, EntryKind::NoOp, Bytes::new())]),
-            (term + 1, vec![entry(term, EntryKind::NoOp, Bytes::new())]),
-            (
-                1,
-                vec![entry(
-                    term,
-                    EntryKind::Batch,
-                    Bytes::from_static(b"not a batch"),
-                )],
-            ),
-            (
-                1,
-                vec![entry(
-                    term,
-                    EntryKind::Membership,
-                    Bytes::from_static(b"no record"),
-                )],
-            ),
-            (
-                1,
-                vec![entry(
-                    term,
-                    EntryKind::LogStart,
-                    Bytes::from_static(b"short"),
-                )],
-            ),
+            (1, 1, entry(term + 2, EntryKind::NoOp, b"")),
+            (1, 1, entry(0, EntryKind::NoOp, b"")),
+            (1, term + 1, entry(term, EntryKind::NoOp, b"")),
+            (1, 1, entry(term, EntryKind::Batch, b"not a batch")),
+            (1, 1, entry(term, EntryKind::Membership, b"no record")),
+            (1, 1, entry(term, EntryKind::LogStart, b"short")),
+            (u64::MAX, 1, Vec::new()),
         ];
-        for (prev_term, entries) in senseless {
+        for (prev_index, prev_term, entries) in senseless {
+            let commit = 0;
             let body = Body::Append(Append {
-                prev_index: 1,
+                prev_index,
                 prev_term,
-                commit: 0,
+                commit,
                 entries,
             });
-            let refused = Err(StepError::Entries { prev_index: 1 });
-            assert_eq!(step(from, to, term + 1, body), refused);
+            let message = Message {
+                from,
+                to,
+                term: term + 1,
+                body,
+            };
+            let refused = cluster.replica_mut(leader).step(message);
+            assert_eq!(refused, Err(StepError::Entries { prev_index }));
         }
-        let (prev_index, entries) = (u64::MAX, Vec::new());
-        let body = Body::Append(Append {
-            prev_index,
-            prev_term: 1,
-            commit: 0,
-            entries,
-        });
-        assert_eq!(
-            step(from, to, term, body),
-            Err(StepError::Entries { prev_index })
-        );
-        assert_eq!(
-            cluster.replica(leader).term(),
-            term,
-            "none of it had any effect"
-        );
+        assert_eq!(cluster.replica(leader).term(), term, "no effect");
         assert_eq!(cluster.heal().await, leader);
     });
 }
