@@ -1,0 +1,1 @@
+pub fn compare(_: crate::arguments::CompareArguments) -> crate::error::Result<()> { Ok(()) }

@@ -1,0 +1,10 @@
+//! Kafka over TCP, from the client's side: readiness, connections that never block, and a blocking
+//! client for what stands around a run.
+
+mod connection;
+mod control;
+mod poll;
+
+pub use connection::Connection;
+pub use control::{Control, Topic};
+pub use poll::{Event, Poll};
