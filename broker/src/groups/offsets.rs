@@ -119,7 +119,6 @@ impl Offsets {
 
     /// A commit that was sent to the log is settled, one way or the other.
     pub(super) fn end(&mut self, topic: &str, partition: i32) {
-        self.in_flight -= 1;
         self.change(topic, partition, |slot| {
             assert!(
                 slot.in_flight > 0,
@@ -127,6 +126,7 @@ impl Offsets {
             );
             slot.in_flight -= 1;
         });
+        self.in_flight -= 1;
     }
 
     pub(super) fn put(&mut self, topic: &str, partition: i32, offset: CommittedOffset) {
