@@ -47,6 +47,13 @@ pub struct Connections {
     pub malformed: u64,
 }
 
+impl Connections {
+    /// Whether this core accepts clients.
+    pub fn is_accepting(&self) -> bool {
+        !self.per_core.is_empty()
+    }
+}
+
 /// What the two tasks of a connection share.
 struct Lane {
     stream: Stream,

@@ -4,6 +4,7 @@
 //! `partition`, `groups` and `cluster` are synchronous replays of their own committed logs and know neither each
 //! other nor a handler. Nothing here names the ring: files, sockets and cores come from `runtime`.
 
+pub mod admin;
 pub mod cluster;
 pub mod config;
 pub mod connection;

@@ -64,7 +64,8 @@ const CACHE_SHARE: usize = 8;
 
 /// What one core of a node runs, on any backend.
 pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan: Plan) {
-    let shard = match bring_up(&core, &post, &mut inbox, &plan).await {
+    let mut early = Vec::new();
+    let shard = match bring_up(&core, &post, &mut inbox, &plan, &mut early).await {
         Ok(shard) => shard,
         Err(error) => {
             let _ = plan.news.send(News::Failed(error));
@@ -76,7 +77,7 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
         }
     };
     let Some(shard) = shard else { return core.stop() };
-    core.spawn("mail", shard.clone().receive(inbox));
+    core.spawn("mail", shard.clone().receive(inbox, early));
     core.spawn("turn", turn::run(shard.clone()));
     core.spawn("deadlines", shard.clone().keep_deadlines());
     core.spawn("metadata", shard.clone().follow_metadata());
@@ -109,12 +110,14 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
     core.stop();
 }
 
-/// Recovers what this core owns. `None`: the node stops before it has started.
+/// Recovers what this core owns. `None`: the node stops before it has started. What others say before that goes
+/// to `early`: they may have started faster, and their mail comes once.
 async fn bring_up(
     core: &Core,
     post: &Post<Mail>,
     inbox: &mut Inbox<Mail>,
     plan: &Plan,
+    early: &mut Vec<(usize, Mail)>,
 ) -> Result<Option<Rc<Shard>>, StartError> {
     let data = plan.config.node.data_dir.clone();
     let path = data.clone();
@@ -132,13 +135,17 @@ async fn bring_up(
             post.send(other, Mail::Begin(opened.identity().clone()));
         }
     }
-    let identity = loop {
-        match inbox.take().await.into_iter().next() {
-            Some((_, Mail::Begin(identity))) => break identity,
-            Some((_, Mail::Stop)) => return Ok(None),
-            _ => {}
+    let mut identity = None;
+    while identity.is_none() {
+        for (from, mail) in inbox.take().await {
+            match mail {
+                Mail::Begin(begun) => identity = Some(begun),
+                Mail::Stop => return Ok(None),
+                other => early.push((from, other)),
+            }
         }
-    };
+    }
+    let identity = identity.expect("the loop ends with it");
     let recovered = storage::recover(
         core.disk(),
         &data,

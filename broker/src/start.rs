@@ -77,6 +77,7 @@ fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
     .map_err(StartError::Cores)?;
     let gateway = node.gateway();
     watch_signals(node.gateway(), cores);
+    let _admin = crate::admin::start(config.node.admin_listener.clone(), gateway, cores);
     let listening = std::thread::spawn(move || listen_to_news(&heard, began, &advertised, cores, memory_mib));
     let ended = node.join();
     if let Err(panicked) = ended {

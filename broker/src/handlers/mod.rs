@@ -74,6 +74,7 @@ pub fn start(
     header: RequestHeader,
     mut input: Decoder,
 ) -> Result<Pin<Box<dyn Future<Output = Answered>>>, String> {
+    let request_bytes = input.remaining();
     let request = Request::decode(&header, &mut input)
         .map_err(|error| format!("{} v{}: {error}", header.key, header.version))?;
     let session = session.clone();
@@ -89,7 +90,7 @@ pub fn start(
             Answered::Nothing | Answered::Close => 0,
         };
         let took = session.shard.core.now() - started;
-        session.shard.metrics.borrow_mut().request(header.key, took, bytes);
+        session.shard.metrics.borrow_mut().request(header.key, took, request_bytes, bytes);
         answered
     }))
 }

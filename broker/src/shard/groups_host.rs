@@ -81,9 +81,10 @@ impl GroupsHost {
         self.hosted.keys().copied()
     }
 
-    /// The coordinators of this core, for metrics.
-    pub fn coordinators(&self) -> impl Iterator<Item = &Coordinator> {
-        self.hosted.values().map(|hosted| &hosted.coordinator)
+    /// The coordinators of this core that serve, in the order of their partitions, for metrics.
+    pub fn coordinators(&self) -> impl Iterator<Item = (PartitionId, &Coordinator)> {
+        let serving = self.hosted.iter().filter(|(_, hosted)| hosted.serving);
+        serving.map(|(id, hosted)| (*id, &hosted.coordinator))
     }
 
     /// Nothing that was written is still on its way to the disk: a snapshot now holds all.

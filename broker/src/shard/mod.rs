@@ -142,8 +142,11 @@ impl Shard {
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
-    /// Takes mail in for as long as the core runs.
-    pub async fn receive(self: Rc<Shard>, mut inbox: Inbox<Mail>) {
+    /// Takes mail in for as long as the core runs: first what came before the shard was there.
+    pub async fn receive(self: Rc<Shard>, mut inbox: Inbox<Mail>, early: Vec<(usize, Mail)>) {
+        for (from, mail) in early {
+            self.on_mail(from, mail);
+        }
         loop {
             for (from, mail) in inbox.take().await {
                 self.on_mail(from, mail);
