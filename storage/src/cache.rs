@@ -4,7 +4,7 @@
 //!
 //! Shared by the logs of one core and by their jobs; no borrow is held across an await.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,11 +26,16 @@ pub(crate) const PIECE_BYTES: u64 = 128 << 10;
 type SegmentKey = (PartitionId, u64);
 
 pub(crate) struct SegmentCache {
+    disk: Disk,
     data: PathBuf,
     state: RefCell<State>,
     pub counters: Counters,
+    /// The journal is durable up to this block.
+    pub durable_sequence: Cell<u64>,
     /// [`Options::drain_bytes`].
     pub drain_bytes: u64,
+    /// Free space when it was looked at, and the bytes that had gone straight to segments then.
+    space: Cell<(u64, u64)>,
 }
 
 struct State {
@@ -40,8 +45,9 @@ struct State {
 }
 
 impl SegmentCache {
-    pub fn new(data: &Path, options: &Options) -> Rc<SegmentCache> {
+    pub fn new(disk: &Disk, data: &Path, options: &Options) -> Rc<SegmentCache> {
         Rc::new(SegmentCache {
+            disk: disk.clone(),
             data: data.to_path_buf(),
             state: RefCell::new(State {
                 files: Lru::new(options.files_max as u64),
@@ -49,8 +55,28 @@ impl SegmentCache {
                 indexes: Lru::new(options.cache_bytes_max),
             }),
             counters: Counters::default(),
+            durable_sequence: Cell::new(0),
             drain_bytes: options.drain_bytes,
+            space: Cell::new((0, 0)),
         })
+    }
+
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Takes note of the free space of the disk.
+    pub async fn look_at_space(&self) {
+        if let Ok(space) = self.disk.space(&self.data).await {
+            self.space
+                .set((space.available_bytes, self.counters.get().direct_bytes));
+        }
+    }
+
+    /// About how much space is free.
+    pub fn space_bytes(&self) -> u64 {
+        let (available, direct_then) = self.space.get();
+        available.saturating_sub(self.counters.get().direct_bytes - direct_then)
     }
 
     /// The data directory.

@@ -1,28 +1,42 @@
-//! The data directory: whose it is, in which format, and that nobody else is using it.
+//! The data directory of a node: whose it is, in which format, that nobody else uses it, and that
+//! its journals are laid out for the present number of cores.
 //!
-//! `<data>/node` is a small text file, replaced as a whole: format version, cluster id, node id, incarnation of
-//! the disk, number of cores that the journals are laid out for. A directory without it is empty or foreign:
-//! an empty one is founded, a foreign one is refused. Migration from format N to N+1: read N here, write N+1
-//! before anything else is touched, and say so in the log.
+//! `<data>/node` is a small text file, replaced as a whole:
+//!
+//! ```text
+//! format=1
+//! cluster_id=3Db5QLSqSZieL3rJBUUegA
+//! node_id=1
+//! incarnation=2744935417
+//! crc32c=0f1e2d3c                      (of the lines before it)
+//! ```
+//!
+//! A directory without it is new, or not ours: a new one is founded, one that holds data is
+//! refused. For how many cores the journals are is said beside them (`recovery/reshard`).
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use runtime::Disk;
 
 use crate::error::DataDirError;
+use crate::format::VERSION;
+use crate::log::drain::create_directory;
 use crate::options::Options;
-use runtime::Disk;
-use std::fmt::Write as _;
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use crate::recovery::reshard;
 
-/// Version of the layout of the directory.
-pub const LAYOUT_VERSION: u32 = 1;
 /// Name of the file that says whose directory this is.
 const NODE_FILE: &str = "node";
-/// Name of the file that the process holding the directory has locked.
+/// Name of the file that the process using the directory has locked.
 const LOCK_FILE: &str = "lock";
 
-/// Held for as long as the process uses the directory.
+/// Held for as long as the process uses the directory. The system lets it go when the process
+/// ends, however it ends.
 #[derive(Debug)]
-pub struct DirLock(#[allow(dead_code, reason = "the lock lives as long as the open file")] File);
+pub struct DirLock {
+    _file: fs::File,
+}
 
 /// What a node wants its directory to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +53,8 @@ pub struct NodeIdentity {
 pub struct DataIdentity {
     pub cluster_id: String,
     pub node_id: i32,
-    /// Tells one disk of a node from the next: a node that lost its disk founds a new one. At least 1.
+    /// Tells one disk of a node from the next: a node that lost its disk founds a new one, and its
+    /// replicas come back under new identities. At least 1.
     pub incarnation: u32,
 }
 
@@ -48,39 +63,34 @@ pub struct DataIdentity {
 pub struct DataDir {
     identity: DataIdentity,
     cores: usize,
+    moved: Option<usize>,
 }
 
 impl DataDir {
-    /// Makes sure that no other process uses the directory. Not for the simulator, whose nodes share a process.
+    /// Makes sure that no other process on this machine uses the directory, which is created if
+    /// need be. Before any core runs; not for the simulator, whose nodes share a process.
     ///
     /// # Errors
     /// [`DataDirError::InUse`] if another process holds it.
     pub fn lock(path: &Path) -> Result<DirLock, DataDirError> {
         let file_path = path.join(LOCK_FILE);
-        let failed = |what| {
-            let path = file_path.display().to_string();
-            move |source| DataDirError::Io { what, path, source }
-        };
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
+        fs::create_dir_all(path).map_err(failed("create", path))?;
+        let mut options = fs::File::options();
+        options.create(true).truncate(false).write(true);
+        let file = options
             .open(&file_path)
-            .map_err(failed("open"))?;
+            .map_err(failed("open", &file_path))?;
         match file.try_lock() {
-            Ok(()) => Ok(DirLock(file)),
-            Err(std::fs::TryLockError::WouldBlock) => {
+            Ok(()) => Ok(DirLock { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => {
                 Err(DataDirError::InUse(path.display().to_string()))
             }
-            Err(std::fs::TryLockError::Error(source)) => {
-                debug_assert!(file.as_raw_fd() >= 0);
-                Err(failed("lock")(source))
-            }
+            Err(fs::TryLockError::Error(source)) => Err(failed("lock", &file_path)(source)),
         }
     }
 
-    /// Opens the directory, or founds it if it is empty. By one core, before any recovers. If the number of
-    /// cores has changed, everything is handed to its new owners first.
+    /// Opens the directory, or founds it if it holds no data. By one core, before any recovers. If
+    /// the number of cores has changed, every partition is handed to its new owner first.
     ///
     /// # Errors
     /// Another node's or cluster's directory, a newer format, damage, or the disk's own.
@@ -92,58 +102,29 @@ impl DataDir {
         options: &Options,
     ) -> Result<DataDir, DataDirError> {
         let node_file = path.join(NODE_FILE);
-        let io = |what: &'static str, at: &Path| {
-            let path = at.display().to_string();
-            move |source| DataDirError::Io { what, path, source }
-        };
-        disk.create_dir_all(path)
+        create_directory(disk, path, path)
             .await
-            .map_err(io("create", path))?;
-        if disk
-            .exists(&node_file)
-            .await
-            .map_err(io("look for", &node_file))?
-        {
-            let text = disk
-                .read_to_end(&node_file)
-                .await
-                .map_err(io("read", &node_file))?;
-            let found = parse(&node_file, &text)?;
-            check(&node_file, &found.identity, wanted)?;
-            if found.cores != cores {
-                let _ = options;
-                let what = format!("laid out for {} cores, not {cores}", found.cores);
-                return Err(DataDirError::Damaged {
-                    path: path.display().to_string(),
-                    what,
-                });
+            .map_err(failed("create", path))?;
+        let identity = match disk.read_to_end(&node_file).await {
+            Ok(text) => parse(&node_file, &text)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                check_without_data(disk, path).await?;
+                let identity = found(wanted);
+                let text = print(&identity);
+                disk.replace(&node_file, text.as_bytes())
+                    .await
+                    .map_err(failed("write", &node_file))?;
+                identity
             }
-            return Ok(DataDir {
-                identity: found.identity,
-                cores,
-            });
-        }
-        for foreign in disk.read_dir(path).await.map_err(io("list", path))? {
-            if foreign.name == "journal" || foreign.name == "partitions" {
-                let what = format!("it holds {:?} but no file {NODE_FILE:?}", foreign.name);
-                return Err(DataDirError::Damaged {
-                    path: path.display().to_string(),
-                    what,
-                });
-            }
-        }
-        let identity = DataIdentity {
-            cluster_id: wanted
-                .cluster_id
-                .clone()
-                .unwrap_or_else(|| cluster_id(wanted.fresh)),
-            node_id: wanted.node_id,
-            incarnation: ((wanted.fresh >> 64) as u32).max(1),
+            Err(e) => return Err(failed("read", &node_file)(e)),
         };
-        write(disk, &node_file, &identity, cores)
-            .await
-            .map_err(io("write", &node_file))?;
-        Ok(DataDir { identity, cores })
+        check(&node_file, &identity, wanted)?;
+        let moved = reshard::lay_out(disk, path, cores, options).await?;
+        Ok(DataDir {
+            identity,
+            cores,
+            moved,
+        })
     }
 
     pub fn identity(&self) -> &DataIdentity {
@@ -154,85 +135,109 @@ impl DataDir {
     pub fn cores(&self) -> usize {
         self.cores
     }
+
+    /// How many partitions were handed to new owners, if the number of cores had changed.
+    pub fn moved(&self) -> Option<usize> {
+        self.moved
+    }
 }
 
-struct NodeFile {
-    identity: DataIdentity,
-    cores: usize,
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError + use<> {
+    let path = path.display().to_string();
+    move |source| DataDirError::Io { what, path, source }
 }
 
-/// A cluster id in Kafka's form: 16 random bytes in URL-safe base64 without padding, 22 characters.
+/// A directory without a node file must not hold data: the replicas in it would not know the
+/// identity that it would get.
+async fn check_without_data(disk: &Disk, path: &Path) -> Result<(), DataDirError> {
+    for name in ["journal", "partitions"] {
+        if disk
+            .exists(&path.join(name))
+            .await
+            .map_err(failed("read", path))?
+        {
+            return Err(DataDirError::Damaged {
+                path: path.display().to_string(),
+                what: format!(
+                    "it holds {name:?} but no file {NODE_FILE:?}: restore that file, or choose \
+                     another data directory"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The identity of a new directory.
+fn found(wanted: &NodeIdentity) -> DataIdentity {
+    DataIdentity {
+        cluster_id: wanted
+            .cluster_id
+            .clone()
+            .unwrap_or_else(|| cluster_id(wanted.fresh)),
+        node_id: wanted.node_id,
+        incarnation: ((wanted.fresh >> 64) as u32).max(1),
+    }
+}
+
+/// A cluster id in Kafka's form: 16 random bytes in URL-safe base64 without padding, 22
+/// characters.
 fn cluster_id(random: u128) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     // 128 bits are 21 letters of 6 bits and one of 2. No dash in front: tools take it for a flag.
     let letters = (0..22).map(|n| {
-        let at = ((random >> (n * 6)) & 63) as usize;
-        let letter = LETTERS[at] as char;
+        let letter = LETTERS[((random >> (n * 6)) & 63) as usize] as char;
         if n == 0 && letter == '-' { 'A' } else { letter }
     });
     letters.collect()
 }
 
-async fn write(
-    disk: &Disk,
-    file: &PathBuf,
-    identity: &DataIdentity,
-    cores: usize,
-) -> std::io::Result<()> {
-    let mut text = String::new();
-    let _ = writeln!(text, "format={LAYOUT_VERSION}");
-    let _ = writeln!(text, "cluster_id={}", identity.cluster_id);
-    let _ = writeln!(text, "node_id={}", identity.node_id);
-    let _ = writeln!(text, "incarnation={}", identity.incarnation);
-    let _ = writeln!(text, "cores={cores}");
+fn print(identity: &DataIdentity) -> String {
+    let DataIdentity {
+        cluster_id,
+        node_id,
+        incarnation,
+    } = identity;
+    let text = format!(
+        "format={VERSION}\ncluster_id={cluster_id}\nnode_id={node_id}\nincarnation={incarnation}\n"
+    );
     let checksum = crc32c::crc32c(text.as_bytes());
-    let _ = writeln!(text, "crc32c={checksum:08x}");
-    disk.replace(file, text.as_bytes()).await
+    format!("{text}crc32c={checksum:08x}\n")
 }
 
-fn parse(file: &Path, bytes: &[u8]) -> Result<NodeFile, DataDirError> {
+fn parse(file: &Path, bytes: &[u8]) -> Result<DataIdentity, DataDirError> {
     let path = file.display().to_string();
     let damaged = |what: &str| DataDirError::Damaged {
         path: path.clone(),
-        what: what.to_owned(),
+        what: what.to_string(),
     };
     let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
     let value = |name: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once('='));
-        lines.find(|(key, _)| *key == name).map(|(_, value)| value)
+        let found = lines.find(|(key, _)| *key == name).map(|(_, value)| value);
+        found.ok_or_else(|| damaged(&format!("no line {name}=...")))
     };
-    let format: u32 = value("format")
-        .and_then(|v| v.parse().ok())
-        .ok_or_else(|| damaged("no format"))?;
-    if format > LAYOUT_VERSION {
+    let number = |name: &str| {
+        value(name)?
+            .parse::<u32>()
+            .map_err(|_| damaged(&format!("{name} is no number")))
+    };
+    let format = number("format")?;
+    if format > u32::from(VERSION) {
         return Err(DataDirError::Newer {
             path,
             found: format,
-            known: LAYOUT_VERSION,
+            known: u32::from(VERSION),
         });
     }
-    let (body, _) = text
-        .split_once("crc32c=")
-        .ok_or_else(|| damaged("no checksum"))?;
-    let checksum = format!("{:08x}", crc32c::crc32c(body.as_bytes()));
-    if value("crc32c") != Some(checksum.as_str()) {
+    let body = text.find("crc32c=").map(|at| &text[..at]).unwrap_or(text);
+    if value("crc32c")? != format!("{:08x}", crc32c::crc32c(body.as_bytes())) {
         return Err(damaged("its checksum does not match"));
     }
-    let number = |name: &str| {
-        value(name)
-            .and_then(|v| v.parse::<u32>().ok())
-            .ok_or_else(|| damaged("a number is missing"))
-    };
-    let identity = DataIdentity {
-        cluster_id: value("cluster_id")
-            .ok_or_else(|| damaged("no cluster id"))?
-            .to_owned(),
-        node_id: i32::try_from(number("node_id")?).map_err(|_| damaged("node id"))?,
+    Ok(DataIdentity {
+        cluster_id: value("cluster_id")?.to_string(),
+        node_id: i32::try_from(number("node_id")?).map_err(|_| damaged("node_id is too large"))?,
         incarnation: number("incarnation")?.max(1),
-    };
-    Ok(NodeFile {
-        identity,
-        cores: (number("cores")? as usize).max(1),
     })
 }
 
@@ -256,5 +261,72 @@ fn check(file: &Path, found: &DataIdentity, wanted: &NodeIdentity) -> Result<(),
             format!("of cluster {id}"),
         ),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> NodeIdentity {
+        NodeIdentity {
+            node_id: 3,
+            cluster_id: None,
+            fresh: u128::MAX / 7,
+        }
+    }
+
+    #[test]
+    fn the_node_file_comes_back() {
+        let identity = found(&wanted());
+        assert_eq!(identity.cluster_id.len(), 22);
+        assert_eq!(
+            parse(Path::new("node"), print(&identity).as_bytes()).unwrap(),
+            identity
+        );
+    }
+
+    #[test]
+    fn each_way_of_being_wrong_has_its_sentence() {
+        let identity = found(&wanted());
+        let text = print(&identity);
+        let say = |text: &str| {
+            parse(Path::new("d/node"), text.as_bytes())
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(say(""), "d/node is damaged: no line format=...");
+        assert!(say(&text.replace("format=1", "format=9")).contains("newer version (format 9"));
+        assert!(say(&text.replace("node_id=3", "node_id=4")).contains("checksum does not match"));
+        let check = |node_id, cluster_id| {
+            let wanted = NodeIdentity {
+                node_id,
+                cluster_id,
+                fresh: 0,
+            };
+            super::check(Path::new("d/node"), &identity, &wanted).map_err(|e| e.to_string())
+        };
+        assert_eq!(check(3, None), Ok(()));
+        assert_eq!(check(3, Some(identity.cluster_id.clone())), Ok(()));
+        assert!(
+            check(4, None)
+                .unwrap_err()
+                .contains("belongs to node 3, this node is node 4")
+        );
+        assert!(
+            check(3, Some("x".into()))
+                .unwrap_err()
+                .contains("this node is of cluster x")
+        );
+    }
+
+    #[test]
+    fn a_locked_directory_is_in_use() {
+        let path = std::env::temp_dir().join(format!("storage-lock-{}", std::process::id()));
+        let lock = DataDir::lock(&path).unwrap();
+        assert!(matches!(DataDir::lock(&path), Err(DataDirError::InUse(_))));
+        drop(lock);
+        DataDir::lock(&path).unwrap();
+        fs::remove_dir_all(&path).unwrap();
     }
 }

@@ -25,6 +25,8 @@ pub struct Options {
     pub files_max: usize,
     /// A partition that brings this much in a turn goes straight to its segment.
     pub direct_bytes: u64,
+    /// With less free space than this on the disk nothing goes straight to segments.
+    pub direct_space_bytes: u64,
     /// A log with this much to drain asks for it ([`Log::wants_drain`](crate::Log::wants_drain)).
     pub drain_bytes: u64,
     /// The largest data of one entry. Larger ones are refused as `TooLarge`.
@@ -46,6 +48,7 @@ impl Default for Options {
             cache_bytes_max: 64 << 20,
             files_max: 512,
             direct_bytes: 128 << 10,
+            direct_space_bytes: 1 << 30,
             drain_bytes: 256 << 10,
             entry_bytes_max: 16 << 20,
             buffer_bytes: 1 << 20,

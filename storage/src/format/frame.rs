@@ -185,11 +185,9 @@ pub(crate) struct Reference {
     /// Data length and checksum, as in the frame there.
     pub length: u32,
     pub crc: u32,
-    /// When the segment was begun.
-    pub created_ms: i64,
 }
 
-pub(crate) const REFERENCE_BYTES: usize = 40;
+pub(crate) const REFERENCE_BYTES: usize = 32;
 
 impl Reference {
     pub fn encode(&self) -> [u8; REFERENCE_BYTES] {
@@ -199,7 +197,6 @@ impl Reference {
         b[16..24].copy_from_slice(&self.position.to_le_bytes());
         b[24..28].copy_from_slice(&self.length.to_le_bytes());
         b[28..32].copy_from_slice(&self.crc.to_le_bytes());
-        b[32..40].copy_from_slice(&self.created_ms.to_le_bytes());
         b
     }
 
@@ -213,7 +210,6 @@ impl Reference {
             position: get_u64(b, 16),
             length: get_u32(b, 24),
             crc: get_u32(b, 28),
-            created_ms: get_u64(b, 32) as i64,
         })
     }
 }
@@ -278,7 +274,6 @@ mod tests {
             position: 3,
             length: 4,
             crc: 5,
-            created_ms: 6,
         };
         assert_eq!(Reference::decode(&r.encode()), Some(r));
         assert_eq!(Reference::decode(&r.encode()[1..]), None);

@@ -37,7 +37,7 @@ impl Checkpoint {
             log.id()
         );
         assert!(applied <= log.commit(), "{}: applied {applied}", log.id());
-        self.turn = self.turn.max(journal.staged_turn());
+        self.turn = self.turn.max(journal.last_turn());
         if log.chain() == 0 {
             return; // Nothing of it was ever staged.
         }
@@ -110,12 +110,22 @@ impl Journal {
         &mut self,
         mut checkpoint: Checkpoint,
     ) -> Result<CheckpointJob, Checkpoint> {
+        // The drop of a log that was added is in the journal behind its record.
+        let drops = self
+            .drops
+            .iter()
+            .filter(|(id, _)| !checkpoint.added.contains(id));
+        let turn = drops
+            .clone()
+            .map(|(_, drop)| drop.turn)
+            .max()
+            .unwrap_or(0)
+            .max(checkpoint.turn);
         let nothing_staged = self.blocks.is_empty() && !self.in_flight;
-        if self.durable_turn < checkpoint.turn && !nothing_staged {
+        if self.durable_turn < turn && !nothing_staged {
             return Err(checkpoint);
         }
-        // A drop that was staged after this turn is in the journal behind `begun_at`.
-        checkpoint.file.drops = self.drops.keys().copied().collect();
+        checkpoint.file.drops = drops.map(|(id, _)| *id).collect();
         Ok(CheckpointJob {
             path: checkpoint_path(&self.directory, checkpoint.file.number),
             number: checkpoint.file.number,
@@ -147,6 +157,7 @@ impl Journal {
 impl CheckpointJob {
     pub async fn run(self, disk: &Disk) -> CheckpointDone {
         let result = disk.replace(&self.path, &self.bytes).await;
+        self.cache.look_at_space().await;
         if result.is_ok() {
             self.cache.counters.add(|s| s.checkpoints += 1);
         }

@@ -17,6 +17,7 @@
 //! owner says so.
 
 pub(crate) mod checkpoint;
+mod direct;
 pub(crate) mod files;
 mod stage;
 mod upkeep;
@@ -30,6 +31,7 @@ use std::rc::Rc;
 use runtime::AppendBuf;
 
 pub use self::checkpoint::{Checkpoint, CheckpointDone, CheckpointJob};
+use self::direct::Extent;
 use self::files::JournalFiles;
 pub use self::files::{PrepareDone, PrepareJob};
 use self::stage::PendingBlock;
@@ -65,9 +67,13 @@ pub struct Journal {
     failed: bool,
     disk_full: bool,
     blocks: Vec<PendingBlock>,
-    /// The buffers of this turn; the last one is open.
+    /// The buffers of this turn; the last one is open, and has this number.
     buffers: Vec<AppendBuf>,
+    open_buffer_number: u64,
     memory: Memory,
+    /// What this turn writes straight to segments, by log.
+    extents: BTreeMap<PartitionId, Extent>,
+    ended_extents: Vec<(PartitionId, Extent)>,
 }
 
 /// A partition whose directory is to be removed.
@@ -155,6 +161,7 @@ pub(crate) struct Opened {
 impl Journal {
     pub(crate) fn new(opened: Opened, options: Options) -> Journal {
         let run = mix(options.salt ^ mix(u64::from(opened.core) << 32 | opened.last_sequence));
+        opened.cache.durable_sequence.set(opened.last_sequence);
         let drop = |id| {
             (
                 id,
@@ -185,7 +192,10 @@ impl Journal {
             disk_full: false,
             blocks: Vec::new(),
             buffers: Vec::new(),
+            open_buffer_number: 0,
             memory: opened.memory,
+            extents: BTreeMap::new(),
+            ended_extents: Vec::new(),
         }
     }
 
@@ -235,6 +245,15 @@ impl Journal {
     /// The number of the turn that is being staged.
     pub fn staged_turn(&self) -> u64 {
         self.staged_turn
+    }
+
+    /// The last turn that anything was staged in: once it is durable, so is everything.
+    pub fn last_turn(&self) -> u64 {
+        if self.blocks.is_empty() {
+            self.staged_turn - 1
+        } else {
+            self.staged_turn
+        }
     }
 
     /// Everything staged in turns up to this one is on stable storage.

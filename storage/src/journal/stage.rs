@@ -14,7 +14,7 @@ use crate::format::block::{BLOCK_HEADER_BYTES, FileHeader};
 use crate::format::checkpoint::encode_segment;
 use crate::format::codec::Writer;
 use crate::format::frame::{
-    EntryKind, FLAG_FIRST, FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes,
+    EntryKind, FLAG_FIRST, FLAG_REFERENCE, FRAME_HEADER_BYTES, FrameHeader, FrameKind, frame_bytes,
 };
 use crate::format::pages;
 use crate::log::append::Reset;
@@ -42,6 +42,8 @@ pub(crate) struct PendingBlock {
     end: usize,
     file: File,
     file_offset: u64,
+    /// Bytes of the file that are kept for it, from the block header on.
+    claimed: u64,
     pub epoch: u64,
     pub sequence: u64,
     pub length: u32,
@@ -75,6 +77,16 @@ impl<'a> Frame<'a> {
         }
     }
 
+    fn entry(entry: &TailEntry, index: u64, parts: [&'a [u8]; 2]) -> Frame<'a> {
+        Frame {
+            base_offset: entry.base_offset,
+            offset_count: entry.offset_count,
+            max_timestamp: entry.max_timestamp,
+            parts,
+            ..Frame::marker(FrameKind::Entry(entry.kind), entry.term, index, &[])
+        }
+    }
+
     fn data_bytes(&self) -> usize {
         self.parts[0].len() + self.parts[1].len()
     }
@@ -83,7 +95,6 @@ impl<'a> Frame<'a> {
 /// Where a frame came to lie.
 struct Place {
     data: Range<usize>,
-    data_crc: u32,
     sequence: u64,
 }
 
@@ -127,7 +138,12 @@ impl Journal {
             }
             EntryKind::LogStart | EntryKind::NoOp | EntryKind::Membership => (0, -1),
         };
-        self.make_room(frame_bytes(data.len()), Room::AboveMarkerReserve)?;
+        let direct = self.goes_direct(log, index, data.len());
+        if direct {
+            self.make_room(Self::reference_room(log), Room::AboveMarkerReserve)?;
+        } else {
+            self.make_room(frame_bytes(data.len()), Room::AboveMarkerReserve)?;
+        }
         log.cut_to(index - 1, self.staged_turn);
         let base_offset = log.next_offset();
         let head;
@@ -138,31 +154,27 @@ impl Journal {
             }
             _ => [data, &[]],
         };
-        let kind_of_frame = FrameKind::Entry(kind);
-        let place = self.put(
-            log,
-            Frame {
-                base_offset,
-                offset_count,
-                max_timestamp,
-                parts,
-                ..Frame::marker(kind_of_frame, term, index, &[])
-            },
-        );
-        let buffer = self.memory.next_number;
-        log.push(TailEntry {
+        let mut entry = TailEntry {
             term,
             base_offset,
             max_timestamp,
             offset_count,
-            data_crc: place.data_crc,
+            data_crc: crc32c::crc32c_append(crc32c::crc32c(parts[0]), parts[1]),
             data_length: data.len() as u32,
             kind,
-            sequence: place.sequence,
-            buffer,
+            sequence: 0,
+            buffer: self.open_buffer_number,
             place: None,
-            data: self.open_buffer().slice(place.data),
-        });
+            data: Bytes::new(),
+        };
+        if direct {
+            entry = self.place(log, &entry, parts)?;
+        } else {
+            let place = self.put(log, Frame::entry(&entry, index, parts), entry.data_crc);
+            entry.sequence = place.sequence;
+            entry.data = self.open_buffer().slice(place.data);
+        }
+        log.push(entry);
         self.cache.counters.add(|s| {
             s.entries += 1;
             s.payload_bytes += data.len() as u64;
@@ -211,7 +223,7 @@ impl Journal {
         let mut w = Writer::default();
         reset.encode(&mut w);
         self.make_room(frame_bytes(w.bytes.len()), Room::All)?;
-        self.put(
+        self.put_marker(
             log,
             Frame::marker(
                 FrameKind::Reset,
@@ -233,7 +245,7 @@ impl Journal {
         if let Err(refusal) = self.make_room(frame_bytes(0), Room::All) {
             return Err((log, refusal.into()));
         }
-        self.put(&mut log, Frame::marker(FrameKind::Dropped, 0, 0, &[]));
+        self.put_marker(&mut log, Frame::marker(FrameKind::Dropped, 0, 0, &[]));
         let pending = PendingDrop {
             turn: self.staged_turn,
             busy: log.busy(),
@@ -244,18 +256,40 @@ impl Journal {
         Ok(())
     }
 
+    /// Stages what is not drained of a log that comes from another journal, as it is.
+    pub(crate) fn stage_again(&mut self, log: &mut Log) -> Result<(), StageError> {
+        // It has a record in the first checkpoint of this journal: no frame is its first.
+        log.chain = 1;
+        for index in log.drained + 1..=log.last_index() {
+            let entry = log
+                .tail
+                .get(index)
+                .expect("undrained entries are in memory")
+                .clone();
+            self.make_room(frame_bytes(entry.data.len()), Room::All)?;
+            let frame = Frame::entry(&entry, index, [&entry.data, &[]]);
+            let place = self.put(log, frame, entry.data_crc);
+            let moved = log.tail.get_mut(index).expect("just seen");
+            moved.sequence = place.sequence;
+            moved.place = None;
+        }
+        // Frames that were written straight to a segment are in this journal now.
+        log.close_placed_segments(self.staged_turn);
+        Ok(())
+    }
+
     /// Notes the drains that are not noted yet, as far as there is room. A drain that is not
     /// noted is done again after a restart, over the same place.
     pub(super) fn note_drains(&mut self, log: &mut Log) -> Result<(), StageError> {
         for i in 0..log.segments.len() {
             let segment = log.segments[i];
-            if segment.last_index <= log.noted {
+            if segment.size == 0 || segment.last_index <= log.noted {
                 continue;
             }
             let mut w = Writer::default();
             encode_segment(&segment, &mut w);
             self.make_room(frame_bytes(w.bytes.len()), Room::All)?;
-            self.put(
+            self.put_marker(
                 log,
                 Frame::marker(FrameKind::Drained, 0, segment.last_index, &w.bytes),
             );
@@ -270,7 +304,7 @@ impl Journal {
         first_index: u64,
     ) -> Result<(), StageError> {
         self.make_room(frame_bytes(0), Room::All)?;
-        self.put(log, Frame::marker(FrameKind::Trimmed, 0, first_index, &[]));
+        self.put_marker(log, Frame::marker(FrameKind::Trimmed, 0, first_index, &[]));
         Ok(())
     }
 
@@ -279,12 +313,33 @@ impl Journal {
             return Err(StageError::Fenced(reason.clone()));
         }
         self.make_room(frame_bytes(marker.data_bytes()), Room::All)?;
-        self.put(log, marker);
+        self.put_marker(log, marker);
         Ok(())
     }
 
+    /// Stages that an entry lies in a segment. Returns the block that says so.
+    pub(super) fn stage_reference_frame(
+        &mut self,
+        log: &mut Log,
+        index: u64,
+        entry: &TailEntry,
+        reference: &[u8],
+    ) -> Result<u64, StageError> {
+        self.make_room(frame_bytes(reference.len()), Room::All)?;
+        let frame = Frame {
+            flags: FLAG_REFERENCE,
+            ..Frame::entry(entry, index, [reference, &[]])
+        };
+        Ok(self.put(log, frame, crc32c::crc32c(reference)).sequence)
+    }
+
+    fn put_marker(&mut self, log: &mut Log, marker: Frame<'_>) {
+        let crc = crc32c::crc32c(marker.parts[0]);
+        self.put(log, marker, crc);
+    }
+
     /// Copies a frame into the open block, which has room for it.
-    fn put(&mut self, log: &mut Log, frame: Frame<'_>) -> Place {
+    fn put(&mut self, log: &mut Log, frame: Frame<'_>, data_crc: u32) -> Place {
         let block = self.blocks.last_mut().expect("room was made");
         assert_eq!(block.end, 0, "the last block is open");
         let first = log.next_chain(block.sequence);
@@ -292,8 +347,6 @@ impl Journal {
         let header_at = buffer.reserve(FRAME_HEADER_BYTES);
         let data = buffer.append(frame.parts[0]).start..buffer.append(frame.parts[1]).end;
         buffer.pad_to(8);
-        let head_crc = crc32c::crc32c(frame.parts[0]);
-        let data_crc = crc32c::crc32c_append(head_crc, frame.parts[1]);
         let header = FrameHeader {
             kind: frame.kind,
             flags: frame.flags | if first { FLAG_FIRST } else { 0 },
@@ -313,7 +366,6 @@ impl Journal {
         block.frames += 1;
         Place {
             data,
-            data_crc,
             sequence: block.sequence,
         }
     }
@@ -331,29 +383,41 @@ impl Journal {
             Room::AboveMarkerReserve => self.marker_reserve(),
             Room::All => 0,
         };
-        let open = self.blocks.last().filter(|b| b.end == 0);
-        let open_bytes = open.map(|b| self.open_buffer().len() - b.header);
-        let more = match open_bytes {
-            Some(open) => pages((open + bytes) as u64) - pages(open as u64),
-            None => pages((BLOCK_HEADER_BYTES + bytes) as u64),
+        let alone = pages((BLOCK_HEADER_BYTES + bytes) as u64);
+        let more = match self.blocks.last().filter(|b| b.end == 0) {
+            Some(block) => {
+                let wanted = self.open_buffer().len() - block.header + bytes;
+                pages(wanted as u64).saturating_sub(block.claimed)
+            }
+            None => alone,
         };
         if self.files.free_bytes() < more + reserve {
             return Err(self.full());
         }
-        let active_free = self
-            .files
-            .active
-            .as_ref()
-            .map_or(0, |a| a.slot.bytes - a.offset);
-        if open.is_some() && more <= active_free && bytes <= self.open_buffer().remaining() {
-            self.files
-                .active
-                .as_mut()
-                .expect("an open block has a file")
-                .offset += more;
+        if self.grow_block(bytes, more) {
             return Ok(());
         }
-        self.open_block(pages((BLOCK_HEADER_BYTES + bytes) as u64))
+        self.close_block();
+        self.open_block(alone)
+    }
+
+    /// Claims more of the file for the open block. Says whether there is one that has room.
+    fn grow_block(&mut self, bytes: usize, more: u64) -> bool {
+        let Some(block) = self.blocks.last_mut().filter(|b| b.end == 0) else {
+            return false;
+        };
+        let buffer = self.buffers.last().expect("an open block has a buffer");
+        let active = self
+            .files
+            .active
+            .as_mut()
+            .expect("an open block has a file");
+        let fits = more <= active.slot.bytes - active.offset && bytes <= buffer.remaining();
+        if fits {
+            active.offset += more;
+            block.claimed += more;
+        }
+        fits
     }
 
     /// Opens a block with at least `bytes`, which are whole pages, and takes them from its file.
@@ -368,14 +432,13 @@ impl Journal {
         if switch && !self.files.ready.front().is_some_and(next_fits) {
             return Err(self.full());
         }
-        self.close_block();
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let file_header = switch.then(|| self.switch_file(sequence));
         let needed = bytes as usize + if switch { ALIGN } else { 0 };
         if self.buffers.last().is_none_or(|b| b.remaining() < needed) {
             let buffer = AppendBuf::with_capacity(needed.max(self.options.buffer_bytes));
-            self.memory.add(buffer.capacity() as u64);
+            self.open_buffer_number = self.memory.add(buffer.capacity() as u64);
             self.buffers.push(buffer);
         }
         let buffer = self.buffers.last_mut().expect("just made sure");
@@ -400,6 +463,7 @@ impl Journal {
             end: 0,
             file: active.slot.file.clone(),
             file_offset,
+            claimed: bytes,
             epoch: active.epoch,
             sequence,
             length: 0,
@@ -444,10 +508,18 @@ impl Journal {
         let (Some(block), Some(buffer)) = (self.blocks.last_mut(), self.buffers.last_mut()) else {
             return;
         };
-        if block.end == 0 {
-            buffer.pad_to(ALIGN);
-            block.end = buffer.len();
+        if block.end > 0 {
+            return;
         }
+        buffer.pad_to(ALIGN);
+        block.end = buffer.len();
+        // What was claimed and not used goes back: the next block follows without a gap.
+        let active = self
+            .files
+            .active
+            .as_mut()
+            .expect("an open block has a file");
+        active.offset -= block.claimed - (block.end - block.header) as u64;
     }
 
     /// Writes the headers of this turn's blocks, and returns what goes where. Blocks that follow

@@ -4,9 +4,10 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use runtime::{Durability, File};
+use runtime::{Durability, File, join_all};
 
 use super::Journal;
+use super::direct::{ExtentWrite, write_extents};
 use crate::cache::SegmentCache;
 use crate::error::JournalError;
 
@@ -14,6 +15,7 @@ use crate::error::JournalError;
 pub struct JournalWrite {
     turn: u64,
     last_sequence: u64,
+    extents: Vec<Vec<ExtentWrite>>,
     parts: Vec<(File, u64, Bytes)>,
     cache: Rc<SegmentCache>,
 }
@@ -33,6 +35,7 @@ impl Journal {
         if self.in_flight || self.failed || self.blocks.is_empty() {
             return None;
         }
+        let extents = self.take_extents();
         let parts = self.take_blocks();
         let bytes: u64 = parts.iter().map(|(_, _, b)| b.len() as u64).sum();
         self.checkpoints.bytes_since += bytes;
@@ -43,6 +46,7 @@ impl Journal {
         Some(JournalWrite {
             turn,
             last_sequence,
+            extents,
             parts,
             cache: Rc::clone(&self.cache),
         })
@@ -68,6 +72,7 @@ impl Journal {
         );
         self.durable_turn = done.turn;
         self.durable_sequence = done.last_sequence;
+        self.cache.durable_sequence.set(done.last_sequence);
         Ok(())
     }
 
@@ -81,17 +86,26 @@ impl JournalWrite {
         self.turn
     }
 
-    /// Writes the turn, synced. Several parts go one after another, each durable before the next:
+    /// Writes the turn, synced: first what goes straight to segments, then the journal, which
+    /// refers to it. Several parts go one after another, each durable before the next:
     /// a later block never stands on an earlier one that may be missing.
     pub async fn run(self) -> JournalWritten {
-        let mut result = Ok(());
+        let cache = &self.cache;
+        let extents = self
+            .extents
+            .into_iter()
+            .map(|extents| write_extents(extents, cache));
+        let mut result = join_all(extents)
+            .await
+            .into_iter()
+            .collect::<io::Result<()>>();
         for (file, offset, bytes) in self.parts {
-            let length = bytes.len() as u64;
-            result = file.write_at(bytes, offset, Durability::Synced).await;
             if result.is_err() {
                 break;
             }
-            self.cache.counters.add(|s| {
+            let length = bytes.len() as u64;
+            result = file.write_at(bytes, offset, Durability::Synced).await;
+            cache.counters.add(|s| {
                 s.journal_writes += 1;
                 s.journal_bytes += length;
             });

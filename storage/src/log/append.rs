@@ -46,60 +46,70 @@ impl Log {
         }
     }
 
-    /// Forgets the entries above `index`, which are not committed.
+    /// Forgets the entries above `index`, which are not committed. Where they were written
+    /// straight to a segment, their place is not used again: the segment is closed, and its file
+    /// removed if it holds nothing else.
     pub(crate) fn cut_to(&mut self, index: u64, turn: u64) {
-        if index >= self.last_index() {
-            return;
+        let placed = self.forget_above(index);
+        let generations = (placed.iter().min(), placed.iter().max());
+        if let (Some(&first), Some(&last)) = generations {
+            for segment in &mut self.segments {
+                segment.closed |= (first..=last).contains(&segment.generation);
+            }
+            self.retire_empty_segments(turn);
         }
+    }
+
+    /// Forgets the entries above `index`, and nothing more. Returns the generations of the
+    /// segments that they were placed in.
+    pub(crate) fn forget_above(&mut self, index: u64) -> Vec<u64> {
+        let Some(first_gone) = self.tail.get(index + 1) else {
+            return Vec::new();
+        };
         assert!(
             index >= self.commit,
             "{}: cut to {index}, commit {}",
             self.id,
             self.commit
         );
-        let first_gone = self
-            .tail
-            .get(index + 1)
-            .expect("uncommitted entries are in memory");
-        let next_offset = first_gone.base_offset;
-        let placed: Vec<u64> = self
-            .tail
-            .from(index + 1)
-            .filter_map(|(_, e)| e.place)
-            .map(|p| p.generation)
-            .collect();
+        self.next_offset = first_gone.base_offset;
+        let mut placed = Vec::new();
         for (_, gone) in self.tail.from(index + 1) {
             self.undrained_bytes -= gone.frame_bytes();
+            placed.extend(gone.place.map(|p| p.generation));
         }
-        self.next_offset = next_offset;
         self.tail.truncate_to(index);
         self.terms.truncate_to(index);
-        if let (Some(first), Some(last)) = (placed.first(), placed.last()) {
-            self.close_cut_segments(*first, *last, turn);
-        }
+        placed
     }
 
-    /// Frames that were written straight to a segment were cut: its file takes no more entries,
-    /// so that their place is never used again. A file that holds nothing else is removed.
-    fn close_cut_segments(&mut self, first: u64, last: u64, turn: u64) {
-        let placed: Vec<u64> = self
-            .tail
-            .from(self.drained + 1)
-            .filter_map(|(_, e)| e.place)
-            .map(|p| p.generation)
-            .collect();
-        for segment in &mut self.segments {
-            segment.closed |= (first..=last).contains(&segment.generation);
+    /// No undrained entry lies in a segment any more: the place that such entries took is not
+    /// used again.
+    pub(crate) fn close_placed_segments(&mut self, turn: u64) {
+        if let Some(newest) = self.segments.last_mut() {
+            newest.closed = true;
         }
-        while let Some(segment) = self.segments.last() {
-            if segment.size > 0 || placed.contains(&segment.generation) {
+        self.retire_empty_segments(turn);
+    }
+
+    /// Retires the newest segments as long as they hold nothing.
+    fn retire_empty_segments(&mut self, turn: u64) {
+        let placed = |log: &Log, generation| {
+            log.tail
+                .from(log.drained + 1)
+                .any(|(_, e)| e.place.is_some_and(|p| p.generation == generation))
+        };
+        while let Some(Segment {
+            base_index,
+            generation,
+            size: 0,
+            ..
+        }) = self.segments.last()
+        {
+            let (base_index, generation) = (*base_index, *generation);
+            if placed(self, generation) {
                 break;
             }
-            let Segment {
-                base_index,
-                generation,
-                ..
-            } = *segment;
             self.segments.pop();
             self.retired.push(Retired {
                 base_index,
@@ -173,15 +183,18 @@ impl Log {
         self.drained = segment.last_index;
         self.drained_offset = segment.end_offset;
         self.next_generation = self.next_generation.max(segment.generation + 1);
-        match self.segments.last_mut() {
-            Some(last) if last.generation == segment.generation => {
-                let closed = last.closed;
-                *last = Segment {
-                    closed: closed || segment.closed,
+        match self
+            .segments
+            .iter_mut()
+            .find(|s| s.generation == segment.generation)
+        {
+            Some(known) => {
+                *known = Segment {
+                    closed: known.closed || segment.closed,
                     ..segment
-                };
+                }
             }
-            _ => self.segments.push(segment),
+            None => self.segments.push(segment),
         }
     }
 

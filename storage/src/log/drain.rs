@@ -22,7 +22,7 @@ use crate::partition::{PartitionId, mix};
 /// One job writes about this much: more would hold up the core while it is copied.
 const JOB_BYTES_MAX: u64 = 1 << 20;
 /// A segment closes here at the latest, since its index counts positions in 32 bits.
-const SEGMENT_BYTES_MAX: u64 = 3 << 30;
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 3 << 30;
 
 impl Log {
     /// Bytes of entries that are in no segment yet, as frames.
@@ -42,6 +42,10 @@ impl Log {
             .get(self.drained + 1)
             .expect("undrained entries are in memory");
         let placed = first.place;
+        let durable = self.cache.durable_sequence.get();
+        if placed.is_some() && first.sequence > durable {
+            return None; // It is on its way to the segment.
+        }
         let mut segment = match placed {
             Some(place) => *self
                 .segments
@@ -59,7 +63,8 @@ impl Log {
         let limit = segment_bytes(&self.config);
         let undrained = (self.commit - self.drained) as usize;
         for (index, entry) in self.tail.from(self.drained + 1).take(undrained) {
-            if entry.place.map(|p| p.generation) != placed.map(|p| p.generation) {
+            let same = entry.place.map(|p| p.generation) == placed.map(|p| p.generation);
+            if !same || (placed.is_some() && entry.sequence > durable) {
                 break;
             }
             let more = entry.frame_bytes();
@@ -71,7 +76,9 @@ impl Log {
             bytes += more;
             entries.push((index, entry.clone()));
         }
-        segment.closed = false;
+        if segment.created_ms == 0 {
+            segment.created_ms = now_wall_ms;
+        }
         Some(DrainJob {
             cache: Rc::clone(&self.cache),
             id: self.id,
@@ -160,6 +167,7 @@ impl DrainJob {
     pub async fn run(self, disk: &Disk) -> DrainDone {
         let layout = self.lay_out();
         let result = self.write(disk, &layout).await;
+        self.cache.look_at_space().await;
         DrainDone {
             id: self.id,
             incarnation: self.incarnation,

@@ -116,8 +116,8 @@ pub struct Log {
     pub(crate) busy: Rc<()>,
     /// Changes when a job that is under way has become meaningless.
     pub(crate) incarnation: u32,
-    /// What the owner announced for this turn, in bytes.
-    pub(crate) announced_bytes: u64,
+    /// The turn in which much was announced.
+    pub(crate) bulk_turn: u64,
 }
 
 /// A file to be removed once the frame that retired it is durable.
@@ -155,7 +155,7 @@ impl Log {
             chain: 0,
             busy: Rc::new(()),
             incarnation: 0,
-            announced_bytes: 0,
+            bulk_turn: 0,
         }
     }
 
@@ -324,18 +324,29 @@ impl Log {
             self.high_watermark
         );
         for pair in self.segments.windows(2) {
-            assert_eq!(
-                pair[0].last_index + 1,
-                pair[1].base_index,
-                "{}: segments",
+            // A segment with placed entries begins behind placed entries of the one before.
+            let ends = pair[0].last_index;
+            let next = if pair[1].size > 0 {
+                ends + 1
+            } else {
+                pair[1].base_index
+            };
+            assert!(
+                ends < next && next == pair[1].base_index,
+                "{}: segments {pair:?}",
                 self.id
             );
         }
         if let Some(segment) = self.segments.last() {
+            let placed = self
+                .tail
+                .get(segment.last_index + 1)
+                .is_some_and(|e| e.place.is_some());
             assert!(
-                segment.last_index <= self.drained,
-                "{}: {segment:?}",
-                self.id
+                segment.last_index <= self.drained || placed,
+                "{}: drained {}, {segment:?}",
+                self.id,
+                self.drained
             );
         }
     }

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use runtime::{Disk, OpenOptions};
+use runtime::Disk;
 
 use super::index::SegmentIndex;
 use super::segment::{Segment, SegmentFile, partition_directory};
@@ -260,14 +260,5 @@ impl<'a> SegmentReader<'a> {
             .open(self.disk, self.id, &self.segment, file, false)
             .await?;
         Ok(open.read_at(position, length).await?)
-    }
-}
-
-/// The whole of a small file, empty if it is not there.
-pub(crate) async fn read_or_empty(disk: &Disk, path: &std::path::Path) -> std::io::Result<Vec<u8>> {
-    match disk.open(path, OpenOptions::READ).await {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(e),
-        Ok(_) => disk.read_to_end(path).await,
     }
 }

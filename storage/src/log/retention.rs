@@ -17,13 +17,15 @@ impl Log {
     /// The log start offset that the topic's retention asks for at this wall clock (Unix ms);
     /// `None` when nothing has to go.
     pub fn retention_candidate(&self, now_wall_ms: i64) -> Option<i64> {
-        let last = self.segments.len().checked_sub(1)?;
+        // A segment that is still empty holds what is not drained.
+        let filled = self.segments.iter().take_while(|s| s.size > 0).count();
+        let last = filled.checked_sub(1)?;
         let mut excess_bytes = match self.config.retention_bytes {
             limit if limit < 0 => i64::MIN,
             limit => self.size_bytes() as i64 - limit,
         };
         let mut start = self.log_start_offset;
-        for (i, segment) in self.segments.iter().enumerate() {
+        for (i, segment) in self.segments[..filled].iter().enumerate() {
             // The newest segment goes only when nothing is behind it, and by time only.
             let newest = i == last;
             if newest && self.drained != self.last_index() {

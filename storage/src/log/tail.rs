@@ -116,10 +116,6 @@ impl Tail {
         self.first + self.entries.len() as u64 - 1
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Memory that the entries account for.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -168,8 +164,8 @@ impl Tail {
     /// Copies out of the buffers below `buffer` what still lies in them, so that one small entry
     /// does not hold a whole buffer.
     pub fn detach_below(&mut self, buffer: u64) {
-        for entry in self.entries.iter_mut().take_while(|e| e.buffer < buffer) {
-            if entry.buffer != 0 {
+        for entry in &mut self.entries {
+            if (1..buffer).contains(&entry.buffer) {
                 entry.data = Bytes::copy_from_slice(&entry.data);
                 entry.buffer = 0;
             }

@@ -66,6 +66,6 @@ impl Log {
             .offset_after(self.commit)
             .unwrap_or(self.drained_offset);
         self.log_start_offset = self.log_start_offset.min(self.high_watermark);
-        self.cut_to(last, 0);
+        self.forget_above(last);
     }
 }

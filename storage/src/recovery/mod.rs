@@ -115,7 +115,8 @@ pub(crate) async fn recover_from(
     create_directory(disk, data, directory)
         .await
         .map_err(at("create"))?;
-    let cache = SegmentCache::new(data, &options);
+    let cache = SegmentCache::new(disk, data, &options);
+    cache.look_at_space().await;
     let slots = open_slots(disk, directory).await.map_err(at("read"))?;
     let (newest, older, damaged_checkpoints) = read_checkpoints(disk, directory).await?;
     let begun = !slots.is_empty() || damaged_checkpoints > 0;

@@ -242,6 +242,7 @@ impl Replay {
             }
             log.commit_to(commit);
             log.release_drained();
+            log.close_torn_segment();
         }
     }
 }
@@ -278,14 +279,14 @@ impl Replayed {
     ) {
         let log = &mut self.log;
         if frame.flags & FLAG_FIRST != 0 {
-            log.cut_to(log.drained, 0);
+            log.forget_above(log.drained);
         }
         match frame.kind {
             FrameKind::Entry(kind) => {
                 self.take_if_it_continues(frame, kind, data, sequence, buffer);
             }
-            FrameKind::Truncate => log.cut_to(frame.index.max(log.drained), 0),
-            FrameKind::Reset | FrameKind::Dropped => log.cut_to(log.drained, 0),
+            FrameKind::Truncate => drop(log.forget_above(frame.index.max(log.drained))),
+            FrameKind::Reset | FrameKind::Dropped => drop(log.forget_above(log.drained)),
             FrameKind::HardState | FrameKind::Drained | FrameKind::Trimmed => {}
         }
     }
@@ -298,7 +299,9 @@ impl Replayed {
             FrameKind::Entry(kind) => {
                 self.take_if_it_continues(frame, kind, data, sequence, buffer);
             }
-            FrameKind::Truncate => self.log.cut_to(frame.index.max(self.log.drained), 0),
+            FrameKind::Truncate => {
+                self.log.forget_above(frame.index.max(self.log.drained));
+            }
             FrameKind::HardState => {
                 let hard_state = read_hard_state(frame, &data);
                 if hard_state.term >= self.log.hard_state().term {
@@ -319,23 +322,29 @@ impl Replayed {
         sequence: u64,
         buffer: u64,
     ) {
-        if self.place_again(frame, &data) {
+        if self.place_again(frame, &data, false) {
             return;
         }
         let log = &mut self.log;
-        log.cut_to((frame.index - 1).max(log.drained), 0);
+        log.forget_above((frame.index - 1).max(log.drained));
         let continues = frame.index == log.last_index() + 1
             && frame.base_offset == log.next_offset()
             && frame.term >= log.last_term();
-        if continues && let Some((entry, segment)) = tail_entry(frame, kind, data, sequence, buffer)
-        {
-            log.add_placed_segment(segment);
+        if !continues {
+            return;
+        }
+        let Some((entry, _)) = tail_entry(frame, kind, data, sequence, buffer) else {
+            return;
+        };
+        if entry.place.is_none_or(|p| log.knows_segment(p.generation)) {
             log.push(entry);
         }
     }
 
-    /// Whether the frame only says that an entry lies in a segment now as well.
-    fn place_again(&mut self, frame: &FrameHeader, data: &[u8]) -> bool {
+    /// Whether the frame only says that an entry lies in a segment now as well. A segment that a
+    /// checkpoint record does not know (`may_be_new` is false) was cut off and retired, together
+    /// with the entries in it.
+    fn place_again(&mut self, frame: &FrameHeader, data: &[u8], may_be_new: bool) -> bool {
         if frame.flags & FLAG_REFERENCE == 0 {
             return false;
         }
@@ -346,7 +355,8 @@ impl Replayed {
         let same = log.tail.get(frame.index).is_some_and(|e| {
             e.term == frame.term && e.data_crc == reference.crc && e.data_length == reference.length
         });
-        if same && frame.index > log.drained {
+        let known = may_be_new || log.knows_segment(reference.generation);
+        if same && known && frame.index > log.drained {
             log.add_placed_segment(Some(reference.segment(frame.base_offset)));
             let entry = log.tail.get_mut(frame.index).expect("just seen");
             entry.place = Some(reference.place());
@@ -372,7 +382,7 @@ impl Replayed {
         }
         match frame.kind {
             FrameKind::Entry(kind) => {
-                if self.place_again(frame, &data) {
+                if self.place_again(frame, &data, true) {
                     return Ok(());
                 }
                 let log = &mut self.log;
@@ -464,12 +474,7 @@ impl Reference {
 
     /// The segment as it was when nothing had been put there yet, if the log does not know it.
     fn segment(&self, base_offset: i64) -> Segment {
-        Segment::new(
-            self.base_index,
-            self.generation,
-            base_offset,
-            self.created_ms,
-        )
+        Segment::new(self.base_index, self.generation, base_offset, 0)
     }
 }
 
@@ -506,10 +511,11 @@ impl Log {
     fn drained_again(&mut self, segment: Segment) {
         let grows = self
             .segments
-            .last()
-            .is_some_and(|s| s.generation == segment.generation);
+            .iter()
+            .any(|s| s.generation == segment.generation);
         let begins = segment.base_index == self.drained + 1;
         if (grows || begins)
+            && segment.size > 0
             && segment.last_index > self.drained
             && segment.last_index <= self.last_index()
         {
@@ -525,6 +531,22 @@ impl Log {
         if first_index <= self.drained + 1 {
             self.trim_to(first_index, 0);
         }
+    }
+
+    /// Where placed entries end in the middle of a page, what was written with them and then torn
+    /// off may lie behind them. Nothing is appended there.
+    fn close_torn_segment(&mut self) {
+        let placed = self
+            .tail
+            .from(self.drained + 1)
+            .any(|(_, e)| e.place.is_some());
+        if let Some(newest) = self.segments.last_mut().filter(|_| placed) {
+            newest.closed = true;
+        }
+    }
+
+    fn knows_segment(&self, generation: u64) -> bool {
+        self.segments.iter().any(|s| s.generation == generation)
     }
 
     /// A segment that only holds frames which are not drained yet.
@@ -547,7 +569,7 @@ impl Log {
     }
 
     /// Lets go of the entries in memory that are in segments.
-    pub(super) fn release_drained(&mut self) {
+    pub(crate) fn release_drained(&mut self) {
         let drained = self.drained;
         self.tail.evict(|index, _| index <= drained);
     }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use runtime::Core;
 use storage::{
-    CheckpointDone, Condition, DrainDone, DropDone, EntriesPlan, EntryKind, HardState, Journal,
-    JournalWritten, Log, LogConfig, Options, PartitionId, PrepareDone, ReadPlan, Recovered,
-    RemovalDone, Reset, TimestampFound, TimestampPlan, recover,
+    Checkpoint, CheckpointDone, Condition, DrainDone, DropDone, EntriesPlan, EntryKind, HardState,
+    Journal, JournalWritten, Log, LogConfig, Options, PartitionId, PrepareDone, ReadPlan,
+    Recovered, RemovalDone, Reset, TimestampFound, TimestampPlan, recover,
 };
 
 use crate::Random;
@@ -46,6 +46,7 @@ pub struct Coverage {
     pub recoveries: u64,
     pub replayed: u64,
     pub survived_late: u64,
+    pub direct_bytes: u64,
 }
 
 impl Coverage {
@@ -64,6 +65,7 @@ impl Coverage {
         self.recoveries += o.recoveries;
         self.replayed += o.replayed;
         self.survived_late += o.survived_late;
+        self.direct_bytes += o.direct_bytes;
     }
 
     pub fn check(&self) {
@@ -120,6 +122,8 @@ struct Owner {
     world: Shared,
     journal: Journal,
     logs: BTreeMap<PartitionId, Log>,
+    /// A checkpoint that waits for the journal.
+    draft: Option<Checkpoint>,
     done: Rc<RefCell<Vec<Done>>>,
 }
 
@@ -133,7 +137,8 @@ fn options(random: &mut Random) -> Options {
         memory_bytes_max: 65536 << random.below(4),
         cache_bytes_max: 32768 << random.below(5),
         files_max: 2 + random.below(6) as usize,
-        direct_bytes: 4096 << random.below(5),
+        direct_bytes: 2048 << random.below(5),
+        direct_space_bytes: 0,
         drain_bytes: 1024 << random.below(5),
         entry_bytes_max: 6000,
         buffer_bytes: 8192 << random.below(4),
@@ -167,6 +172,7 @@ pub async fn live(core: Core, world: Shared) {
         owner.step().await;
     }
     owner.compare_all(false).await;
+    world.borrow_mut().coverage.direct_bytes += owner.journal.stats().direct_bytes;
 }
 
 impl Owner {
@@ -197,6 +203,7 @@ impl Owner {
             world,
             journal,
             logs: found,
+            draft: None,
             done: Rc::default(),
         }
     }
@@ -349,6 +356,9 @@ impl Owner {
                     for partition in self.world.borrow_mut().partitions.values_mut() {
                         partition.durable(turn);
                     }
+                    if let Some(draft) = self.draft.take() {
+                        self.write_checkpoint(draft);
+                    }
                 }
                 Done::Drain(drain) => {
                     if let Some(log) = self.logs.get_mut(&drain.id()) {
@@ -417,6 +427,9 @@ impl Owner {
         let random = &mut world.random;
         let count = 1 + random.below(4);
         let heavy = random.one_in(4);
+        if random.one_in(4) {
+            self.journal.announce(log, random.below(100_000));
+        }
         for i in 0..count {
             let now = partition.now();
             let last = now.last_index();
@@ -566,12 +579,19 @@ impl Owner {
             let applied = log.applied();
             checkpoint.add(&self.journal, log, applied, &applied.to_le_bytes());
         }
-        match self.journal.begin_checkpoint_write(checkpoint) {
+        self.write_checkpoint(checkpoint);
+    }
+
+    fn write_checkpoint(&mut self, draft: Checkpoint) {
+        match self.journal.begin_checkpoint_write(draft) {
             Ok(job) => {
                 let disk = self.core.disk().clone();
                 self.spawn(async move { Done::Checkpoint(job.run(&disk).await) });
             }
-            Err(early) => self.journal.abandon_checkpoint(early),
+            Err(early) if self.world.borrow_mut().random.one_in(20) => {
+                self.journal.abandon_checkpoint(early);
+            }
+            Err(early) => self.draft = Some(early),
         }
     }
 
