@@ -33,12 +33,13 @@ type broker struct {
 	exited chan error
 }
 
-// newBroker fills the placeholders {data} and {port} of the command line.
+// newBroker fills the placeholders {data}, {port} and {next} (the port after it) of the command line.
 func newBroker(template []string, data string, port int) *broker {
 	b := &broker{data: data, port: port, log: data + ".log"}
 	for _, word := range template {
 		word = strings.ReplaceAll(word, "{data}", data)
-		b.command = append(b.command, strings.ReplaceAll(word, "{port}", strconv.Itoa(port)))
+		word = strings.ReplaceAll(word, "{port}", strconv.Itoa(port))
+		b.command = append(b.command, strings.ReplaceAll(word, "{next}", strconv.Itoa(port+1)))
 	}
 	return b
 }

@@ -1,7 +1,7 @@
 // Faults on a real broker process, with unmodified clients at work: kill -9 under load, SIGTERM, a second
 // process on the same data, a full disk, and hostile frames.
 //
-//	faults [flags] -- COMMAND WITH {data} AND {port}
+//	faults [flags] -- COMMAND WITH {data}, {port} AND {next}
 //
 // It starts the broker itself, prints PASS or FAIL lines and the sum, and leaves no process behind.
 package main

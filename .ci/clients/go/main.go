@@ -45,11 +45,14 @@ func (s *session) withAdmin(call func(context.Context, *kadm.Client) error) erro
 
 func (s *session) createTopic(topic string, partitions int32, configs map[string]*string) error {
 	return s.withAdmin(func(ctx context.Context, admin *kadm.Client) error {
-		answer, err := admin.CreateTopic(ctx, partitions, 1, configs, topic)
-		if err != nil {
+		if _, err := admin.CreateTopic(ctx, partitions, 1, configs, topic); err != nil {
 			return err
 		}
-		return answer.Err
+		// The broker that serves a topic may hear of it later than the one that created it.
+		return checks.Eventually("the new topic in the metadata", time.Minute, func() (bool, error) {
+			topics, err := admin.ListTopics(ctx, topic)
+			return topics[topic].Err == nil && len(topics[topic].Partitions) == int(partitions), err
+		})
 	})
 }
 

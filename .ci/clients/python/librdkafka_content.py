@@ -3,10 +3,10 @@
 import time
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
 
 import corpus
 from checks import same, that
+from librdkafka_groups import create_topic
 
 
 class Content:
@@ -25,9 +25,7 @@ class Content:
 
     def _create(self):
         # The corpus is dated in the past, so retention by time would take it away.
-        topic = NewTopic(self._topic, corpus.PARTITIONS, 1, config={"retention.ms": "-1"})
-        admin = AdminClient(self._session.config())
-        admin.create_topics([topic])[self._topic].result(30)
+        create_topic(self._session, self._topic, corpus.PARTITIONS, {"retention.ms": "-1"})
 
     def _produce(self, codec):
         producer = Producer(self._session.config({

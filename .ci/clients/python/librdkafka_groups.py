@@ -16,9 +16,16 @@ PROTOCOLS = {
 }
 
 
-def create_topic(session, topic, partitions):
+def create_topic(session, topic, partitions, configs=None):
+    """Creates a topic and waits until the broker that serves it has heard of it."""
     admin = AdminClient(session.config())
-    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(30)
+    admin.create_topics([NewTopic(topic, partitions, 1, config=configs or {})])[topic].result(30)
+
+    def visible():
+        found = admin.list_topics(topic, timeout=10).topics[topic]
+        return found.error is None and len(found.partitions) == partitions
+
+    eventually("the new topic in the metadata", 30, visible)
 
 
 class Producer:

@@ -9,14 +9,14 @@ mod groups;
 use std::env;
 use std::process::ExitCode;
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_executor::block_on;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 
-use checks::{Checks, Outcome};
+use checks::{Checks, Outcome, eventually};
 
 /// One run against one broker: configures clients and gives names that no run used before.
 pub struct Session {
@@ -53,7 +53,13 @@ impl Session {
         for answer in block_on(admin.create_topics([&wanted], &AdminOptions::new()))? {
             answer.map_err(|(name, code)| format!("{name}: {code}"))?;
         }
-        Ok(())
+        // The broker that serves a topic may hear of it later than the one that created it.
+        let limit = Duration::from_secs(30);
+        eventually("the new topic in the metadata", limit, || {
+            let metadata = admin.inner().fetch_metadata(Some(topic), limit)?;
+            let found = &metadata.topics()[0];
+            Ok(found.error().is_none() && found.partitions().len() == partitions as usize)
+        })
     }
 }
 

@@ -99,6 +99,7 @@ final class Administration {
         Checks.same("replication factor", 1, made.replicationFactor(topic).get());
         Checks.that(!made.topicId(topic).get().equals(Uuid.ZERO_UUID), "no topic id");
         Checks.same("retention.ms", "3600000", made.config(topic).get().get("retention.ms").value());
+        Session.visible(admin, topic, 3);
     }
 
     private void createRefused(Admin admin) throws Exception {
@@ -298,8 +299,8 @@ final class Administration {
                 () -> admin.deleteTopics(List.of(topic)).all().get());
         Uuid after = admin.createTopics(List.of(new NewTopic(topic, 1, (short) 1))).topicId(topic).get();
         Checks.that(!after.equals(before), "the new topic has the old one's id");
-        Checks.eventually("an empty topic", Duration.ofSeconds(10),
-                () -> offset(admin, OffsetSpec.latest()).offset() == 0);
+        Session.visible(admin, topic, 1);
+        Checks.same("latest of the new topic", 0L, offset(admin, OffsetSpec.latest()).offset());
         admin.deleteTopics(org.apache.kafka.common.TopicCollection.ofTopicIds(List.of(after))).all().get();
     }
 }

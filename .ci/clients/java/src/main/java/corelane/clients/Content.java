@@ -7,8 +7,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.Future;
 import java.util.stream.IntStream;
-import org.apache.kafka.clients.admin.Admin;
-import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndTimestamp;
@@ -43,12 +41,8 @@ final class Content {
     }
 
     private void create() throws Exception {
-        try (Admin admin = session.admin()) {
-            // The corpus is dated in the past, so retention by time would take it away.
-            NewTopic wanted = new NewTopic(topic, Corpus.PARTITIONS, (short) 1)
-                    .configs(Map.of("retention.ms", "-1"));
-            admin.createTopics(List.of(wanted)).all().get();
-        }
+        // The corpus is dated in the past, so retention by time would take it away.
+        session.createTopic(topic, Corpus.PARTITIONS, Map.of("retention.ms", "-1"));
     }
 
     private void produce(String codec) throws Exception {

@@ -7,7 +7,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.apache.kafka.clients.admin.Admin;
-import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -73,9 +72,7 @@ final class Groups {
     }
 
     private void rebalance(String topic, Map<String, Object> config, GroupLedger ledger) throws Exception {
-        try (Admin admin = session.admin()) {
-            admin.createTopics(List.of(new NewTopic(topic, PARTITIONS, (short) 1))).all().get();
-        }
+        session.createTopic(topic, PARTITIONS, Map.of());
         AtomicBoolean enough = new AtomicBoolean();
         Thread producing = new Thread(() -> produceUntil(topic, enough, ledger), topic + "-producer");
         producing.start();
@@ -177,9 +174,7 @@ final class Groups {
 
     private void staticMember() throws Exception {
         String topic = session.name("group-static");
-        try (Admin admin = session.admin()) {
-            admin.createTopics(List.of(new NewTopic(topic, 2, (short) 1))).all().get();
-        }
+        session.createTopic(topic, 2, Map.of());
         Map<String, Object> config = Map.of(
                 "group.id", topic,
                 "group.instance.id", "instance-1",

@@ -1,10 +1,15 @@
 package corelane.clients;
 
+import java.time.Duration;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ExecutionException;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
@@ -16,6 +21,29 @@ record Session(String bootstrap, String run) {
 
     Admin admin() {
         return Admin.create(Map.of("bootstrap.servers", bootstrap, "default.api.timeout.ms", "30000"));
+    }
+
+    /** Creates a topic and waits until the broker that serves it has heard of it. */
+    void createTopic(String topic, int partitions, Map<String, String> configs) throws Exception {
+        try (Admin admin = admin()) {
+            NewTopic wanted = new NewTopic(topic, partitions, (short) 1).configs(configs);
+            admin.createTopics(List.of(wanted)).all().get();
+            visible(admin, topic, partitions);
+        }
+    }
+
+    static void visible(Admin admin, String topic, int partitions) throws Exception {
+        Checks.eventually(topic + " in the metadata", Duration.ofSeconds(30), () -> {
+            try {
+                return admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic)
+                        .partitions().size() == partitions;
+            } catch (ExecutionException problem) {
+                if (problem.getCause() instanceof UnknownTopicOrPartitionException) {
+                    return false;
+                }
+                throw problem;
+            }
+        });
     }
 
     KafkaProducer<byte[], byte[]> producer(Map<String, Object> extra) {

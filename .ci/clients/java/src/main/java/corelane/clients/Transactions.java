@@ -5,7 +5,6 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import org.apache.kafka.clients.admin.Admin;
-import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -48,9 +47,7 @@ final class Transactions {
     }
 
     private void commitAndAbort() throws Exception {
-        try (Admin admin = session.admin()) {
-            admin.createTopics(List.of(new NewTopic(topic, 2, (short) 1))).all().get();
-        }
+        session.createTopic(topic, 2, Map.of());
         try (KafkaProducer<byte[], byte[]> producer = producer(session.name("txn-a"))) {
             for (int round = 0; round < 20; round++) {
                 producer.beginTransaction();
@@ -122,7 +119,9 @@ final class Transactions {
             send(producer, "with-offset");
             producer.sendOffsetsToTransaction(Map.of(source, new OffsetAndMetadata(7)), member);
             producer.commitTransaction();
-            Checks.same("committed offset", 7L, committed(admin, group, source));
+            // The markers of a committed transaction are written after its answer.
+            Checks.eventually("committed offset 7", Duration.ofSeconds(10),
+                    () -> committed(admin, group, source) == 7);
             producer.beginTransaction();
             producer.sendOffsetsToTransaction(Map.of(source, new OffsetAndMetadata(9)), member);
             producer.abortTransaction();
@@ -131,10 +130,10 @@ final class Transactions {
     }
 
     private static long committed(Admin admin, String group, TopicPartition partition) throws Exception {
-        // Stable offsets only: right after the commit its marker may still be on the way.
         var options = new org.apache.kafka.clients.admin.ListConsumerGroupOffsetsOptions().requireStable(true);
-        return admin.listConsumerGroupOffsets(group, options)
-                .partitionsToOffsetAndMetadata().get().get(partition).offset();
+        OffsetAndMetadata found = admin.listConsumerGroupOffsets(group, options)
+                .partitionsToOffsetAndMetadata().get().get(partition);
+        return found == null ? -1 : found.offset();
     }
 
     private void fenced() throws Exception {
