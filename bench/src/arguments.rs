@@ -128,7 +128,12 @@ pub struct CompareArguments {
     #[arg(long, value_delimiter = ',', default_value = "W1,W2,W4,W5,W7,W8")]
     pub workloads: Vec<String>,
     /// Which brokers
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "corelane,kafka-sync,kafka")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "corelane,kafka-sync,kafka"
+    )]
     pub brokers: Vec<BrokerName>,
     /// Seconds instead of minutes, and one round: for trying out, not for quoting
     #[arg(long)]
@@ -229,7 +234,9 @@ pub struct NullArguments {
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("{text} is not a number of seconds"))?;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| format!("{text} is not a number of seconds"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 

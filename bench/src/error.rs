@@ -14,7 +14,11 @@ pub enum BenchError {
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
     #[error("{what} was answered with {}: {}", code.name(), message.as_deref().unwrap_or(code.description()))]
-    Refused { what: String, code: ErrorCode, message: Option<String> },
+    Refused {
+        what: String,
+        code: ErrorCode,
+        message: Option<String>,
+    },
     #[error("the broker does not serve {0} in a version that is known here")]
     Unsupported(&'static str),
     #[error("the broker's answer cannot be read: {0}")]
@@ -34,7 +38,10 @@ pub trait During<T> {
 
 impl<T> During<T> for io::Result<T> {
     fn during(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|source| BenchError::Io { what: what.into(), source })
+        self.map_err(|source| BenchError::Io {
+            what: what.into(),
+            source,
+        })
     }
 }
 
@@ -48,7 +55,13 @@ macro_rules! garbled_by {
     };
 }
 
-garbled_by!(DecodeError, EncodeError, FrameError, FramingError, Malformed);
+garbled_by!(
+    DecodeError,
+    EncodeError,
+    FrameError,
+    FramingError,
+    Malformed
+);
 
 /// An error unless `code` is none.
 pub fn accepted(
@@ -59,5 +72,9 @@ pub fn accepted(
     if code.is_none() {
         return Ok(());
     }
-    Err(BenchError::Refused { what: what(), code, message: message.map(str::to_owned) })
+    Err(BenchError::Refused {
+        what: what(),
+        code,
+        message: message.map(str::to_owned),
+    })
 }

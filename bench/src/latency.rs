@@ -1,7 +1,7 @@
 //! Latencies: one histogram from 1 us to 60 s with three significant digits.
 //!
-//! Histograms are merged, percentiles never averaged. A quantile is only told if at least a hundred
-//! samples lie beyond it.
+//! All producers, or all readers, of a run share one histogram: percentiles are never averaged. A
+//! quantile is only told if at least a hundred samples lie beyond it.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -24,11 +24,8 @@ impl Default for Latency {
 impl Latency {
     /// The time from `from_ns` to `to_ns`. What lies outside the bounds counts as the bound.
     pub fn record(&mut self, from_ns: u64, to_ns: u64) {
-        self.0.saturating_record((to_ns.saturating_sub(from_ns) / 1000).max(1));
-    }
-
-    pub fn merge(&mut self, other: &Latency) {
-        self.0.add(&other.0).expect("both have the same bounds");
+        self.0
+            .saturating_record((to_ns.saturating_sub(from_ns) / 1000).max(1));
     }
 
     /// `None` if there are too few samples even for a median.
@@ -74,7 +71,9 @@ impl Quantiles {
             ("p99.99", self.p9999_us),
             ("max", Some(self.max_us)),
         ];
-        all.into_iter().filter_map(|(name, us)| Some((name, us?))).collect()
+        all.into_iter()
+            .filter_map(|(name, us)| Some((name, us?)))
+            .collect()
     }
 }
 
@@ -84,7 +83,9 @@ mod tests {
 
     fn microseconds(values: impl IntoIterator<Item = u64>) -> Latency {
         let mut latency = Latency::default();
-        values.into_iter().for_each(|us| latency.record(0, us * 1000));
+        values
+            .into_iter()
+            .for_each(|us| latency.record(0, us * 1000));
         latency
     }
 
@@ -95,7 +96,13 @@ mod tests {
         assert_eq!((told.count, told.p50_us), (10_000, 5_003));
         assert!((9_895..=9_910).contains(&told.p99_us.unwrap()), "{told:?}");
         assert_eq!(told.p999_us, None);
-        assert!(microseconds(1..=100_000).quantiles().unwrap().p999_us.is_some());
+        assert!(
+            microseconds(1..=100_000)
+                .quantiles()
+                .unwrap()
+                .p999_us
+                .is_some()
+        );
     }
 
     #[test]
@@ -106,13 +113,5 @@ mod tests {
         let told = latency.quantiles().unwrap();
         assert_eq!((told.count, told.p50_us), (302, 1));
         assert!(told.max_us >= MAX_US && told.max_us < MAX_US + MAX_US / 1000);
-    }
-
-    #[test]
-    fn merging_is_the_histogram_of_all_samples() {
-        let mut merged = microseconds((0..1000).map(|_| 10));
-        merged.merge(&microseconds((0..3000).map(|_| 1000)));
-        let told = merged.quantiles().unwrap();
-        assert_eq!((told.count, told.p50_us, told.p90_us), (4000, 1000, Some(1000)));
     }
 }

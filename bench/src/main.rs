@@ -85,7 +85,11 @@ fn spec(arguments: &LoadArguments, topic: wire::Topic) -> Spec {
         idempotent: !arguments.not_idempotent,
         keyed: arguments.keyed,
     };
-    let from = if arguments.from_beginning { ReadFrom::Beginning } else { ReadFrom::End };
+    let from = if arguments.from_beginning {
+        ReadFrom::Beginning
+    } else {
+        ReadFrom::End
+    };
     Spec {
         address: arguments.bootstrap,
         topic,
@@ -99,7 +103,11 @@ fn spec(arguments: &LoadArguments, topic: wire::Topic) -> Spec {
 }
 
 fn limits(arguments: LimitsArguments) -> Result<()> {
-    let LimitsArguments { data, duration, json: as_json } = arguments;
+    let LimitsArguments {
+        data,
+        duration,
+        json: as_json,
+    } = arguments;
     fs::create_dir_all(&data).during(format!("creating {}", data.display()))?;
     let cpus = machine::available_cpus();
     let limits = machine::measure_limits(&data, LIMITS_FILE_BYTES, duration, &cpus)?;
@@ -116,7 +124,10 @@ fn limits_table(limits: &machine::Limits) -> Table {
     let mut table = Table::new(["limit", "value"]);
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
     let mb_s = |value: f64| format!("{} MB/s", number(value));
-    row("sequential O_DIRECT write, 1 MiB pieces, rewritten extents", mb_s(limits.direct_write_mb_s));
+    row(
+        "sequential O_DIRECT write, 1 MiB pieces, rewritten extents",
+        mb_s(limits.direct_write_mb_s),
+    );
     row(
         "durable write (O_DIRECT, O_DSYNC) of 16 KiB, rewritten extents",
         format!(
@@ -125,11 +136,19 @@ fn limits_table(limits: &machine::Limits) -> Table {
             time_us(limits.durable_write_p50_us)
         ),
     );
-    row("loopback round trip, 64 bytes, two cores, p50", time_us(limits.loopback_rtt_p50_us));
-    let cpu = limits.loopback_cpu_s_per_gb.map_or_else(String::new, |cpu| {
-        format!(", {} CPU-s/GB of the machine", number(cpu))
-    });
-    row("loopback stream, 256 KiB pieces", format!("{}{cpu}", mb_s(limits.loopback_mb_s)));
+    row(
+        "loopback round trip, 64 bytes, two cores, p50",
+        time_us(limits.loopback_rtt_p50_us),
+    );
+    let cpu = limits
+        .loopback_cpu_s_per_gb
+        .map_or_else(String::new, |cpu| {
+            format!(", {} CPU-s/GB of the machine", number(cpu))
+        });
+    row(
+        "loopback stream, 256 KiB pieces",
+        format!("{}{cpu}", mb_s(limits.loopback_mb_s)),
+    );
     table
 }
 

@@ -27,12 +27,21 @@ const LISTENER: usize = 0;
 
 /// Serves until an error ends it. `listener` is bound already.
 pub fn serve(listener: TcpListener) -> Result<()> {
-    let address = listener.local_addr().during("reading the listener's address")?;
-    listener.set_nonblocking(true).during("preparing the listener")?;
+    let address = listener
+        .local_addr()
+        .during("reading the listener's address")?;
+    listener
+        .set_nonblocking(true)
+        .during("preparing the listener")?;
     let mut poll = Poll::new().during("creating an epoll")?;
-    poll.add(listener.as_raw_fd(), LISTENER).during("watching the listener")?;
+    poll.add(listener.as_raw_fd(), LISTENER)
+        .during("watching the listener")?;
     let mut connections: BTreeMap<usize, Connection> = BTreeMap::new();
-    let mut broker = Broker { address, topics: BTreeMap::new(), next_producer_id: 0 };
+    let mut broker = Broker {
+        address,
+        topics: BTreeMap::new(),
+        next_producer_id: 0,
+    };
     let mut waiting: Vec<Waiting> = Vec::new();
     let mut next_token = LISTENER + 1;
     loop {
@@ -44,7 +53,9 @@ pub fn serve(listener: TcpListener) -> Result<()> {
                 }
                 continue;
             }
-            let Some(connection) = connections.get_mut(&event.token) else { continue };
+            let Some(connection) = connections.get_mut(&event.token) else {
+                continue;
+            };
             let token = event.token;
             if event.readable && !serve_connection(&mut broker, connection, token, &mut waiting) {
                 connections.remove(&event.token);
@@ -82,14 +93,24 @@ fn serve_connection(
     let alive = connection.receive();
     while let Ok(Some(frame)) = connection.frame() {
         let mut input = Decoder::new(frame);
-        let Ok(header) = RequestHeader::decode(&mut input) else { return false };
-        let Ok(request) = Request::decode(&header, &mut input) else { return false };
+        let Ok(header) = RequestHeader::decode(&mut input) else {
+            return false;
+        };
+        let Ok(request) = Request::decode(&header, &mut input) else {
+            return false;
+        };
         if let Request::Fetch(request) = request {
-            waiting.push(Waiting { token, header, request });
+            waiting.push(Waiting {
+                token,
+                header,
+                request,
+            });
             continue;
         }
         let is_answered = !matches!(&request, Request::Produce(produce) if produce.acks == 0);
-        let Ok(response) = broker.answer(request) else { return false };
+        let Ok(response) = broker.answer(request) else {
+            return false;
+        };
         let parts = response.frame(header.correlation_id, header.answer_version());
         match parts {
             Ok(parts) if is_answered => connection.queue(parts),
@@ -116,15 +137,21 @@ struct Log {
 impl Broker {
     fn answer(&mut self, request: Request) -> Result<Response> {
         Ok(match request {
-            Request::ApiVersions(_) => {
-                ApiVersionsResponse { api_keys: advertised_versions(), ..Default::default() }.into()
+            Request::ApiVersions(_) => ApiVersionsResponse {
+                api_keys: advertised_versions(),
+                ..Default::default()
             }
+            .into(),
             Request::CreateTopics(request) => self.create_topics(request).into(),
             Request::Metadata(request) => self.metadata(request).into(),
             Request::InitProducerId(_) => {
                 self.next_producer_id += 1;
                 let producer_id = self.next_producer_id;
-                InitProducerIdResponse { producer_id, ..Default::default() }.into()
+                InitProducerIdResponse {
+                    producer_id,
+                    ..Default::default()
+                }
+                .into()
             }
             Request::ListOffsets(request) => self.list_offsets(request).into(),
             Request::Produce(request) => self.produce(request)?.into(),
@@ -140,14 +167,26 @@ impl Broker {
         for topic in request.topics {
             let partitions = topic.num_partitions.clamp(1, 100_000) as usize;
             let logs = || vec![Log::default(); partitions];
-            self.topics.entry(String::from(&topic.name)).or_insert_with(logs);
-            topics.push(CreatableTopicResult { name: topic.name, ..Default::default() });
+            self.topics
+                .entry(String::from(&topic.name))
+                .or_insert_with(logs);
+            topics.push(CreatableTopicResult {
+                name: topic.name,
+                ..Default::default()
+            });
         }
-        CreateTopicsResponse { topics, ..Default::default() }
+        CreateTopicsResponse {
+            topics,
+            ..Default::default()
+        }
     }
 
     fn metadata(&self, request: MetadataRequest) -> MetadataResponse {
-        let names = request.topics.unwrap_or_default().into_iter().filter_map(|topic| topic.name);
+        let names = request
+            .topics
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|topic| topic.name);
         let topic = |name: Str| {
             let logs = self.topics.get(name.as_str());
             let error_code = match logs {
@@ -163,7 +202,9 @@ impl Broker {
                 error_code,
                 topic_id: topic_id(&name),
                 name: Some(name),
-                partitions: (0..logs.map_or(0, Vec::len) as i32).map(partition).collect(),
+                partitions: (0..logs.map_or(0, Vec::len) as i32)
+                    .map(partition)
+                    .collect(),
                 ..Default::default()
             }
         };
@@ -183,14 +224,22 @@ impl Broker {
         let topic = |topic: ListOffsetsTopic| {
             let partition = |partition: &ListOffsetsPartition| ListOffsetsPartitionResponse {
                 partition_index: partition.partition_index,
-                offset: self.log(&topic.name, partition.partition_index).map_or(-1, |log| log.end),
+                offset: self
+                    .log(&topic.name, partition.partition_index)
+                    .map_or(-1, |log| log.end),
                 ..Default::default()
             };
             let partitions = topic.partitions.iter().map(partition).collect();
-            ListOffsetsTopicResponse { name: topic.name.clone(), partitions }
+            ListOffsetsTopicResponse {
+                name: topic.name.clone(),
+                partitions,
+            }
         };
         let topics = request.topics.into_iter().map(topic).collect();
-        ListOffsetsResponse { topics, ..Default::default() }
+        ListOffsetsResponse {
+            topics,
+            ..Default::default()
+        }
     }
 
     fn produce(&mut self, request: ProduceRequest) -> Result<ProduceResponse> {
@@ -201,8 +250,10 @@ impl Broker {
             for partition in topic.partition_data {
                 let logs = self.topics.get_mut(&name);
                 let log = logs.and_then(|logs| logs.get_mut(partition.index as usize));
-                let mut answer =
-                    PartitionProduceResponse { index: partition.index, ..Default::default() };
+                let mut answer = PartitionProduceResponse {
+                    index: partition.index,
+                    ..Default::default()
+                };
                 match log.zip(partition.records) {
                     Some((log, records)) => answer.base_offset = log.append(&records)?,
                     None => answer.error_code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
@@ -210,9 +261,16 @@ impl Broker {
                 partition_responses.push(answer);
             }
             let (name, topic_id) = (topic.name, topic.topic_id);
-            responses.push(TopicProduceResponse { name, topic_id, partition_responses });
+            responses.push(TopicProduceResponse {
+                name,
+                topic_id,
+                partition_responses,
+            });
         }
-        Ok(ProduceResponse { responses, ..Default::default() })
+        Ok(ProduceResponse {
+            responses,
+            ..Default::default()
+        })
     }
 
     /// The answer if there is something to read. Never begins a session.
@@ -243,7 +301,13 @@ impl Broker {
             }
         }
         let found = !responses.is_empty();
-        found.then(|| FetchResponse { responses, ..Default::default() }.into())
+        found.then(|| {
+            FetchResponse {
+                responses,
+                ..Default::default()
+            }
+            .into()
+        })
     }
 
     /// Requests name a topic by name or by id, as their version has it.
@@ -258,7 +322,9 @@ impl Broker {
     }
 
     fn log(&self, topic: &str, partition: i32) -> Option<&Log> {
-        self.topics.get(topic)?.get(usize::try_from(partition).ok()?)
+        self.topics
+            .get(topic)?
+            .get(usize::try_from(partition).ok()?)
     }
 }
 
@@ -335,7 +401,10 @@ mod tests {
     }
 
     fn without_trouble(outcome: &Outcome) {
-        assert_eq!((outcome.failed, outcome.unanswered, outcome.missing), (0, 0, 0));
+        assert_eq!(
+            (outcome.failed, outcome.unanswered, outcome.missing),
+            (0, 0, 0)
+        );
         assert!(outcome.errors.is_empty(), "{:?}", outcome.errors);
     }
 
@@ -349,7 +418,11 @@ mod tests {
         assert_eq!(outcome.target_per_s, Some(2000.0));
         let mut control = Control::connect(spec.address, Duration::from_secs(10)).unwrap();
         let ends = control.end_offsets(&spec.topic).unwrap();
-        assert_eq!(ends.iter().sum::<i64>(), 500, "2000/s over 250 ms: {ends:?}");
+        assert_eq!(
+            ends.iter().sum::<i64>(),
+            500,
+            "2000/s over 250 ms: {ends:?}"
+        );
     }
 
     #[test]
@@ -397,7 +470,10 @@ mod tests {
     fn a_topic_that_is_not_there_is_waited_for_in_vain() {
         let mut control = Control::connect(broker(), Duration::from_millis(50)).unwrap();
         let error = control.topic("nowhere").unwrap_err();
-        assert!(error.to_string().contains("UNKNOWN_TOPIC_OR_PARTITION"), "{error}");
+        assert!(
+            error.to_string().contains("UNKNOWN_TOPIC_OR_PARTITION"),
+            "{error}"
+        );
     }
 
     #[test]

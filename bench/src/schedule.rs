@@ -24,7 +24,12 @@ impl Schedule {
             messages_per_s.is_finite() && messages_per_s > 0.0,
             "a rate of {messages_per_s} messages/s"
         );
-        Schedule { start_ns, end_ns, messages_per_s, next: 0 }
+        Schedule {
+            start_ns,
+            end_ns,
+            messages_per_s,
+            next: 0,
+        }
     }
 
     /// When message `number` is meant to leave. Computed from the start, so that no rounding error
@@ -102,7 +107,10 @@ mod tests {
     fn what_was_missed_is_due_at_once_with_its_intended_time() {
         let mut schedule = Schedule::new(0, NS_PER_S, 4.0);
         let late: Vec<_> = std::iter::from_fn(|| schedule.take(900_000_000)).collect();
-        assert_eq!(late, [(0, 0), (1, 250_000_000), (2, 500_000_000), (3, 750_000_000)]);
+        assert_eq!(
+            late,
+            [(0, 0), (1, 250_000_000), (2, 500_000_000), (3, 750_000_000)]
+        );
         assert_eq!(schedule.next_ns(), None, "the fifth would leave at the end");
         assert_eq!(schedule.take(u64::MAX), None);
     }
@@ -119,9 +127,16 @@ mod tests {
         let schedule = Schedule::new(0, 10 * NS_PER_S, 3.0);
         assert_eq!(schedule.planned(0, NS_PER_S), 3);
         assert_eq!(schedule.planned(NS_PER_S, 4 * NS_PER_S), 9);
-        assert_eq!(schedule.planned(9 * NS_PER_S, 20 * NS_PER_S), 3, "it ends at ten seconds");
+        assert_eq!(
+            schedule.planned(9 * NS_PER_S, 20 * NS_PER_S),
+            3,
+            "it ends at ten seconds"
+        );
         let inside = (0..30).filter(|i| (1..=2).contains(&(schedule.intended_ns(*i) / NS_PER_S)));
-        assert_eq!(inside.count() as u64, schedule.planned(NS_PER_S, 3 * NS_PER_S));
+        assert_eq!(
+            inside.count() as u64,
+            schedule.planned(NS_PER_S, 3 * NS_PER_S)
+        );
     }
 
     #[test]

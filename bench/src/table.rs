@@ -14,7 +14,10 @@ pub struct Table {
 
 impl Table {
     pub fn new<S: Into<String>>(head: impl IntoIterator<Item = S>) -> Table {
-        Table { head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
+        Table {
+            head: head.into_iter().map(Into::into).collect(),
+            rows: Vec::new(),
+        }
     }
 
     /// # Panics
@@ -30,7 +33,10 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |column: usize| {
             let rows = self.rows.iter().chain([&self.head]);
-            rows.map(|row| row[column].chars().count()).max().unwrap_or(0).max(3)
+            rows.map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+                .max(3)
         };
         let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
         let line = |f: &mut fmt::Formatter<'_>, row: &[String]| {
@@ -100,11 +106,17 @@ pub fn replace_section(document: &str, section: &str, content: &str) -> Result<S
             "the document has no section {section}: it needs the lines {begin} and {end}"
         )));
     };
-    Ok(format!("{before}{begin}\n\n{}\n\n{end}{after}", content.trim()))
+    Ok(format!(
+        "{before}{begin}\n\n{}\n\n{end}{after}",
+        content.trim()
+    ))
 }
 
 fn markers(section: &str) -> (String, String) {
-    (format!("<!-- bench:{section}:begin -->"), format!("<!-- bench:{section}:end -->"))
+    (
+        format!("<!-- bench:{section}:begin -->"),
+        format!("<!-- bench:{section}:end -->"),
+    )
 }
 
 #[cfg(test)]
@@ -137,7 +149,7 @@ mod tests {
             (0.0, "0"),
             (0.1234, "0.123"),
             (0.9996, "1.00"),
-            (3.14159, "3.14"),
+            (3.1449, "3.14"),
             (9.999, "10.0"),
             (42.04, "42.0"),
             (99.96, "100"),

@@ -26,7 +26,11 @@ impl Client {
         let poll = Poll::new().during("creating an epoll")?;
         let open = |token| Connection::adopt(patiently(address)?, &poll, token);
         let connections = (0..connections).map(open).collect::<Result<Vec<_>>>()?;
-        let mut client = Client { poll, connections, echo: echo(bytes)? };
+        let mut client = Client {
+            poll,
+            connections,
+            echo: echo(bytes)?,
+        };
         for connection in &mut client.connections {
             connection.queue(vec![client.echo.clone()]);
             connection.flush(&client.poll)?;
@@ -59,7 +63,9 @@ impl Client {
 fn echo(bytes: usize) -> Result<Bytes> {
     let body = bytes.checked_sub(frame::PREFIX_BYTES);
     let Some(body) = body.and_then(|body| i32::try_from(body).ok()) else {
-        return Err(BenchError::Unusable(format!("an echo cannot have {bytes} bytes")));
+        return Err(BenchError::Unusable(format!(
+            "an echo cannot have {bytes} bytes"
+        )));
     };
     let mut echo = BytesMut::with_capacity(bytes);
     echo.put_i32(body);

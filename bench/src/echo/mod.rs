@@ -106,7 +106,10 @@ fn measure(
     client.run(WARM_UP)?;
     let before_s = process.cpu_s();
     let echoes = client.run(arguments.duration)?;
-    let cpu_s = process.cpu_s().zip(before_s).map(|(after, before)| after - before);
+    let cpu_s = process
+        .cpu_s()
+        .zip(before_s)
+        .map(|(after, before)| after - before);
     let cpu_s = cpu_s.ok_or_else(|| BenchError::Unusable("the echo server has died".into()))?;
     Ok(Sample {
         echoes_per_s: echoes as f64 / arguments.duration.as_secs_f64(),
@@ -158,7 +161,10 @@ mod tests {
 
     #[test]
     fn each_figure_has_its_own_median() {
-        let sample = |echoes_per_s, cpu_us_per_echo| Sample { echoes_per_s, cpu_us_per_echo };
+        let sample = |echoes_per_s, cpu_us_per_echo| Sample {
+            echoes_per_s,
+            cpu_us_per_echo,
+        };
         let mut samples = [sample(1.0, 9.0), sample(3.0, 1.0), sample(2.0, 5.0)];
         assert_eq!(median(&mut samples), sample(2.0, 5.0));
     }

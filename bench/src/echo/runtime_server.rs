@@ -15,15 +15,22 @@ pub fn serve(address: SocketAddr, cpu: usize) -> Result<()> {
     let unusable = |error: &dyn std::error::Error| BenchError::Unusable(error.to_string());
     uring::probe().map_err(|error| unusable(&error))?;
     // Never spinning, like the other side.
-    let options =
-        uring::Options { cores: vec![cpu], pin: true, spin: Duration::ZERO, ring_entries: 512 };
+    let options = uring::Options {
+        cores: vec![cpu],
+        pin: true,
+        spin: Duration::ZERO,
+        ring_entries: 512,
+    };
     let main = move |core, _post, _inbox| accept(core, address);
     let node = uring::launch::<(), _, _>(options, main).during("starting the runtime")?;
     node.join().map_err(|error| unusable(&error))
 }
 
 async fn accept(core: Core, address: SocketAddr) {
-    let listener = core.listen(address, 1024).await.expect("the port was free a moment ago");
+    let listener = core
+        .listen(address, 1024)
+        .await
+        .expect("the port was free a moment ago");
     while let Ok(stream) = listener.accept().await {
         core.spawn("echo", echo(stream));
     }

@@ -28,11 +28,20 @@ pub struct Limits {
 impl Limits {
     /// `record_bytes` is the size of a message with its share of the format. A batch has one
     /// message and a request one batch at least, however large they are.
-    pub fn of(record_bytes: usize, batch_bytes: usize, request_bytes: usize, linger_ns: u64) -> Self {
+    pub fn of(
+        record_bytes: usize,
+        batch_bytes: usize,
+        request_bytes: usize,
+        linger_ns: u64,
+    ) -> Self {
         let batch_messages_max = (batch_bytes / record_bytes).max(1);
         let full_bytes = batch_messages_max * record_bytes;
         let request_batches_max = (request_bytes / full_bytes).max(1);
-        Limits { batch_messages_max, request_batches_max, linger_ns }
+        Limits {
+            batch_messages_max,
+            request_batches_max,
+            linger_ns,
+        }
     }
 }
 
@@ -51,7 +60,12 @@ pub struct Accumulator {
 impl Accumulator {
     pub fn new(partitions: i32, limits: Limits) -> Accumulator {
         let batches = (0..partitions).map(|_| VecDeque::new()).collect();
-        Accumulator { limits, batches, waiting: VecDeque::new(), full: 0 }
+        Accumulator {
+            limits,
+            batches,
+            waiting: VecDeque::new(),
+            full: 0,
+        }
     }
 
     /// Takes a message. True if it has filled its batch.
@@ -69,7 +83,9 @@ impl Accumulator {
                 opened_ns: now_ns,
             }),
         }
-        let filled = batches.back().is_some_and(|batch| batch.intended_ns.len() == limit);
+        let filled = batches
+            .back()
+            .is_some_and(|batch| batch.intended_ns.len() == limit);
         self.full += usize::from(filled);
         filled
     }
@@ -83,14 +99,16 @@ impl Accumulator {
 
     /// The batches of the next request; none if nothing is ready.
     pub fn take(&mut self, now_ns: u64) -> Vec<Pending> {
-        if !self.ready_ns().is_some_and(|ready_ns| ready_ns <= now_ns) {
+        if self.ready_ns().is_none_or(|ready_ns| ready_ns > now_ns) {
             return Vec::new();
         }
         let count = self.waiting.len().min(self.limits.request_batches_max);
         let mut taken = Vec::with_capacity(count);
         for partition in self.waiting.drain(..count).collect::<Vec<_>>() {
             let batches = &mut self.batches[partition as usize];
-            let batch = batches.pop_front().expect("a waiting partition has a batch");
+            let batch = batches
+                .pop_front()
+                .expect("a waiting partition has a batch");
             self.full -= usize::from(batch.intended_ns.len() == self.limits.batch_messages_max);
             if !batches.is_empty() {
                 self.waiting.push_back(partition);
@@ -118,10 +136,17 @@ impl Accumulator {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { batch_messages_max: 2, request_batches_max: 2, linger_ns: 10 };
+    const LIMITS: Limits = Limits {
+        batch_messages_max: 2,
+        request_batches_max: 2,
+        linger_ns: 10,
+    };
 
     fn partitions(batches: &[Pending]) -> Vec<(i32, usize)> {
-        batches.iter().map(|batch| (batch.partition, batch.intended_ns.len())).collect()
+        batches
+            .iter()
+            .map(|batch| (batch.partition, batch.intended_ns.len()))
+            .collect()
     }
 
     #[test]
@@ -129,7 +154,11 @@ mod tests {
         let mut accumulator = Accumulator::new(1, LIMITS);
         assert_eq!(accumulator.ready_ns(), None);
         assert!(!accumulator.push(0, 90, 100));
-        assert_eq!(accumulator.ready_ns(), Some(110), "lingering begins when the batch does");
+        assert_eq!(
+            accumulator.ready_ns(),
+            Some(110),
+            "lingering begins when the batch does"
+        );
         assert_eq!(accumulator.take(109), []);
         let taken = accumulator.take(110);
         assert_eq!(partitions(&taken), [(0, 1)]);
@@ -152,7 +181,9 @@ mod tests {
     #[test]
     fn a_request_has_one_batch_of_a_partition_in_order() {
         let mut accumulator = Accumulator::new(2, LIMITS);
-        (0..5).for_each(|message| drop(accumulator.push(1, message, 0)));
+        for message in 0..5 {
+            accumulator.push(1, message, 0);
+        }
         let times: Vec<_> = std::iter::from_fn(|| accumulator.take(5).pop())
             .map(|batch| batch.intended_ns)
             .collect();
@@ -173,8 +204,14 @@ mod tests {
     #[test]
     fn limits_in_bytes_become_counts() {
         let limits = Limits::of(1040, 16 << 10, 1 << 20, 0);
-        assert_eq!((limits.batch_messages_max, limits.request_batches_max), (15, 67));
+        assert_eq!(
+            (limits.batch_messages_max, limits.request_batches_max),
+            (15, 67)
+        );
         let limits = Limits::of(2000, 1, 1, 0);
-        assert_eq!((limits.batch_messages_max, limits.request_batches_max), (1, 1));
+        assert_eq!(
+            (limits.batch_messages_max, limits.request_batches_max),
+            (1, 1)
+        );
     }
 }

@@ -51,7 +51,10 @@ impl Session {
             // The broker has no room for a session: every request names everything.
             0 => Session::default(),
             // Epochs wrap to 1; 0 would begin a new session.
-            id => Session { id, epoch: self.epoch.checked_add(1).unwrap_or(1) },
+            id => Session {
+                id,
+                epoch: self.epoch.checked_add(1).unwrap_or(1),
+            },
         }
     }
 }
@@ -69,8 +72,13 @@ impl Consumer {
             ReadFrom::End => *end,
             ReadFrom::Beginning => 0,
         };
-        let positions =
-            ends.iter().map(|end| Position { offset: start(end), is_told: false }).collect();
+        let positions = ends
+            .iter()
+            .map(|end| Position {
+                offset: start(end),
+                is_told: false,
+            })
+            .collect();
         Consumer {
             connection,
             topic,
@@ -119,7 +127,11 @@ impl Consumer {
             max_bytes: self.reading.answer_bytes,
             session_id: self.session.id,
             session_epoch: self.session.epoch,
-            topics: if topic.partitions.is_empty() { Vec::new() } else { vec![topic] },
+            topics: if topic.partitions.is_empty() {
+                Vec::new()
+            } else {
+                vec![topic]
+            },
             replica_state: ReplicaState::default(),
             ..Default::default()
         }
@@ -128,7 +140,9 @@ impl Consumer {
     /// Reads what has arrived.
     pub fn receive(&mut self, tally: &mut Tally) -> Result<()> {
         if !self.connection.receive()? {
-            return Err(BenchError::Unusable("the broker closed a reader's connection".into()));
+            return Err(BenchError::Unusable(
+                "the broker closed a reader's connection".into(),
+            ));
         }
         while let Some(frame) = self.connection.frame()? {
             self.answered(frame, monotonic_ns(), tally)?;
@@ -182,13 +196,19 @@ impl Consumer {
                 if batch.next_offset() > position.offset {
                     let messages = messages(batch, position.offset, self.reading, now_ns, tally)?;
                     self.received += messages;
-                    *position = Position { offset: batch.next_offset(), is_told: false };
+                    *position = Position {
+                        offset: batch.next_offset(),
+                        is_told: false,
+                    };
                 }
             }
         }
         let starts_over = self.reading.from == ReadFrom::Beginning;
         if starts_over && position.offset >= self.ends[number] && position.offset > 0 {
-            *position = Position { offset: 0, is_told: false };
+            *position = Position {
+                offset: 0,
+                is_told: false,
+            };
         }
         Ok(())
     }
@@ -245,7 +265,10 @@ mod tests {
 
     #[test]
     fn messages_before_the_position_do_not_count() {
-        let mut tally = Tally::new(Window { start_ns: 0, end_ns: 1000 });
+        let mut tally = Tally::new(Window {
+            start_ns: 0,
+            end_ns: 1000,
+        });
         let bytes = batch(10, &[1, 2, 3]);
         let view = whole_batch(&bytes).unwrap().unwrap();
         let reading = Reading::new(1, ReadFrom::End);
@@ -268,7 +291,15 @@ mod tests {
     fn sessions_count_their_requests() {
         let first = Session::default().next(7);
         assert_eq!(first, Session { id: 7, epoch: 1 });
-        assert_eq!(Session { id: 7, epoch: i32::MAX }.next(7).epoch, 1);
+        assert_eq!(
+            Session {
+                id: 7,
+                epoch: i32::MAX
+            }
+            .next(7)
+            .epoch,
+            1
+        );
         assert_eq!(first.next(0), Session::default());
     }
 }

@@ -35,7 +35,10 @@ pub fn run(spec: &Spec) -> Result<Outcome> {
     }
     let start_ns = monotonic_ns();
     let window_ns = start_ns + ns(spec.warm_up);
-    let window = Window { start_ns: window_ns, end_ns: window_ns + ns(spec.duration) };
+    let window = Window {
+        start_ns: window_ns,
+        end_ns: window_ns + ns(spec.duration),
+    };
     let schedule = match spec.producing.as_ref().map(|producing| producing.pace) {
         Some(Pace::PerSecond(rate)) => Some(Schedule::new(start_ns, window.end_ns, rate)),
         _ => None,
@@ -65,7 +68,14 @@ fn open_producers(
             true => Some(control.producer_id()?),
             false => None,
         };
-        Ok(Producer::new(connection, version, spec, producing, id, number as u64))
+        Ok(Producer::new(
+            connection,
+            version,
+            spec,
+            producing,
+            id,
+            number as u64,
+        ))
     };
     (0..producing.producers).map(open).collect()
 }
@@ -81,7 +91,13 @@ fn open_readers(
     let ends = control.end_offsets(&spec.topic)?;
     let open = |number| {
         let connection = Connection::open(spec.address, poll, first_token + number)?;
-        Ok(Consumer::new(connection, version, spec.topic.clone(), reading, ends.clone()))
+        Ok(Consumer::new(
+            connection,
+            version,
+            spec.topic.clone(),
+            reading,
+            ends.clone(),
+        ))
     };
     (0..reading.readers).map(open).collect()
 }
@@ -115,7 +131,11 @@ impl Drive<'_> {
                 break;
             }
             let deadline_ns = self.next_ns(now_ns);
-            for event in self.poll.wait(Some(deadline_ns)).during("waiting for the broker")? {
+            for event in self
+                .poll
+                .wait(Some(deadline_ns))
+                .during("waiting for the broker")?
+            {
                 self.ready(event)?;
             }
         }
@@ -134,7 +154,9 @@ impl Drive<'_> {
 
     /// Hands every message that is due to its producer: in turn, so that each has an equal share.
     fn take_due(&mut self, now_ns: u64) {
-        let Some(schedule) = &mut self.schedule else { return };
+        let Some(schedule) = &mut self.schedule else {
+            return;
+        };
         let producers = self.producers.len() as u64;
         while let Some((number, intended_ns)) = schedule.take(now_ns) {
             self.producers[(number % producers) as usize].push(intended_ns, now_ns);
@@ -151,7 +173,10 @@ impl Drive<'_> {
             .unwrap_or(now_ns);
         let next_message_ns = self.schedule.as_ref().and_then(Schedule::next_ns);
         let next_batch_ns = self.producers.iter().filter_map(Producer::ready_ns).min();
-        [next_message_ns, next_batch_ns].into_iter().flatten().fold(next_phase_ns, u64::min)
+        [next_message_ns, next_batch_ns]
+            .into_iter()
+            .flatten()
+            .fold(next_phase_ns, u64::min)
     }
 
     fn ready(&mut self, event: Event) -> Result<()> {
@@ -174,7 +199,10 @@ impl Drive<'_> {
 
     /// Whether nothing of the window can still arrive.
     fn is_done(&self) -> bool {
-        let tailing = self.spec.reading.is_some_and(|reading| reading.from == ReadFrom::End);
+        let tailing = self
+            .spec
+            .reading
+            .is_some_and(|reading| reading.from == ReadFrom::End);
         let acked = self.tally.acked;
         self.producers.iter().all(Producer::is_done)
             && (!tailing || self.readers.iter().all(|reader| reader.received >= acked))

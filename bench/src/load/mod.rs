@@ -131,11 +131,16 @@ impl Spec {
     fn check(&self) -> Result<()> {
         let refuse = |what: &str| Err(BenchError::Unusable(what.to_owned()));
         if self.message_bytes < stamp::BYTES {
-            return refuse("a message needs at least 8 bytes, for the time when it was meant to leave");
+            return refuse(
+                "a message needs at least 8 bytes, for the time when it was meant to leave",
+            );
         }
         let Some(producing) = &self.producing else {
             return match self.reading {
-                Some(Reading { from: ReadFrom::Beginning, .. }) => Ok(()),
+                Some(Reading {
+                    from: ReadFrom::Beginning,
+                    ..
+                }) => Ok(()),
                 _ => refuse("without producers, only readers from the beginning have work"),
             };
         };

@@ -54,17 +54,31 @@ pub(super) struct Finished<'a> {
 
 impl Outcome {
     pub(super) fn of(finished: Finished<'_>) -> Outcome {
-        let Finished { spec, schedule, tally, received, spent } = finished;
+        let Finished {
+            spec,
+            schedule,
+            tally,
+            received,
+            spent,
+        } = finished;
         let seconds = tally.window.seconds();
         let per_s = |count: u64| count as f64 / seconds;
         let achieved_per_s = per_s(tally.acked_in_window);
-        let planned = schedule
-            .map(|schedule| schedule.planned(tally.window.start_ns, tally.window.end_ns));
+        let planned =
+            schedule.map(|schedule| schedule.planned(tally.window.start_ns, tally.window.end_ns));
         let target_per_s = planned.map(per_s);
         let unanswered = tally.generated - tally.acked - tally.failed;
-        let tailing = spec.reading.is_some_and(|reading| reading.from == ReadFrom::End);
-        let behind = received.iter().map(|count| tally.acked.saturating_sub(*count));
-        let missing = if tailing { behind.max().unwrap_or(0) } else { 0 };
+        let tailing = spec
+            .reading
+            .is_some_and(|reading| reading.from == ReadFrom::End);
+        let behind = received
+            .iter()
+            .map(|count| tally.acked.saturating_sub(*count));
+        let missing = if tailing {
+            behind.max().unwrap_or(0)
+        } else {
+            0
+        };
         let sustained = tally.errors.is_empty()
             && unanswered == 0
             && missing == 0
@@ -84,7 +98,11 @@ impl Outcome {
             failed: tally.failed,
             unanswered,
             missing,
-            errors: tally.errors.iter().map(|(code, n)| (code.name().to_owned(), *n)).collect(),
+            errors: tally
+                .errors
+                .iter()
+                .map(|(code, n)| (code.name().to_owned(), *n))
+                .collect(),
             spent,
         }
     }
@@ -104,10 +122,20 @@ impl Outcome {
         let mut table = Table::new(["figure", "value"]);
         let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
         if let Some(target) = self.target_per_s {
-            let verdict = if self.sustained { "sustained" } else { "UNSUSTAINED" };
-            row("target", format!("{} messages/s, {verdict}", number(target)));
+            let verdict = if self.sustained {
+                "sustained"
+            } else {
+                "UNSUSTAINED"
+            };
+            row(
+                "target",
+                format!("{} messages/s, {verdict}", number(target)),
+            );
         }
-        row("acknowledged", per_second(self.achieved_per_s, self.achieved_mb_s));
+        row(
+            "acknowledged",
+            per_second(self.achieved_per_s, self.achieved_mb_s),
+        );
         row("requests", format!("{}/s", number(self.requests_per_s)));
         row("messages in a batch", number(self.messages_per_batch));
         for (name, quantiles) in [("ack", self.ack), ("end to end", self.end_to_end)] {
@@ -116,10 +144,16 @@ impl Outcome {
             }
         }
         if self.received_per_s > 0.0 {
-            row("received", per_second(self.received_per_s, self.received_mb_s));
+            row(
+                "received",
+                per_second(self.received_per_s, self.received_mb_s),
+            );
         }
-        let troubles =
-            [("failed", self.failed), ("unanswered", self.unanswered), ("missing", self.missing)];
+        let troubles = [
+            ("failed", self.failed),
+            ("unanswered", self.unanswered),
+            ("missing", self.missing),
+        ];
         for (name, count) in troubles.into_iter().filter(|(_, count)| *count > 0) {
             row(name, format!("{count} messages"));
         }
@@ -131,8 +165,13 @@ impl Outcome {
         } else {
             self.produced_gb()
         };
-        let Spent { broker_cpu_s, machine_cpu_s, client_cpu_s, cpu_pressure_percent, .. } =
-            self.spent;
+        let Spent {
+            broker_cpu_s,
+            machine_cpu_s,
+            client_cpu_s,
+            cpu_pressure_percent,
+            ..
+        } = self.spent;
         let cpus = [
             ("broker CPU", broker_cpu_s),
             ("machine CPU", machine_cpu_s),
@@ -142,7 +181,10 @@ impl Outcome {
             if let Some(cpu_s) = cpu_s {
                 let share = 100.0 * cpu_s / self.spent.wall_s;
                 let per_gb = number(cpu_s / gb);
-                row(name, format!("{} % of a core, {per_gb} s/GB", number(share)));
+                row(
+                    name,
+                    format!("{} % of a core, {per_gb} s/GB", number(share)),
+                );
             }
         }
         if let Some(percent) = cpu_pressure_percent {
@@ -172,7 +214,11 @@ mod tests {
     fn spec() -> Spec {
         Spec {
             address: ([127, 0, 0, 1], 9).into(),
-            topic: Topic { name: "t".into(), id: Default::default(), partitions: 1 },
+            topic: Topic {
+                name: "t".into(),
+                id: Default::default(),
+                partitions: 1,
+            },
             message_bytes: 1000,
             producing: Some(Producing {
                 producers: 1,
@@ -193,13 +239,21 @@ mod tests {
     }
 
     fn outcome(acked: u64) -> Outcome {
-        let window = Window { start_ns: NS_PER_S, end_ns: 3 * NS_PER_S };
+        let window = Window {
+            start_ns: NS_PER_S,
+            end_ns: 3 * NS_PER_S,
+        };
         let schedule = Schedule::new(0, window.end_ns, 1000.0);
         let mut tally = Tally::new(window);
-        let times: Vec<u64> = (1000..1000 + acked).map(|i| schedule.intended_ns(i)).collect();
+        let times: Vec<u64> = (1000..1000 + acked)
+            .map(|i| schedule.intended_ns(i))
+            .collect();
         tally.batch_acked(&times, 2 * NS_PER_S);
         tally.generated = acked;
-        let spent = Spent { wall_s: 2.0, ..Spent::default() };
+        let spent = Spent {
+            wall_s: 2.0,
+            ..Spent::default()
+        };
         Outcome::of(Finished {
             spec: &spec(),
             schedule: Some(&schedule),
@@ -212,7 +266,10 @@ mod tests {
     #[test]
     fn an_unsustained_row_has_no_latencies() {
         let good = outcome(1980);
-        assert_eq!((good.target_per_s, good.achieved_per_s), (Some(1000.0), 990.0));
+        assert_eq!(
+            (good.target_per_s, good.achieved_per_s),
+            (Some(1000.0), 990.0)
+        );
         assert!(good.sustained && good.ack.is_some());
         assert_eq!(good.produced_gb(), 0.00198);
         let bad = outcome(1979);

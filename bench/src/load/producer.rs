@@ -66,7 +66,12 @@ impl Producer {
         seed: u64,
     ) -> Producer {
         let record_bytes = spec.message_bytes + RECORD_OVERHEAD_BYTES;
-        let Producing { batch_bytes, request_bytes, linger, .. } = producing;
+        let Producing {
+            batch_bytes,
+            request_bytes,
+            linger,
+            ..
+        } = producing;
         let limits = match producing.pace {
             Pace::OneByOne => Limits::of(record_bytes, 1, 1, 0),
             _ => Limits::of(record_bytes, *batch_bytes, *request_bytes, ns(*linger)),
@@ -188,9 +193,14 @@ impl Producer {
         let correlation_id = self.connection.request(&request, self.version)?;
         if self.acks == Acks::None {
             tally.request_answered(now_ns);
-            batches.iter().for_each(|batch| tally.batch_acked(&batch.intended_ns, now_ns));
+            batches
+                .iter()
+                .for_each(|batch| tally.batch_acked(&batch.intended_ns, now_ns));
         } else {
-            self.in_flight.push_back(InFlight { correlation_id, batches });
+            self.in_flight.push_back(InFlight {
+                correlation_id,
+                batches,
+            });
         }
         Ok(())
     }
@@ -216,7 +226,9 @@ impl Producer {
     /// Reads what has arrived.
     pub fn receive(&mut self, tally: &mut Tally) -> Result<()> {
         if !self.connection.receive()? {
-            return Err(BenchError::Unusable("the broker closed a producer's connection".into()));
+            return Err(BenchError::Unusable(
+                "the broker closed a producer's connection".into(),
+            ));
         }
         while let Some(frame) = self.connection.frame()? {
             self.answered(frame, monotonic_ns(), tally)?;
@@ -262,7 +274,9 @@ impl Producer {
 
     /// When this producer wants to send next without an answer coming first.
     pub fn ready_ns(&self) -> Option<u64> {
-        self.may_send().then(|| self.accumulator.ready_ns()).flatten()
+        self.may_send()
+            .then(|| self.accumulator.ready_ns())
+            .flatten()
     }
 
     /// Whether everything was sent and answered.

@@ -56,7 +56,10 @@ impl Tally {
             self.acked_in_window += intended_ns.len() as u64;
             self.batches_in_window += 1;
         }
-        for time_ns in intended_ns.iter().filter(|time_ns| self.window.contains(**time_ns)) {
+        for time_ns in intended_ns
+            .iter()
+            .filter(|time_ns| self.window.contains(**time_ns))
+        {
             self.ack.record(*time_ns, now_ns);
         }
     }
@@ -94,22 +97,30 @@ mod tests {
 
     #[test]
     fn rates_count_by_arrival_and_latencies_by_intention() {
-        let mut tally = Tally::new(Window { start_ns: 100, end_ns: 200 });
+        let mut tally = Tally::new(Window {
+            start_ns: 100,
+            end_ns: 200,
+        });
         tally.batch_acked(&[90, 99], 150);
         tally.batch_acked(&[150, 199, 200], 250);
         tally.batch_acked(&[90], 99);
-        assert_eq!((tally.acked, tally.acked_in_window, tally.batches_in_window), (6, 2, 1));
+        assert_eq!(
+            (tally.acked, tally.acked_in_window, tally.batches_in_window),
+            (6, 2, 1)
+        );
         let mut latencies = tally.ack.clone();
         // Only 150 and 199 were meant for the window: with 198 others they make a median.
         (0..198).for_each(|_| latencies.record(0, 1_000_000));
         assert_eq!(latencies.quantiles().unwrap().count, 200);
-        latencies.merge(&tally.end_to_end);
-        assert_eq!(latencies.quantiles().unwrap().count, 200);
+        assert_eq!(tally.end_to_end.quantiles(), None);
     }
 
     #[test]
     fn failures_are_counted_by_code() {
-        let mut tally = Tally::new(Window { start_ns: 0, end_ns: 1 });
+        let mut tally = Tally::new(Window {
+            start_ns: 0,
+            end_ns: 1,
+        });
         tally.batch_failed(3, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         tally.batch_failed(2, ErrorCode::NOT_LEADER_OR_FOLLOWER);
         assert_eq!((tally.failed, tally.acked), (5, 0));

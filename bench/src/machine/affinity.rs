@@ -14,7 +14,9 @@ pub fn available_cpus() -> Vec<usize> {
         set
     };
     // SAFETY: the set is valid, and CPU_ISSET checks the number against its size.
-    (0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect()
+    (0..libc::CPU_SETSIZE as usize)
+        .filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) })
+        .collect()
 }
 
 /// Restricts this thread, and the threads that it will start, to `cpus`.
@@ -25,7 +27,11 @@ pub fn pin_thread(cpus: &[usize]) -> io::Result<()> {
         cpus.iter().for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
     };
-    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Restricts the process that `command` will start to `cpus`, from its first instruction on: a

@@ -142,7 +142,9 @@ fn on_first_cpu<T: Send>(
             cpus.first().map_or(Ok(()), |cpu| pin_thread(&[*cpu]))?;
             work()
         });
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("a measuring thread panicked")))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("a measuring thread panicked")))
     })
 }
 
@@ -189,7 +191,9 @@ fn stream(time: Duration, cpus: &[usize]) -> io::Result<(f64, Option<f64>)> {
         Ok(())
     })?;
     hang_up(&stream);
-    let received = peer.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?;
+    let received = peer
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?;
     let (seconds, gb) = (began.elapsed().as_secs_f64(), received as f64 / 1e9);
     let cpu_s = Usage::now(None).since(&before).machine_cpu_s;
     Ok((gb * 1e3 / seconds, cpu_s.map(|cpu_s| cpu_s / gb)))
@@ -209,7 +213,12 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("bench-limits-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("file");
-        let file = OpenOptions::new().create(true).truncate(true).write(true).open(&path).unwrap();
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
         let (count, _, latency) = write_for(&file, 64 << 10, 16 << 10, Until::End).unwrap();
         assert_eq!((count, file.metadata().unwrap().len()), (4, 64 << 10));
         assert_eq!(latency.quantiles(), None, "four samples tell no quantile");

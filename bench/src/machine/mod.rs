@@ -7,5 +7,4 @@ mod usage;
 
 pub use affinity::{available_cpus, pin_command, pin_thread};
 pub use limits::{Limits, measure_limits};
-pub use proc::Pressure;
-pub use usage::{Process, Spent, Usage, cpu_pressure, describe, wait_until_quiet};
+pub use usage::{Process, Spent, Usage, describe, filesystem, wait_until_quiet};

@@ -1,6 +1,8 @@
 //! Reading the texts of /proc. Pure: text in, numbers out; `None` if the text is not what the
 //! kernel writes.
 
+use std::path::Path;
+
 /// CPU time of one process, threads that have ended included, in clock ticks.
 ///
 /// `/proc/PID/stat`: the name in parentheses may hold anything, so counting starts behind the last
@@ -26,8 +28,10 @@ pub struct MachineTicks {
 /// The first line of `/proc/stat`. The guest columns are part of user and nice already.
 pub fn machine_ticks(stat: &str) -> Option<MachineTicks> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let columns: Vec<u64> =
-        line.split_whitespace().map_while(|column| column.parse().ok()).collect();
+    let columns: Vec<u64> = line
+        .split_whitespace()
+        .map_while(|column| column.parse().ok())
+        .collect();
     let [user, nice, system, idle, io_wait, irq, soft_irq, steal] = *columns.first_chunk::<8>()?;
     Some(MachineTicks {
         busy: user + nice + system + irq + soft_irq,
@@ -39,7 +43,9 @@ pub fn machine_ticks(stat: &str) -> Option<MachineTicks> {
 /// A number of the lines `Name:   value kB` or `name: value`, as in `/proc/PID/status`,
 /// `/proc/PID/io` and `/proc/meminfo`.
 pub fn field(text: &str, name: &str) -> Option<u64> {
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     value.split_whitespace().next()?.parse().ok()
 }
 
@@ -55,12 +61,29 @@ pub struct Pressure {
 pub fn pressure(text: &str) -> Option<Pressure> {
     let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
     let value = |name: &str| {
-        some.split_whitespace().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+        some.split_whitespace()
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     };
     Some(Pressure {
         avg10_percent: value("avg10")?.parse().ok()?,
         total_us: value("total")?.parse().ok()?,
     })
+}
+
+/// The type of the filesystem that holds `path`, from `/proc/mounts`: of all mounts above it the
+/// deepest, and of several in one place the last.
+pub fn filesystem_of<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
+    let mount = |line: &'a str| {
+        let mut fields = line.split_whitespace().skip(1);
+        let place = Path::new(fields.next()?);
+        path.starts_with(place)
+            .then_some((place.components().count(), fields.next()?))
+    };
+    mounts
+        .lines()
+        .filter_map(mount)
+        .max_by_key(|(depth, _)| *depth)
+        .map(|(_, kind)| kind)
 }
 
 #[cfg(test)]
@@ -87,7 +110,14 @@ mod tests {
     #[test]
     fn stolen_and_idle_time_is_not_busy() {
         let stat = "cpu  10 1 20 500 7 2 3 40 5 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
-        assert_eq!(machine_ticks(stat), Some(MachineTicks { busy: 36, idle: 507, steal: 40 }));
+        assert_eq!(
+            machine_ticks(stat),
+            Some(MachineTicks {
+                busy: 36,
+                idle: 507,
+                steal: 40
+            })
+        );
         assert_eq!(machine_ticks("cpu  1 2 3\n"), None);
     }
 
@@ -100,10 +130,22 @@ mod tests {
     }
 
     #[test]
+    fn the_deepest_mount_holds_a_path() {
+        let mounts = "/dev/a / ext4 rw 0 0\nnone /data tmpfs rw 0 0\n/dev/b /data xfs rw 0 0\n";
+        let of = |path: &str| filesystem_of(mounts, Path::new(path));
+        assert_eq!(of("/data/x"), Some("xfs"));
+        assert_eq!(of("/database"), Some("ext4"));
+        assert_eq!(filesystem_of("", Path::new("/")), None);
+    }
+
+    #[test]
     fn pressure_is_that_of_some() {
         let text = "some avg10=12.50 avg60=1.00 avg300=0.00 total=941522125\n\
                     full avg10=1.00 avg60=0.00 avg300=0.00 total=5\n";
-        let expected = Pressure { avg10_percent: 12.5, total_us: 941_522_125 };
+        let expected = Pressure {
+            avg10_percent: 12.5,
+            total_us: 941_522_125,
+        };
         assert_eq!(pressure(text), Some(expected));
         assert_eq!(pressure("full avg10=1.00 total=5"), None);
     }

@@ -4,6 +4,7 @@
 //! So the CPU of the whole machine stands beside it. A figure that cannot be read is absent.
 
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,12 +34,17 @@ impl Process {
     /// Bytes that it made the kernel write to, or read from, a block device.
     fn disk_bytes(self) -> Option<(u64, u64)> {
         let io = self.read("io")?;
-        Some((proc::field(&io, "write_bytes")?, proc::field(&io, "read_bytes")?))
+        Some((
+            proc::field(&io, "write_bytes")?,
+            proc::field(&io, "read_bytes")?,
+        ))
     }
 
     /// Open file descriptors.
     pub fn descriptors(self) -> Option<u64> {
-        fs::read_dir(format!("/proc/{}/fd", self.0)).ok().map(|list| list.count() as u64)
+        fs::read_dir(format!("/proc/{}/fd", self.0))
+            .ok()
+            .map(|list| list.count() as u64)
     }
 }
 
@@ -69,7 +75,9 @@ impl Usage {
     /// What was spent since `earlier`.
     pub fn since(&self, earlier: &Usage) -> Spent {
         let ticks = |pick: fn(&MachineTicks) -> u64| {
-            Some(seconds(pick(&self.machine?).saturating_sub(pick(&earlier.machine?))))
+            Some(seconds(
+                pick(&self.machine?).saturating_sub(pick(&earlier.machine?)),
+            ))
         };
         let disk = |pick: fn((u64, u64)) -> u64| {
             Some(pick(self.broker_disk_bytes?).saturating_sub(pick(earlier.broker_disk_bytes?)))
@@ -78,7 +86,10 @@ impl Usage {
         let waited_us = || Some(self.pressure?.total_us - earlier.pressure?.total_us);
         Spent {
             wall_s,
-            broker_cpu_s: self.broker_cpu_s.zip(earlier.broker_cpu_s).map(|(now, then)| now - then),
+            broker_cpu_s: self
+                .broker_cpu_s
+                .zip(earlier.broker_cpu_s)
+                .map(|(now, then)| now - then),
             machine_cpu_s: ticks(|machine| machine.busy),
             steal_s: ticks(|machine| machine.steal),
             client_cpu_s: self.client_cpu_s - earlier.client_cpu_s,
@@ -127,9 +138,24 @@ pub fn wait_until_quiet(percent_max: f64, patience: Duration) -> Option<f64> {
 pub fn describe() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").ok();
-    let memory_gib = memory.and_then(|text| proc::field(&text, "MemTotal")).unwrap_or(0) >> 20;
-    let cores = super::available_cpus().len();
-    format!("Linux {}, {cores} cores, {memory_gib} GiB of memory", kernel.trim())
+    let memory_gib = memory
+        .and_then(|text| proc::field(&text, "MemTotal"))
+        .unwrap_or(0)
+        >> 20;
+    // SAFETY: no pointers are involved.
+    let cores = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    format!(
+        "Linux {}, {cores} cores, {memory_gib} GiB of memory",
+        kernel.trim()
+    )
+}
+
+/// The type of the filesystem that holds `path`, which is absolute and without links.
+pub fn filesystem(path: &Path) -> String {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    proc::filesystem_of(&mounts, path)
+        .unwrap_or("an unknown filesystem")
+        .to_owned()
 }
 
 fn thread_cpu_s() -> f64 {
@@ -158,9 +184,16 @@ mod tests {
             at_ns,
             broker_cpu_s,
             broker_disk_bytes: Some((at_ns / 10, 7)),
-            machine: Some(MachineTicks { busy, idle: 0, steal: 0 }),
+            machine: Some(MachineTicks {
+                busy,
+                idle: 0,
+                steal: 0,
+            }),
             client_cpu_s: 0.5,
-            pressure: Some(Pressure { avg10_percent: 0.0, total_us: at_ns / 2000 }),
+            pressure: Some(Pressure {
+                avg10_percent: 0.0,
+                total_us: at_ns / 2000,
+            }),
         }
     }
 

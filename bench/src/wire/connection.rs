@@ -76,8 +76,12 @@ impl Connection {
     /// Writes what the socket takes, and watches for more room if it does not take all.
     pub fn flush(&mut self, poll: &Poll) -> Result<()> {
         while !self.outgoing.is_empty() {
-            let slices: Vec<IoSlice<'_>> =
-                self.outgoing.iter().take(PARTS_MAX).map(|part| IoSlice::new(part)).collect();
+            let slices: Vec<IoSlice<'_>> = self
+                .outgoing
+                .iter()
+                .take(PARTS_MAX)
+                .map(|part| IoSlice::new(part))
+                .collect();
             match (&self.stream).write_vectored(&slices) {
                 Ok(count) => self.sent(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -87,7 +91,8 @@ impl Connection {
         }
         if self.is_blocked() != self.watches_writing {
             self.watches_writing = self.is_blocked();
-            poll.watch(self.fd(), self.token, self.watches_writing).during("watching a socket")?;
+            poll.watch(self.fd(), self.token, self.watches_writing)
+                .during("watching a socket")?;
         }
         Ok(())
     }
@@ -110,9 +115,8 @@ impl Connection {
         let fd = self.fd();
         let room = self.received.chunk_mut();
         // SAFETY: the room is writable and of that length; recv writes no more than it returns.
-        let count = unsafe {
-            libc::recv(fd, room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT)
-        };
+        let count =
+            unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT) };
         if count < 0 {
             let error = io::Error::last_os_error();
             return match error.kind() {

@@ -19,7 +19,7 @@ use super::connection::{CLIENT_ID, FRAME_BYTES_MAX};
 use crate::clock::wall_ms;
 use crate::error::{BenchError, During, Result, accepted};
 
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
+const RETRY_PAUSE: Duration = Duration::from_millis(2);
 /// The question for the end of a log in ListOffsets.
 const LATEST: i64 = -1;
 
@@ -59,9 +59,19 @@ impl Control {
         };
         // Version 0 is served by everybody; nothing that newer ones tell is needed here.
         let greeting = control.exchange(&ApiVersionsRequest::default(), 0)?;
-        accepted(|| "asking for api versions".to_owned(), greeting.error_code, None)?;
+        accepted(
+            || "asking for api versions".to_owned(),
+            greeting.error_code,
+            None,
+        )?;
         let row = |api: &ApiVersion| {
-            (api.api_key, Versions { min: api.min_version, max: api.max_version })
+            (
+                api.api_key,
+                Versions {
+                    min: api.min_version,
+                    max: api.max_version,
+                },
+            )
         };
         control.served = greeting.api_keys.iter().map(row).collect();
         Ok(control)
@@ -86,7 +96,9 @@ impl Control {
         let id = self.next_correlation_id;
         self.next_correlation_id = id.wrapping_add(1);
         let parts = frame::request(Some(&CLIENT_ID), id, version, request)?;
-        self.stream.write_all(&parts.concat()).during(format!("sending {}", R::KEY))?;
+        self.stream
+            .write_all(&parts.concat())
+            .during(format!("sending {}", R::KEY))?;
         let mut answer = Decoder::new(self.frame().during(format!("waiting for {}", R::KEY))?);
         let header = ResponseHeader::decode(&mut answer, R::KEY, version)?;
         if header.correlation_id != id {
@@ -131,8 +143,11 @@ impl Control {
             ..CreatableTopic::default()
         };
         let timeout_ms = i32::try_from(self.timeout.as_millis()).unwrap_or(i32::MAX);
-        let request =
-            CreateTopicsRequest { topics: vec![topic], timeout_ms, ..Default::default() };
+        let request = CreateTopicsRequest {
+            topics: vec![topic],
+            timeout_ms,
+            ..Default::default()
+        };
         self.until_served(
             |control| {
                 let response = control.call(&request)?;
@@ -144,13 +159,17 @@ impl Control {
                 }
                 Ok(())
             },
-            ErrorCode::retriable,
+            // Right after its start Kafka has no broker to place a replica on.
+            |code| code.retriable() || code == ErrorCode::INVALID_REPLICATION_FACTOR,
         )
     }
 
     /// A topic whose partitions all have a leader; waits for it.
     pub fn topic(&mut self, name: &str) -> Result<Topic> {
-        let wanted = MetadataRequestTopic { name: Some(Str::copied(name)), ..Default::default() };
+        let wanted = MetadataRequestTopic {
+            name: Some(Str::copied(name)),
+            ..Default::default()
+        };
         let request = MetadataRequest {
             topics: Some(vec![wanted]),
             allow_auto_topic_creation: false,
@@ -173,7 +192,11 @@ impl Control {
                 let leaders = topic.partitions.iter().map(|partition| partition.leader_id);
                 one_leader(name, leaders)?;
                 let partitions = topic.partitions.len() as i32;
-                Ok(Topic { name: name.to_owned(), id: topic.topic_id, partitions })
+                Ok(Topic {
+                    name: name.to_owned(),
+                    id: topic.topic_id,
+                    partitions,
+                })
             },
             passes,
         )
@@ -181,12 +204,18 @@ impl Control {
 
     /// Id and epoch of a new idempotent producer.
     pub fn producer_id(&mut self) -> Result<(i64, i16)> {
-        let request =
-            InitProducerIdRequest { transaction_timeout_ms: 60_000, ..Default::default() };
+        let request = InitProducerIdRequest {
+            transaction_timeout_ms: 60_000,
+            ..Default::default()
+        };
         self.until_served(
             |control| {
                 let response = control.call(&request)?;
-                accepted(|| "asking for a producer id".to_owned(), response.error_code, None)?;
+                accepted(
+                    || "asking for a producer id".to_owned(),
+                    response.error_code,
+                    None,
+                )?;
                 Ok((response.producer_id, response.producer_epoch))
             },
             ErrorCode::retriable,
@@ -246,7 +275,11 @@ impl Control {
                 let response = control.call(&produce_request(topic, &left, &batch))?;
                 left.clear();
                 let mut last = Ok(());
-                for answer in response.responses.iter().flat_map(|it| &it.partition_responses) {
+                for answer in response
+                    .responses
+                    .iter()
+                    .flat_map(|it| &it.partition_responses)
+                {
                     let what = || format!("producing to {}-{}", topic.name, answer.index);
                     let message = answer.error_message.as_deref();
                     if let Err(error) = accepted(what, answer.error_code, message) {

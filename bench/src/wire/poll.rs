@@ -35,7 +35,10 @@ impl Poll {
         // Timeouts as exact as the timer: the usual slack of 50 us would show in every latency.
         // SAFETY: this option takes a number.
         unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
-        Ok(Poll { fd, ready: Vec::with_capacity(EVENTS_MAX) })
+        Ok(Poll {
+            fd,
+            ready: Vec::with_capacity(EVENTS_MAX),
+        })
     }
 
     /// Watches `fd` for reading, under `token`.
@@ -49,8 +52,15 @@ impl Poll {
     }
 
     fn control(&self, operation: i32, fd: RawFd, token: usize, writing: bool) -> io::Result<()> {
-        let events = if writing { libc::EPOLLIN | libc::EPOLLOUT } else { libc::EPOLLIN };
-        let mut event = libc::epoll_event { events: events as u32, u64: token as u64 };
+        let events = if writing {
+            libc::EPOLLIN | libc::EPOLLOUT
+        } else {
+            libc::EPOLLIN
+        };
+        let mut event = libc::epoll_event {
+            events: events as u32,
+            u64: token as u64,
+        };
         // SAFETY: `event` is valid for the call, which keeps no pointer to it.
         match unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd, &mut event) } {
             0 => Ok(()),
@@ -116,7 +126,11 @@ mod tests {
         poll.add(far.as_raw_fd(), 7).unwrap();
         assert_eq!(poll.wait(Some(0)).unwrap(), []);
         near.write_all(b"x").unwrap();
-        let expected = Event { token: 7, readable: true, writable: false };
+        let expected = Event {
+            token: 7,
+            readable: true,
+            writable: false,
+        };
         assert_eq!(poll.wait(None).unwrap(), [expected]);
         poll.watch(far.as_raw_fd(), 7, true).unwrap();
         assert!(poll.wait(None).unwrap()[0].writable);
