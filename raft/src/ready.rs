@@ -311,6 +311,14 @@ impl Replica {
 
     /// Stages the entries and then the hard state; goes on where an earlier call was refused.
     fn stage(&mut self, journal: &mut Journal, taken: &mut Taken) -> Result<(), StagingError> {
+        if taken.entries.len() > 1 {
+            let bytes = taken
+                .entries
+                .iter()
+                .map(|entry| entry.data.len() as u64)
+                .sum();
+            journal.announce(&mut self.node.mut_store().log, bytes);
+        }
         while let Some(entry) = taken.entries.front() {
             self.stage_entry(journal, entry)?;
             taken.entries.pop_front();
