@@ -86,7 +86,8 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
     shard.wake_turn();
     if core.id() == METADATA_CORE {
         shard.serving.wait().await;
-        match core.listen(plan.bind, shard.view.borrow().broker().socket_listen_backlog_size).await {
+        let backlog = shard.view.borrow().broker().socket_listen_backlog_size;
+        match core.listen(plan.bind, backlog).await {
             Ok(listener) => {
                 let address = listener.local_addr();
                 shard.told_port.set(address.port());
@@ -236,7 +237,7 @@ async fn go_down(shard: &Rc<Shard>) {
     shard.wake_turn();
     let grace = Duration::from_millis(shard.view.borrow().broker().shutdown_timeout_ms);
     let down = async {
-        let turn = shard.owned.borrow().journal.staged_turn();
+        let turn = shard.owned.borrow().journal.last_turn();
         shard.durable(turn).await;
         shard.checkpoint().await;
     };

@@ -45,7 +45,7 @@ pub async fn handle(session: &Session, version: i16, request: FetchRequest) -> F
     let budget = usize::try_from(request.max_bytes).unwrap_or(0).min(bytes_max);
     let fetched = read(shard, version, &request, &plan, budget).await;
     let tell = shard.fetch_sessions.borrow_mut().finish(&plan, &fetched);
-    answer(session, &plan, fetched, &tell)
+    answer(session, version, &plan, fetched, &tell)
 }
 
 fn refused(code: ErrorCode) -> FetchResponse {
@@ -157,7 +157,13 @@ fn resolve(shard: &Shard, version: i16, entry: &Entry) -> Result<OwnerPartition,
     })
 }
 
-fn answer(session: &Session, plan: &Plan, fetched: Vec<Fetched>, tell: &[bool]) -> FetchResponse {
+fn answer(
+    session: &Session,
+    version: i16,
+    plan: &Plan,
+    fetched: Vec<Fetched>,
+    tell: &[bool],
+) -> FetchResponse {
     let mut response =
         FetchResponse { session_id: plan.session_id, ..FetchResponse::default() };
     let mut hinted = false;
@@ -175,18 +181,23 @@ fn answer(session: &Session, plan: &Plan, fetched: Vec<Fetched>, tell: &[bool]) 
                 partitions: Vec::new(),
             });
         }
-        let partition = partition(session, entry, fetched);
+        let partition = partition(session, version, entry, fetched);
         hinted |= partition.current_leader.leader_id >= 0;
         let topic = response.responses.last_mut().expect("pushed above");
         topic.partitions.push(partition);
     }
-    if hinted {
+    if hinted && version >= 16 {
         response.node_endpoints.push(super::metadata::endpoint(session));
     }
     response
 }
 
-fn partition(session: &Session, entry: &Entry, fetched: Fetched) -> FetchablePartitionResponse {
+fn partition(
+    session: &Session,
+    version: i16,
+    entry: &Entry,
+    fetched: Fetched,
+) -> FetchablePartitionResponse {
     let mut partition = FetchablePartitionResponse {
         partition_index: entry.wanted.partition,
         error_code: fetched.error,
@@ -203,7 +214,7 @@ fn partition(session: &Session, entry: &Entry, fetched: Fetched) -> FetchablePar
         fetched.error,
         ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH
     );
-    if about_leadership && fetched.leader_epoch >= 0 {
+    if version >= 12 && about_leadership && fetched.leader_epoch >= 0 {
         partition.current_leader = LeaderIdAndEpoch {
             leader_id: session.shard.settings.node_id,
             leader_epoch: fetched.leader_epoch,

@@ -5,8 +5,8 @@
 //! the core that owns that partition, and decides there (`crate::groups`). These handlers translate and carry. The
 //! offsets topic comes to be with the first FindCoordinator.
 //!
-//! Not done: transaction and share coordinators (UNSUPPORTED_VERSION, which clients take as final; see
-//! `producer_ids`), consumer groups of KIP-848.
+//! Not done: transaction coordinators (see `producer_ids` for what clients are told), share groups (key type 2:
+//! UNSUPPORTED_VERSION), consumer groups of KIP-848.
 
 use super::Session;
 use super::metadata::{GROUP_OPERATIONS, automatic};
@@ -17,8 +17,12 @@ use protocol::codec::Str;
 use protocol::error::ErrorCode;
 use protocol::messages::*;
 
+/// What a client with a transactional id is told.
+const NO_TRANSACTIONS: &str = "Transactions are not supported by this version of the broker.";
 /// FindCoordinator's key types.
 const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
 
 pub async fn find_coordinator(
     session: &Session,
@@ -31,7 +35,8 @@ pub async fn find_coordinator(
     };
     let error = match request.key_type {
         GROUP => offsets_topic(session).await.err().unwrap_or(ErrorCode::NONE),
-        1 | 2 => ErrorCode::UNSUPPORTED_VERSION,
+        TRANSACTION => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        SHARE => ErrorCode::UNSUPPORTED_VERSION,
         _ => ErrorCode::INVALID_REQUEST,
     };
     let found = keys.into_iter().map(|key| {
@@ -59,7 +64,11 @@ pub async fn find_coordinator(
 
 fn coordinator(session: &Session, key: Str, error: ErrorCode) -> Coordinator {
     if error != ErrorCode::NONE {
-        let error_message = Some(error.description().into());
+        let sentence = match error {
+            ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED => NO_TRANSACTIONS,
+            error => error.description(),
+        };
+        let error_message = Some(sentence.into());
         return Coordinator {
             key,
             node_id: -1,

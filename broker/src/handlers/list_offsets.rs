@@ -58,7 +58,7 @@ pub async fn handle(
     }
     for (places, ask) in pending {
         for ((topic, partition), listed) in places.into_iter().zip(ask.await) {
-            fill(&mut response.topics[topic].partitions[partition], listed);
+            fill(&mut response.topics[topic].partitions[partition], listed, version);
         }
     }
     response
@@ -95,9 +95,11 @@ fn resolve(
     }))
 }
 
-fn fill(answer: &mut ListOffsetsPartitionResponse, listed: ListedOffset) {
+fn fill(answer: &mut ListOffsetsPartitionResponse, listed: ListedOffset, version: i16) {
     answer.error_code = listed.error;
     answer.offset = listed.offset;
     answer.timestamp = listed.timestamp;
-    answer.leader_epoch = listed.leader_epoch;
+    if version >= 4 {
+        answer.leader_epoch = listed.leader_epoch;
+    }
 }

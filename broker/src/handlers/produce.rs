@@ -47,7 +47,7 @@ pub async fn handle(
     let outcomes = append(session, wanted, acks, timeout).await;
     for (wanted, outcome) in outcomes {
         let topic = &mut response.responses[wanted.0];
-        settle(session, &mut topic.partition_responses[wanted.1], outcome, wanted.2);
+        settle(session, version, &mut topic.partition_responses[wanted.1], outcome, wanted.2);
     }
     tell_leaders(session, &mut response);
     if acks != 0 {
@@ -223,6 +223,7 @@ async fn append(
 
 fn settle(
     session: &Session,
+    version: i16,
     answer: &mut PartitionProduceResponse,
     outcome: Produced,
     log_append_time_ms: i64,
@@ -234,7 +235,8 @@ fn settle(
         return;
     }
     answer.refuse(outcome.error, None);
-    if outcome.error == ErrorCode::NOT_LEADER_OR_FOLLOWER && outcome.leader_epoch >= 0 {
+    let about_leadership = outcome.error == ErrorCode::NOT_LEADER_OR_FOLLOWER;
+    if version >= 10 && about_leadership && outcome.leader_epoch >= 0 {
         answer.current_leader = LeaderIdAndEpoch {
             leader_id: session.shard.settings.node_id,
             leader_epoch: outcome.leader_epoch,

@@ -4,8 +4,9 @@
 //! round trip. Ids are never given twice: a block is lost with a crash. An idempotent producer that bumps its epoch
 //! (v3, KIP-360) gets the next epoch of its id, and a new id when epochs run out.
 //!
-//! Not done: transactions. A transactional id is answered with UNSUPPORTED_VERSION, here and by FindCoordinator:
-//! clients take it as final and say so, instead of retrying until their time is up.
+//! Not done: transactions. A transactional id is answered with TRANSACTIONAL_ID_AUTHORIZATION_FAILED, here and by
+//! FindCoordinator: the one code that every client family takes as final at once. librdkafka retries all others
+//! until its time is up.
 
 use super::Session;
 use crate::cluster::decide::PRODUCER_ID_BLOCK;
@@ -31,7 +32,7 @@ impl Block {
 
 pub async fn handle(session: &Session, request: InitProducerIdRequest) -> InitProducerIdResponse {
     if request.transactional_id.is_some() {
-        return refused(ErrorCode::UNSUPPORTED_VERSION);
+        return refused(ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED);
     }
     let known = (request.producer_id >= 0, request.producer_epoch >= 0);
     match known {

@@ -155,7 +155,8 @@ impl Shard {
         }
     }
 
-    fn on_mail(self: &Rc<Shard>, from: usize, mail: Mail) {
+    /// Takes one piece of mail in.
+    pub fn on_mail(self: &Rc<Shard>, from: usize, mail: Mail) {
         match mail {
             Mail::Ask { ask, question } | Mail::Again { from: _, ask, question }
                 if self.stopping.get() =>

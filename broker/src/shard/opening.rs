@@ -291,7 +291,7 @@ impl Shard {
 
     /// Removes the files of dropped partitions, once their markers are on stable storage.
     async fn finish_purge(&self, topic: Uuid, partitions: u32) {
-        let turn = self.owned.borrow().journal.staged_turn();
+        let turn = self.owned.borrow().journal.last_turn();
         self.durable(turn).await;
         loop {
             let job = self.owned.borrow_mut().journal.begin_drop();
