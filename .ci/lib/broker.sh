@@ -49,8 +49,10 @@ start_broker() {
 
 # What the suites did to it: it must still run, and must not have panicked.
 broker_is_well() {
-    kill -0 "$broker_pid" || return 1
-    ! grep -a -n 'panicked at' "$broker_place/log"
+    if ! kill -0 "$broker_pid" 2> /dev/null || grep -a -n 'panicked at' "$broker_place/log"; then
+        tail -n 40 "$broker_place/log"
+        return 1
+    fi
 }
 
 end_broker() {

@@ -24,6 +24,17 @@ suite() {
     ((code == 0))
 }
 
+# suite_here NAME COMMAND...: one check that must run in this very shell, and is over soon.
+suite_here() {
+    local name=$1 code=0 start=$SECONDS
+    local log="$suites_logs/${name//[^a-zA-Z0-9]/-}.log"
+    shift
+    echo "== $name"
+    "$@" > "$log" 2>&1 || code=$?
+    count "$name" "$log" "$code" $((SECONDS - start))
+    ((code == 0))
+}
+
 count() {
     local name=$1 log=$2 code=$3 took=$4 passed failed skipped
     read -r passed failed skipped < <(sums "$log")
