@@ -10,7 +10,6 @@ use crate::shard::metadata::MetadataOwner;
 use crate::shard::owned::Owned;
 use crate::shard::view::View;
 use crate::shard::{Settings, Shard, background, mail::Mail, opening, turn};
-use raft_group::Replica;
 use runtime::{Core, Inbox, Post};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,6 +44,10 @@ pub struct Plan {
     pub advertised_port: u16,
     /// Bytes of memory for each core.
     pub memory_per_core: usize,
+    /// Limits of each core's storage; the salt is drawn at each start.
+    pub storage: storage::Options,
+    /// Never but in the simulator: see [`crate::partition::Producers::forget_retries`].
+    pub forget_retries: bool,
     /// Tells the outside what happens; dropped at the end.
     pub news: mpsc::Sender<News>,
 }
@@ -165,6 +168,7 @@ async fn bring_up(
         advertised_host: plan.advertised_host.clone(),
         rack: plan.config.node.rack.clone(),
         request_bytes_max: plan.memory_per_core / REQUEST_SHARE,
+        forget_retries: plan.forget_retries,
     };
     let view = View::new(Rc::new((*plan.config).clone()), settings.node_id);
     let owned =
@@ -178,42 +182,42 @@ async fn bring_up(
     Ok(Some(shard))
 }
 
-fn storage_options(core: &Core, plan: &Plan) -> storage::Options {
+/// What a core's storage may use of the disk and of the core's memory.
+pub fn storage_limits(config: &BrokerConfig, memory_per_core: usize) -> storage::Options {
     storage::Options {
-        journal_bytes_max: plan.config.journal_bytes,
-        memory_bytes_max: (plan.memory_per_core / TAIL_SHARE) as u64,
-        cache_bytes_max: (plan.memory_per_core / CACHE_SHARE) as u64,
-        salt: core.random(),
+        journal_bytes_max: config.journal_bytes,
+        memory_bytes_max: (memory_per_core / TAIL_SHARE) as u64,
+        cache_bytes_max: (memory_per_core / CACHE_SHARE) as u64,
         ..storage::Options::default()
     }
 }
 
+fn storage_options(core: &Core, plan: &Plan) -> storage::Options {
+    storage::Options { salt: core.random(), ..plan.storage.clone() }
+}
+
 /// The metadata replica: its state from the checkpoint, its log above that.
 async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
-    let (mut log, applied, state) = match shard.take_recovered(METADATA) {
-        Some(found) => (found.log, found.applied, found.state),
-        None => {
-            let log = shard.owned.borrow_mut().journal.create_log(METADATA);
-            (log, 0, bytes::Bytes::new())
-        }
+    let mut found = match shard.take_recovered(METADATA) {
+        Some(found) => opening::Found::of(found),
+        None => opening::Found::fresh(shard.owned.borrow_mut().journal.create_log(METADATA)),
     };
     let mut restored = Cluster::default();
-    let mut from = applied;
-    if !state.is_empty() {
-        match serde_json::from_slice(&state) {
+    if !found.state.is_empty() {
+        match serde_json::from_slice(&found.state) {
             Ok(image) => {
                 restored.apply(&cluster::Record::Snapshot { state: Box::new(image) });
             }
             // The log is the truth; what the checkpoint remembers only makes the start short.
             Err(error) => {
                 tracing::warn!(%error, "the metadata of the checkpoint cannot be read; replaying the whole log");
-                from = log.first_index().saturating_sub(1);
+                found.applied = found.log.first_index().saturating_sub(1);
             }
         }
     }
-    let commit = log.commit();
+    let commit = found.log.commit();
     shard
-        .replay(&mut log, from, commit, |entry| {
+        .replay(&mut found, commit, |entry| {
             let records = cluster::Records::decode(&entry.data, entry.index)
                 .map_err(|unreadable| unreadable.to_string())?;
             for record in &records.0 {
@@ -223,8 +227,9 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
         })
         .await?;
     restored.verify();
-    let config = opening::replica_config(shard, METADATA);
-    let replica = Replica::open(log, &config, None, commit).map_err(|e| e.to_string())?;
+    let replica = shard
+        .replica(METADATA, found)
+        .ok_or("the metadata cannot be served; the log above says why")?;
     let mut owned = shard.owned.borrow_mut();
     owned.metadata = Some(MetadataOwner::new(restored));
     owned.replicas.insert(replica);

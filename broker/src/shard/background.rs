@@ -5,7 +5,7 @@
 //! result is brought back. At most [`DRAINS_MAX`] drains and one of each other job are under way.
 
 use super::owned::Owned;
-use super::{Shard, groups_host};
+use super::{Shard, groups_host, kept};
 use crate::cluster::METADATA;
 use runtime::Notify;
 use std::cell::{Cell, RefCell};
@@ -275,6 +275,7 @@ impl Owned {
     ) {
         let Some(replica) = self.replicas.get(id) else { return };
         let applied = replica.applied_index();
+        let configuration = replica.configuration();
         let (applied, state) = if id == METADATA {
             let metadata = self.metadata.as_ref().expect("its owner is here");
             let image = metadata.committed().image();
@@ -289,7 +290,8 @@ impl Owned {
             let partition = self.partitions.get(&id);
             (applied, partition.map_or_else(Vec::new, |p| p.producers.snapshot(applied)))
         };
-        checkpoint.add(&self.journal, replica.log(), applied, &state);
+        let kept = kept::encode(configuration, &state);
+        checkpoint.add(&self.journal, replica.log(), applied, &kept);
     }
 }
 

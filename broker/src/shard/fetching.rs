@@ -159,7 +159,7 @@ impl Owned {
         let mut listed =
             ListedOffset { error: ErrorCode::NONE, offset: -1, timestamp: -1, leader_epoch: -1 };
         let Some(replica) = self.replicas.get(wanted.partition) else {
-            listed.error = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+            listed.error = self.absent(wanted.partition);
             return (listed, None);
         };
         if let Err(error) = check_leader(replica, wanted.current_leader_epoch) {

@@ -244,11 +244,10 @@ impl Owned {
     pub(super) fn groups_lost(&mut self, id: PartitionId, now: Instant, wall_ms: i64) {
         let Some(hosted) = self.groups.hosted.get_mut(&id) else { return };
         hosted.serving = false;
+        // What becomes of writes under way is not known: everybody is sent away, nobody is told a result.
+        hosted.writes.clear();
         let mut out = Vec::new();
-        for (_, _, write) in std::mem::take(&mut hosted.writes) {
-            let error = ErrorCode::COORDINATOR_NOT_AVAILABLE;
-            hosted.coordinator.failed(write, error, Moment { now, wall_ms }, &mut out);
-        }
+        hosted.coordinator.resign(&mut out);
         self.carry_out(id, out, now, wall_ms);
     }
 

@@ -8,6 +8,7 @@ pub mod asks;
 pub mod background;
 pub mod fetching;
 pub mod groups_host;
+pub mod kept;
 pub mod limits;
 pub mod mail;
 pub mod metadata;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub rack: Option<String>,
     /// Bytes of requests and cold reads that each core lends out.
     pub request_bytes_max: usize,
+    /// Never but in the simulator: see [`crate::partition::Producers::forget_retries`].
+    pub forget_retries: bool,
 }
 
 /// One core's shard, shared by the tasks of that core.

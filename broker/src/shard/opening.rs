@@ -4,7 +4,7 @@
 //! id: a recovered log whose topic nobody knows is kept, told about, and not served.
 
 use super::Shard;
-use super::groups_host;
+use super::{groups_host, kept};
 use super::mail::Mail;
 use super::view::View;
 use crate::cluster::{Change, METADATA_CORE, OFFSETS_TOPIC, Record, Resource, partition_id};
@@ -12,14 +12,14 @@ use crate::config::{BrokerConfig, TopicConfig};
 use crate::groups::{self, Coordinator};
 use crate::partition::{Partition, Producers};
 use bytes::Bytes;
-use raft_group::{Members, Replica, ReplicaConfig, ReplicaId};
+use raft_group::{Configuration, Members, Membership, Replica, ReplicaConfig, ReplicaId};
 use runtime::Notify;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::{Entry, EntryKind, LogConfig, PartitionId, RecoveredLog};
+use storage::{Condition, Entry, EntryKind, LogConfig, PartitionId, RecoveredLog};
 use uuid::Uuid;
 
 /// Most bytes of entries read at once while a log is replayed.
@@ -70,6 +70,37 @@ pub fn replica_config(shard: &Shard, id: PartitionId) -> ReplicaConfig {
         .expect("node ids and incarnations are checked at start-up");
     let seed = id.topic as u64 ^ (id.topic >> 64) as u64 ^ u64::from(id.partition);
     ReplicaConfig::new(replica, Members::of_voters([replica]), seed)
+}
+
+/// A log as it was found, with what its checkpoint kept.
+pub struct Found {
+    pub log: storage::Log,
+    /// The state stands for the entries up to here.
+    pub applied: u64,
+    pub state: Bytes,
+    /// The newest configuration that the group has recorded up to there.
+    pub recorded: Option<Configuration>,
+}
+
+impl Found {
+    /// A log that has just been created.
+    pub fn fresh(log: storage::Log) -> Found {
+        Found { log, applied: 0, state: Bytes::new(), recorded: None }
+    }
+
+    /// A log that was recovered.
+    pub fn of(found: RecoveredLog) -> Found {
+        match kept::decode(found.state) {
+            Some((recorded, state)) => {
+                Found { log: found.log, applied: found.applied, state, recorded: Some(recorded) }
+            }
+            // Never in a checkpoint, or one that cannot be read: all comes from the log.
+            None => {
+                let applied = found.log.first_index().saturating_sub(1);
+                Found { log: found.log, applied, state: Bytes::new(), recorded: None }
+            }
+        }
+    }
 }
 
 /// A partition about to be opened.
@@ -171,33 +202,38 @@ impl Shard {
         if self.owned.borrow().partitions.contains_key(&id) {
             return;
         }
-        let recovered = self.views.recovered.borrow_mut().remove(&id);
-        let (mut log, applied, state) = match recovered {
-            Some(found) => (found.log, found.applied, found.state),
-            None => (self.owned.borrow_mut().journal.create_log(id), 0, Bytes::new()),
+        let mut found = match self.take_recovered(id) {
+            Some(found) => Found::of(found),
+            None => Found::fresh(self.owned.borrow_mut().journal.create_log(id)),
         };
-        log.configure(log_config(&wanted.config));
-        let mut coordinator = wanted.offsets.then(|| {
-            Coordinator::new(group_settings(self.view.borrow().broker()))
-        });
+        found.log.configure(log_config(&wanted.config));
+        let mut coordinator = wanted
+            .offsets
+            .then(|| Coordinator::new(group_settings(self.view.borrow().broker())));
         let mut producers = Producers::default();
         let restored = match &mut coordinator {
-            Some(coordinator) if !state.is_empty() => groups_host::replay(coordinator, &state),
+            Some(coordinator) if !found.state.is_empty() => {
+                groups_host::replay(coordinator, &found.state)
+            }
             Some(_) => Ok(()),
-            None => Producers::restore(&state)
+            None => Producers::restore(&found.state)
                 .map(|restored| producers = restored)
                 .map_err(|error| error.to_string()),
         };
+        if self.settings.forget_retries {
+            producers.forget_retries();
+        }
         // A state that this build cannot read is rebuilt from the log, which is the truth.
-        let from = if restored.is_ok() { applied } else { log.first_index().saturating_sub(1) };
+        if restored.is_err() {
+            found.applied = found.log.first_index().saturating_sub(1);
+        }
         let mut partition = Partition::new(id, wanted.name, wanted.config, producers);
-        let (commit, last) = (log.commit(), log.last_index());
-        partition.inherited = last;
+        partition.inherited = found.log.last_index();
         let wall_ms = self.core.wall_ms();
         // Producers follow the log, coordinators what is committed: see `Owned::commit` for the rest.
-        let to = if coordinator.is_some() { commit } else { last };
+        let to = if coordinator.is_some() { found.log.commit() } else { found.log.last_index() };
         let replayed = self
-            .replay(&mut log, from, to, |entry| {
+            .replay(&mut found, to, |entry| {
                 match &mut coordinator {
                     Some(coordinator) => groups_host::replay(coordinator, &entry.data)?,
                     None => partition.replay(&entry.data, entry.base_offset, entry.index, wall_ms),
@@ -206,31 +242,61 @@ impl Shard {
             })
             .await;
         if let Err(reason) = replayed {
-            log.fence(reason);
+            found.log.fence(reason);
         }
-        match Replica::open(log, &replica_config(self, id), None, commit) {
-            Ok(replica) => {
-                let mut owned = self.owned.borrow_mut();
-                if let Some(coordinator) = coordinator {
-                    owned.groups.host(id, coordinator);
-                }
-                owned.open(partition, replica, version);
+        let Some(replica) = self.replica(id, found) else { return };
+        let mut owned = self.owned.borrow_mut();
+        if let Some(coordinator) = coordinator {
+            owned.groups.host(id, coordinator);
+        }
+        owned.open(partition, replica, version);
+    }
+
+    /// Makes a replica of a log that is fit for one. Another one is kept as it is, and what it holds with it; its
+    /// partition answers KAFKA_STORAGE_ERROR.
+    pub fn replica(&self, id: PartitionId, found: Found) -> Option<Replica> {
+        let reason = match found.log.condition() {
+            Condition::Healthy => None,
+            Condition::Rebuilt => {
+                Some("its log was rebuilt from segments, and how it voted is not known".to_owned())
             }
+            Condition::Fenced(reason) => Some(reason.clone()),
+        };
+        if let Some(reason) = reason {
+            self.fence(id, &reason);
+            self.views.keep(found.log);
+            return None;
+        }
+        let commit = found.log.commit();
+        match Replica::open(found.log, &replica_config(self, id), found.recorded, commit) {
+            Ok(replica) => Some(replica),
             Err(error) => {
-                tracing::error!(topic = &*partition.name, partition = id.partition, %error, "a replica cannot be opened");
+                self.fence(id, &error.to_string());
+                None
             }
         }
+    }
+
+    fn fence(&self, id: PartitionId, reason: &str) {
+        tracing::error!(
+            topic = %Uuid::from_u128(id.topic),
+            partition = id.partition,
+            reason,
+            "partition fenced: it is not served until its log is repaired; the others go on"
+        );
+        self.owned.borrow_mut().fenced.insert(id);
     }
 
     /// Feeds the batches and commands above `from`, up to `to`, to `take`, from memory or from disk.
     pub async fn replay(
         &self,
-        log: &mut storage::Log,
-        from: u64,
+        found: &mut Found,
         to: u64,
         mut take: impl FnMut(&Entry) -> Result<(), String>,
     ) -> Result<(), String> {
-        let mut next = (from + 1).max(log.first_index());
+        let Found { log, applied, recorded, .. } = found;
+        let commit = log.commit();
+        let mut next = (*applied + 1).max(log.first_index());
         while next <= to {
             let entries = match log.plan_entries(next, to + 1, REPLAY_BYTES) {
                 storage::EntriesPlan::Memory(entries) => entries,
@@ -249,8 +315,15 @@ impl Shard {
             };
             next = last.index + 1;
             for entry in &entries {
-                if matches!(entry.kind, EntryKind::Batch | EntryKind::Command) {
-                    take(entry)?;
+                match entry.kind {
+                    EntryKind::Batch | EntryKind::Command => take(entry)?,
+                    EntryKind::Membership if entry.index <= commit => {
+                        let membership = Membership::decode(&entry.data)
+                            .map_err(|error| format!("entry {}: {error}", entry.index))?;
+                        let members = membership.members;
+                        *recorded = Some(Configuration { index: entry.index, members });
+                    }
+                    _ => {}
                 }
             }
         }

@@ -12,7 +12,7 @@ use crate::partition::{Appended, Partition, Ticket};
 use protocol::error::ErrorCode;
 use raft_group::{Event, Outputs, Replica, Replicas};
 use runtime::{Instant, Post};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use storage::{Condition, EntryKind, Journal, JournalWritten, PartitionId, ReadJob, ReadPlan};
 
 /// The partitions of a core and all that hangs on them.
@@ -24,6 +24,8 @@ pub struct Owned {
     pub journal: Journal,
     pub replicas: Replicas,
     pub partitions: BTreeMap<PartitionId, Partition>,
+    /// Partitions whose logs were found unfit at the start: kept, and not served.
+    pub fenced: BTreeSet<PartitionId>,
     pub watches: Watches,
     /// On core [`crate::cluster::METADATA_CORE`] only.
     pub metadata: Option<MetadataOwner>,
@@ -92,6 +94,7 @@ impl Owned {
             journal,
             replicas: Replicas::new(),
             partitions: BTreeMap::new(),
+            fenced: BTreeSet::new(),
             watches: Watches::default(),
             metadata: None,
             groups: GroupsHost::default(),
@@ -165,8 +168,8 @@ impl Owned {
         if self.journal.refuses().is_some() {
             return Err(ErrorCode::KAFKA_STORAGE_ERROR);
         }
-        let partition =
-            self.partitions.get_mut(&id).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+        let absent = self.absent(id);
+        let partition = self.partitions.get_mut(&id).ok_or(absent)?;
         let replica = self.replicas.get_mut(id).expect("every partition has its replica");
         partition.append(replica, batch, wall_ms)
     }
@@ -201,7 +204,7 @@ impl Owned {
         offset: i64,
     ) -> Result<(i64, Option<Appended>), ErrorCode> {
         if !self.partitions.contains_key(&id) {
-            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+            return Err(self.absent(id));
         }
         if self.journal.refuses().is_some() {
             return Err(ErrorCode::KAFKA_STORAGE_ERROR);
@@ -224,6 +227,15 @@ impl Owned {
         let (index, term) = (proposed.index, proposed.term);
         let appended = Appended { base_offset: start, index, term, committed: false };
         Ok((start, Some(appended)))
+    }
+
+    /// What to say of a partition that is not open here. The metadata names it, or the asker would not ask: so it
+    /// is about to be opened, or was found damaged.
+    pub fn absent(&self, id: PartitionId) -> ErrorCode {
+        match self.fenced.contains(&id) {
+            true => ErrorCode::KAFKA_STORAGE_ERROR,
+            false => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        }
     }
 
     fn answer_produce(&mut self, slot: u32) {
@@ -428,7 +440,7 @@ impl Owned {
     ) -> (Fetched, Option<ReadJob>, usize) {
         let refused = |error, leader_epoch| (Fetched::refused(error, leader_epoch), None, 0);
         if !self.partitions.contains_key(&wanted.partition) {
-            return refused(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
+            return refused(self.absent(wanted.partition), -1);
         }
         let replica = self.replicas.get(wanted.partition).expect("every partition has its replica");
         let epoch = replica.term() as i32;
@@ -505,7 +517,7 @@ impl Owned {
     /// Where an epoch ends (KIP-320).
     pub fn epoch_end(&mut self, ask: &EpochEnd) -> Result<(i32, i64), ErrorCode> {
         if !self.partitions.contains_key(&ask.partition) {
-            return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+            return Err(self.absent(ask.partition));
         }
         let replica = self.replicas.get(ask.partition).expect("every partition has its replica");
         check_leader(replica, ask.current_leader_epoch)?;
