@@ -5,17 +5,26 @@ use std::fmt;
 
 use crate::error::{BenchError, Result};
 
-/// Rows of text under a head. The first column is aligned left, the others right.
-#[derive(Clone, Debug, Default)]
+/// Rows of text under a head. The first columns are names, aligned left; the others right.
+#[derive(Clone, Debug)]
 pub struct Table {
+    names: usize,
     head: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
+    /// One column of names.
     pub fn new<S: Into<String>>(head: impl IntoIterator<Item = S>) -> Table {
+        Table::with_names(1, head)
+    }
+
+    /// So many columns of names.
+    pub fn with_names<S: Into<String>>(names: usize, head: impl IntoIterator<Item = S>) -> Table {
+        let head = head.into_iter().map(Into::into).collect();
         Table {
-            head: head.into_iter().map(Into::into).collect(),
+            names,
+            head,
             rows: Vec::new(),
         }
     }
@@ -41,9 +50,9 @@ impl fmt::Display for Table {
         let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
         let line = |f: &mut fmt::Formatter<'_>, row: &[String]| {
             for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                match column {
-                    0 => write!(f, "| {cell:<width$} ")?,
-                    _ => write!(f, "| {cell:>width$} ")?,
+                match column < self.names {
+                    true => write!(f, "| {cell:<width$} ")?,
+                    false => write!(f, "| {cell:>width$} ")?,
                 }
             }
             writeln!(f, "|")
@@ -51,10 +60,8 @@ impl fmt::Display for Table {
         line(f, &self.head)?;
         for (column, width) in widths.iter().enumerate() {
             let dashes = "-".repeat(width - 1);
-            match column {
-                0 => write!(f, "| {dashes}- ")?,
-                _ => write!(f, "| {dashes}: ")?,
-            }
+            let end = if column < self.names { '-' } else { ':' };
+            write!(f, "| {dashes}{end} ")?;
         }
         writeln!(f, "|")?;
         self.rows.iter().try_for_each(|row| line(f, row))

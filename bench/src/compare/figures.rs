@@ -119,7 +119,7 @@ impl Figures {
                     .map(|rival| format!("factor to {}", short(*rival))),
             );
         }
-        let mut table = Table::new(head);
+        let mut table = Table::with_names(2, head);
         for row in &self.rows {
             let mut cells = vec![row.workload.to_owned(), row.name.clone()];
             cells.extend(brokers.iter().map(|broker| row.cell(*broker)));

@@ -192,6 +192,13 @@ impl Lab {
                 outcome.unanswered, outcome.missing
             ));
         }
+        if let Some(target) = outcome.target_per_s.filter(|_| !outcome.sustained) {
+            let share = 100.0 * outcome.achieved_per_s / target;
+            eprintln!(
+                "{workload} {what}, {broker}: reached {} % of the rate",
+                number(share)
+            );
+        }
         let client_share = outcome.spent.client_cpu_s / outcome.spent.wall_s;
         if client_share > CLIENT_CPU_SHARE_MAX {
             self.notes.insert(format!(

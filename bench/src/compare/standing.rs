@@ -55,11 +55,19 @@ pub fn many_partitions(lab: &mut Lab, broker: BrokerName, figures: &mut Figures)
     );
     let mut running = lab.start(broker, &home)?;
     let mut control = first_ack(&mut running, &first)?;
-    let name = figure("exec to first ack after a clean stop");
-    figures.add(broker, "W8", name, Unit::Seconds, Some(running.age_s()));
+    add_start(
+        figures,
+        broker,
+        &running,
+        &figure("exec to first ack after a clean stop"),
+    );
     every_partition_acks(&mut control, &topics)?;
-    let name = figure("exec to an ack of every partition after a clean stop");
-    figures.add(broker, "W8", name, Unit::Seconds, Some(running.age_s()));
+    add_start(
+        figures,
+        broker,
+        &running,
+        &figure("exec to an ack of every partition after a clean stop"),
+    );
 
     for _ in 0..lab.plan.idle_rounds {
         for topic in &topics {
@@ -70,13 +78,34 @@ pub fn many_partitions(lab: &mut Lab, broker: BrokerName, figures: &mut Figures)
     running.kill()?;
     let mut running = lab.start(broker, &home)?;
     let mut control = first_ack(&mut running, &first)?;
-    let name = figure("exec to first ack after kill -9 with data");
-    figures.add(broker, "W8", name, Unit::Seconds, Some(running.age_s()));
+    add_start(
+        figures,
+        broker,
+        &running,
+        &figure("exec to first ack after kill -9 with data"),
+    );
     nothing_lost(&acknowledged, &ends(&mut control, &topics)?)?;
     every_partition_acks(&mut control, &topics)?;
-    let name = figure("exec to an ack of every partition after kill -9 with data");
-    figures.add(broker, "W8", name, Unit::Seconds, Some(running.age_s()));
+    add_start(
+        figures,
+        broker,
+        &running,
+        &figure("exec to an ack of every partition after kill -9 with data"),
+    );
     running.kill()
+}
+
+/// Time and CPU from the start until now. CPU is what other programs disturb least.
+fn add_start(figures: &mut Figures, broker: BrokerName, running: &Running, what: &str) {
+    figures.add(broker, "W8", what, Unit::Seconds, Some(running.age_s()));
+    let cpu_s = running.process().cpu_s();
+    figures.add(
+        broker,
+        "W8",
+        format!("{what}, broker CPU"),
+        Unit::CpuSeconds,
+        cpu_s,
+    );
 }
 
 fn partitions(lab: &Lab) -> usize {

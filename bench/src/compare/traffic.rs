@@ -8,6 +8,7 @@ use super::figures::{Figures, Unit};
 use super::lab::Lab;
 use crate::arguments::BrokerName;
 use crate::error::Result;
+use crate::latency::Quantiles;
 use crate::load::{Acks, Outcome, Pace, Producing, ReadFrom, Reading, Spec};
 use crate::machine::Spent;
 use crate::wire::{Control, Topic};
@@ -241,11 +242,11 @@ fn add_single_records(figures: &mut Figures, broker: BrokerName, what: &str, out
     add("requests", Unit::RequestsPerS, rate);
     add("broker CPU each", Unit::CpuUsEach, each(broker_cpu_s));
     add("machine CPU each", Unit::CpuUsEach, each(machine_cpu_s));
-    let quantile = |pick: fn(&crate::latency::Quantiles) -> Option<u64>| {
-        outcome.ack.as_ref().and_then(pick).map(|us| us as f64)
-    };
-    add("ack p50", Unit::Us, quantile(|ack| Some(ack.p50_us)));
-    add("ack p99", Unit::Us, quantile(|ack| ack.p99_us));
+    for (quantile, us) in outcome.ack.iter().flat_map(Quantiles::told) {
+        if matches!(quantile, "p50" | "p99") {
+            add(&format!("ack {quantile}"), Unit::Us, Some(us as f64));
+        }
+    }
     let payload_bytes = outcome.produced_gb() * 1e9;
     let amplification = disk_written_bytes.map(|written| written as f64 / payload_bytes);
     add("disk bytes for a byte", Unit::Amplification, amplification);

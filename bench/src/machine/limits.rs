@@ -21,6 +21,8 @@ const DIRECT_WRITE_BYTES: usize = 1 << 20;
 const DURABLE_WRITE_BYTES: usize = 16 << 10;
 const STREAM_BYTES: usize = 256 << 10;
 const PING_BYTES: usize = 64;
+/// Pieces that tell a median, however slow the disk is.
+const PIECES_MIN: u64 = 200;
 const ALIGNMENT: usize = 4096;
 
 /// Physical limits of disk and loopback.
@@ -62,7 +64,12 @@ pub fn measure_limits(
     let rtt = ping_pong(time, cpus).during("measuring the loopback's round trip")?;
     let (loopback_mb_s, loopback_cpu_s_per_gb) =
         stream(time, cpus).during("measuring the loopback's throughput")?;
-    let p50_us = |latency: &Latency| latency.quantiles().map_or(f64::NAN, |q| q.p50_us as f64);
+    let p50_us = |latency: &Latency| {
+        latency
+            .quantiles()
+            .expect("enough pieces were written for a median")
+            .p50_us as f64
+    };
     Ok(Limits {
         direct_write_mb_s: written as f64 * DIRECT_WRITE_BYTES as f64 / 1e6 / direct_s,
         durable_writes_per_s: synced as f64 / durable_s,
@@ -105,7 +112,7 @@ fn write_for(
         count += 1;
         let over = match until {
             Until::End => count == pieces,
-            Until::Time(time) => began.elapsed() >= time,
+            Until::Time(time) => began.elapsed() >= time && count >= PIECES_MIN,
         };
         if over {
             return Ok((count, began.elapsed().as_secs_f64(), latency));
@@ -158,7 +165,10 @@ fn ping_pong(time: Duration, cpus: &[usize]) -> io::Result<Latency> {
     })?;
     let latency = on_first_cpu(cpus, || {
         let (mut piece, mut latency, began) = ([7; PING_BYTES], Latency::default(), Instant::now());
-        while began.elapsed() < time {
+        for count in 0.. {
+            if began.elapsed() >= time && count >= PIECES_MIN {
+                break;
+            }
             let before_ns = monotonic_ns();
             stream.write_all(&piece)?;
             stream.read_exact(&mut piece)?;
