@@ -28,6 +28,8 @@ pub enum StartError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("the address {address} of a listener cannot be resolved: {source}; name an address of this machine")]
     Address { address: String, source: std::io::Error },
+    #[error("{0} listeners are configured, and this version serves one; name one in listeners")]
+    Listeners(usize),
     #[error("the cores cannot be started: {0}")]
     Cores(std::io::Error),
     #[error("core {core} stopped unexpectedly; the log above says why")]

@@ -2,7 +2,7 @@
 
 use crate::cluster::METADATA_CORE;
 use crate::config::BrokerConfig;
-use crate::node::{News, Plan, StartError, run_core};
+use crate::node::{self, News, Plan, StartError, run_core};
 use crate::shard::mail::Mail;
 use runtime::uring;
 use std::io::IsTerminal;
@@ -114,7 +114,10 @@ fn listen_to_news(
 }
 
 fn plan(config: &BrokerConfig, cores: usize, news: mpsc::Sender<News>) -> Result<Plan, StartError> {
-    let listener = config.node.listeners.first().expect("the configuration has a listener");
+    let listener = match config.node.listeners.as_slice() {
+        [listener] => listener,
+        several => return Err(StartError::Listeners(several.len())),
+    };
     let name = format!("{}:{}", listener.bind.host, listener.bind.port);
     let resolved = listener.bind.addresses().and_then(|addresses| {
         addresses.into_iter().next().ok_or(std::io::ErrorKind::AddrNotAvailable.into())
@@ -125,11 +128,14 @@ fn plan(config: &BrokerConfig, cores: usize, news: mpsc::Sender<News>) -> Result
         0 => memory_available() * MEMORY_PERCENT / 100,
         bytes => bytes,
     };
+    let memory_per_core = (memory / cores as u64).max(MEMORY_PER_CORE_MIN) as usize;
     Ok(Plan {
         bind,
         advertised_host: listener.advertised.host.clone(),
         advertised_port: listener.advertised.port,
-        memory_per_core: (memory / cores as u64).max(MEMORY_PER_CORE_MIN) as usize,
+        memory_per_core,
+        storage: node::storage_limits(config, memory_per_core),
+        forget_retries: false,
         config: Arc::new(config.clone()),
         news,
     })

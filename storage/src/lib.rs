@@ -33,7 +33,7 @@ pub use log::{
     Condition, DrainDone, DrainJob, EntriesJob, EntriesPlan, Entry, EntryKind, HardState, Log,
     ReadJob, ReadPlan, RemovalDone, RemovalJob, TimestampFound, TimestampJob, TimestampPlan,
 };
-pub use options::{LogConfig, Options};
+pub use options::{LogConfig, Mutation, Options};
 pub use partition::{PartitionId, owner};
 pub use recovery::{Recovered, RecoveredLog, RecoveryReport, recover};
 pub use stats::Stats;

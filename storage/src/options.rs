@@ -35,6 +35,19 @@ pub struct Options {
     pub buffer_bytes: usize,
     /// Random, new at each start: two runs never write the same journal header.
     pub salt: u64,
+    /// A known bug, brought back so that a test can prove that it would be found. None but for that.
+    pub mutation: Option<Mutation>,
+}
+
+/// Bugs that this crate must never have, on demand: the simulator shows that it would see them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutation {
+    /// A turn counts as durable when it is written, before it is synced.
+    AckBeforeSync,
+    /// A turn fills up the last block of the one before, rewriting what is acknowledged.
+    TailRewrittenInPlace,
+    /// Recovery takes a block whose length fits, whatever the checksums of its frames say.
+    TruncationByLength,
 }
 
 impl Default for Options {
@@ -53,6 +66,7 @@ impl Default for Options {
             entry_bytes_max: 16 << 20,
             buffer_bytes: 1 << 20,
             salt: 0,
+            mutation: None,
         }
     }
 }

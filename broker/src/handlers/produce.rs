@@ -11,7 +11,7 @@
 //! that far, since no transactional id is given out (see `producer_ids`).
 
 use super::{Reply, Session};
-use crate::cluster::partition_id;
+use crate::cluster::{Topic, partition_id};
 use crate::config::{Codec, TimestampType, TopicConfig};
 use crate::shard::mail::{Produce, Produced};
 use bytes::Bytes;
@@ -109,6 +109,9 @@ fn check(
                     let why = "Internal topics are written by the broker only.";
                     answer.refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, Some(why));
                 }
+                (Some((found, config, _)), _) if request.acks == -1 && lacks_replicas(found, data.index, config) => {
+                    answer.refuse(ErrorCode::NOT_ENOUGH_REPLICAS, None);
+                }
                 (Some((found, config, rules)), _) => {
                     let records = data.records.clone().unwrap_or_default();
                     match accept(&records, version, rules, wall_ms, &mut budget) {
@@ -135,6 +138,12 @@ fn check(
         });
     }
     (response, wanted)
+}
+
+/// `min.insync.replicas` asks for more copies than the partition has.
+fn lacks_replicas(topic: &Topic, partition: i32, config: &TopicConfig) -> bool {
+    let replicas = topic.partitions.get(partition as usize).map_or(0, Vec::len);
+    (replicas as u64) < u64::from(config.min_insync_replicas)
 }
 
 fn accept(

@@ -5,6 +5,11 @@
 
 use super::Shard;
 use std::rc::Rc;
+use std::time::Duration;
+use storage::{JournalWrite, JournalWritten};
+
+/// How often a turn that found the disk full is tried again.
+const FULL_DISK_RETRY: Duration = Duration::from_millis(250);
 
 /// Passes turns for as long as the core runs.
 pub async fn run(shard: Rc<Shard>) {
@@ -26,11 +31,29 @@ async fn turn(shard: &Rc<Shard>) -> bool {
     };
     shard.after_pass();
     let Some(write) = write else { return more };
-    let written = write.run().await;
+    let written = write_out(shard, write).await;
     shard.owned.borrow_mut().written(written);
     let took = shard.core.now() - started;
     shard.metrics.borrow_mut().turn(took);
     true
+}
+
+/// Writes a turn. On a full disk it waits for room: what was accepted is neither lost nor acknowledged meanwhile,
+/// and nothing new is accepted.
+async fn write_out(shard: &Rc<Shard>, mut write: JournalWrite) -> JournalWritten {
+    let mut told = false;
+    loop {
+        match write.try_run().await {
+            Ok(written) => return written,
+            Err(held) => write = held,
+        }
+        shard.owned.borrow_mut().journal.hold();
+        if !told {
+            tracing::error!("the disk is full: writes wait, reads go on; free some space");
+            told = true;
+        }
+        shard.core.sleep(FULL_DISK_RETRY).await;
+    }
 }
 
 impl Shard {

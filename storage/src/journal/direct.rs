@@ -270,7 +270,7 @@ impl Extent {
 
 /// Writes the extents of one log, in order, durably.
 pub(super) async fn write_extents(
-    extents: Vec<ExtentWrite>,
+    extents: &[ExtentWrite],
     cache: &Rc<SegmentCache>,
 ) -> io::Result<()> {
     for extent in extents {
@@ -280,7 +280,8 @@ pub(super) async fn write_extents(
 }
 
 impl ExtentWrite {
-    async fn run(self, cache: &Rc<SegmentCache>) -> io::Result<()> {
+    /// May be run again after a failure: it then writes the same bytes to the same places.
+    async fn run(&self, cache: &Rc<SegmentCache>) -> io::Result<()> {
         let disk = cache.disk();
         let directory = partition_directory(cache.data(), self.id);
         if self.create_directory {
@@ -293,11 +294,11 @@ impl ExtentWrite {
         let file = cache
             .open(disk, self.id, &self.segment, frames, self.create)
             .await?;
-        for (position, bytes) in self.parts {
+        for (position, bytes) in &self.parts {
             cache
                 .counters
                 .add(|s| s.segment_bytes += bytes.len() as u64);
-            file.write_at(bytes, position, Durability::Synced).await?;
+            file.write_at(bytes.clone(), *position, Durability::Synced).await?;
         }
         if self.create {
             disk.sync_dir(&directory).await?;

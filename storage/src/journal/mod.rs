@@ -19,6 +19,7 @@
 pub(crate) mod checkpoint;
 mod direct;
 pub(crate) mod files;
+mod mutated;
 mod stage;
 mod upkeep;
 mod write;
@@ -62,6 +63,8 @@ pub struct Journal {
     pub(crate) checkpoints: Checkpoints,
     run: u64,
     staged_turn: u64,
+    /// A turn waits for room on the disk.
+    held: bool,
     durable_turn: u64,
     in_flight: bool,
     failed: bool,
@@ -74,6 +77,7 @@ pub struct Journal {
     /// What this turn writes straight to segments, by log.
     extents: BTreeMap<PartitionId, Extent>,
     ended_extents: Vec<(PartitionId, Extent)>,
+    sealed_tail: Option<mutated::SealedTail>,
 }
 
 /// A partition whose directory is to be removed.
@@ -186,6 +190,7 @@ impl Journal {
             checkpoints: opened.checkpoints,
             run,
             staged_turn: 1,
+            held: false,
             durable_turn: 0,
             in_flight: false,
             failed: false,
@@ -196,6 +201,7 @@ impl Journal {
             memory: opened.memory,
             extents: BTreeMap::new(),
             ended_extents: Vec::new(),
+            sealed_tail: None,
         }
     }
 
@@ -220,6 +226,9 @@ impl Journal {
     pub fn refuses(&self) -> Option<Refusal> {
         if self.failed {
             return Some(Refusal::Failed);
+        }
+        if self.held {
+            return Some(Refusal::DiskFull);
         }
         (self.room() == 0).then(|| self.full())
     }

@@ -34,16 +34,16 @@ pub struct Staged {
 /// A block of this turn. It is open while `end` is 0.
 pub(crate) struct PendingBlock {
     /// Which of the turn's buffers it lies in.
-    buffer: usize,
+    pub(super) buffer: usize,
     /// The file header if there is one, else the block header.
-    start: usize,
+    pub(super) start: usize,
     /// The block header, a hole until the turn is sealed.
-    header: usize,
-    end: usize,
-    file: File,
-    file_offset: u64,
+    pub(super) header: usize,
+    pub(super) end: usize,
+    pub(super) file: File,
+    pub(super) file_offset: u64,
     /// Bytes of the file that are kept for it, from the block header on.
-    claimed: u64,
+    pub(super) claimed: u64,
     pub epoch: u64,
     pub sequence: u64,
     pub length: u32,
@@ -398,6 +398,9 @@ impl Journal {
             return Ok(());
         }
         self.close_block();
+        if self.reopen_tail(bytes as u64) {
+            return Ok(());
+        }
         self.open_block(alone)
     }
 
@@ -529,6 +532,7 @@ impl Journal {
         let mut parts = Vec::new();
         for block in std::mem::take(&mut self.blocks) {
             let header = self.block_header(&block);
+            self.remember_tail(&block, self.previous_crc);
             self.previous_crc = header.crc();
             let buffer = &mut self.buffers[block.buffer];
             buffer.fill(block.header, &header.encode());

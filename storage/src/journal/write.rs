@@ -10,6 +10,7 @@ use super::Journal;
 use super::direct::{ExtentWrite, write_extents};
 use crate::cache::SegmentCache;
 use crate::error::JournalError;
+use crate::options::Mutation;
 
 /// A sealed turn on its way to the disk.
 pub struct JournalWrite {
@@ -18,6 +19,7 @@ pub struct JournalWrite {
     extents: Vec<Vec<ExtentWrite>>,
     parts: Vec<(File, u64, Bytes)>,
     cache: Rc<SegmentCache>,
+    durability: Durability,
 }
 
 /// The outcome of a [`JournalWrite`].
@@ -49,6 +51,10 @@ impl Journal {
             extents,
             parts,
             cache: Rc::clone(&self.cache),
+            durability: match self.options.mutation {
+                Some(Mutation::AckBeforeSync) => Durability::Volatile,
+                _ => Durability::Synced,
+            },
         })
     }
 
@@ -61,6 +67,7 @@ impl Journal {
             done.turn
         );
         self.in_flight = false;
+        self.held = false;
         if let Err(error) = done.result {
             self.failed = true;
             return Err(JournalError::Write(error));
@@ -74,6 +81,11 @@ impl Journal {
         self.durable_sequence = done.last_sequence;
         self.cache.durable_sequence.set(done.last_sequence);
         Ok(())
+    }
+
+    /// A turn waits for room on the disk: nothing new is accepted until it is written.
+    pub fn hold(&mut self) {
+        self.held = true;
     }
 
     fn durable_turn_expected(&self) -> u64 {
@@ -90,31 +102,49 @@ impl JournalWrite {
     /// refers to it. Several parts go one after another, each durable before the next:
     /// a later block never stands on an earlier one that may be missing.
     pub async fn run(self) -> JournalWritten {
+        match self.try_run().await {
+            Ok(written) => written,
+            Err(held) => JournalWritten {
+                turn: held.turn,
+                last_sequence: held.last_sequence,
+                result: Err(io::ErrorKind::StorageFull.into()),
+            },
+        }
+    }
+
+    /// As [`run`](Self::run), but a full disk is no failure: the journal's own files were written ahead of
+    /// their use, only bulk needs new room, and without it nothing of the turn is durable. The write comes
+    /// back, to be tried again when there is room; meanwhile the owner lets the journal
+    /// [`hold`](Journal::hold).
+    pub async fn try_run(self) -> Result<JournalWritten, JournalWrite> {
         let cache = &self.cache;
         let extents = self
             .extents
-            .into_iter()
+            .iter()
             .map(|extents| write_extents(extents, cache));
         let mut result = join_all(extents)
             .await
             .into_iter()
             .collect::<io::Result<()>>();
+        if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::StorageFull) {
+            return Err(self);
+        }
         for (file, offset, bytes) in self.parts {
             if result.is_err() {
                 break;
             }
             let length = bytes.len() as u64;
-            result = file.write_at(bytes, offset, Durability::Synced).await;
+            result = file.write_at(bytes, offset, self.durability).await;
             cache.counters.add(|s| {
                 s.journal_writes += 1;
                 s.journal_bytes += length;
             });
         }
-        JournalWritten {
+        Ok(JournalWritten {
             turn: self.turn,
             last_sequence: self.last_sequence,
             result,
-        }
+        })
     }
 }
 

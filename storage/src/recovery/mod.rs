@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use runtime::{Disk, OpenOptions};
 
-use self::replay::Replay;
+use self::replay::{Replay, Replayed};
 use self::scan::{Scanner, Source, probe_blocks};
 use crate::cache::SegmentCache;
 use crate::error::RecoverError;
@@ -32,7 +32,7 @@ use crate::journal::files::{Active, Full, JournalFiles, PrepareJob, Slot, parse_
 use crate::journal::{Checkpoints, Journal, Memory, Opened};
 use crate::log::drain::create_directory;
 use crate::log::{Condition, Log};
-use crate::options::Options;
+use crate::options::{Mutation, Options};
 use crate::partition::PartitionId;
 
 /// A core's storage, ready for work.
@@ -49,6 +49,17 @@ pub struct RecoveredLog {
     pub applied: u64,
     /// The owner's state as of that index; empty if it was never in a checkpoint.
     pub state: Bytes,
+}
+
+impl From<Replayed> for RecoveredLog {
+    fn from(replayed: Replayed) -> RecoveredLog {
+        let Replayed { log, applied, state, .. } = replayed;
+        // A fenced log may have lost entries that the state was made of.
+        match applied <= log.commit() {
+            true => RecoveredLog { log, applied, state },
+            false => RecoveredLog { log, applied: 0, state: Bytes::new() },
+        }
+    }
 }
 
 /// What start-up found, for the operator.
@@ -150,10 +161,14 @@ pub(crate) async fn recover_from(
     };
     let mut memory = Memory::default();
     let replay_from = numbers.replay_from[0];
-    let scanned = scan(slots, core, &mut replay, &mut memory, replay_from);
+    let mutation = options.mutation;
+    let scanned = scan(slots, core, &mut replay, &mut memory, replay_from, mutation);
     let (mut files, last_sequence, previous_crc, torn) = scanned.await.map_err(at("read"))?;
     let [newest, previous] = numbers.replay_from;
     files.recycle_below(newest.min(previous));
+    for replayed in replay.logs.values_mut().filter(|r| r.recut) {
+        rebuild::measure(disk, &mut replayed.log).await.map_err(at("read"))?;
+    }
     replay.finish();
     load::hollow_entries(disk, &mut replay)
         .await
@@ -166,11 +181,7 @@ pub(crate) async fn recover_from(
     let logs = std::mem::take(&mut replay.logs);
     let mut logs: Vec<RecoveredLog> = logs
         .into_values()
-        .map(|r| RecoveredLog {
-            log: r.log,
-            applied: r.applied,
-            state: r.state,
-        })
+        .map(RecoveredLog::from)
         .collect();
     settle_memory(&mut logs, &mut memory, &options);
     report.fenced = fenced(&logs);
@@ -287,6 +298,7 @@ async fn scan(
     replay: &mut Replay,
     memory: &mut Memory,
     replay_from: u64,
+    mutation: Option<Mutation>,
 ) -> io::Result<(JournalFiles, u64, u32, bool)> {
     let mut sources = Vec::new();
     let mut unused = Vec::new();
@@ -330,7 +342,7 @@ async fn scan(
     } else {
         first.min(replay_from)
     };
-    let mut scanner = Scanner::new(replay, memory, replay_from, expected.max(1));
+    let mut scanner = Scanner::new(replay, memory, replay_from, expected.max(1), mutation);
     for i in 0..sources.len() {
         let next = sources.get(i + 1).map(|s| s.header.first_sequence);
         scanner.file(&mut sources[i], next).await?;

@@ -7,14 +7,15 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use runtime::Disk;
 
 use super::io_error;
 use crate::cache::SegmentCache;
 use crate::error::{ReadError, RecoverError};
 use crate::format::frame::{EntryKind, FrameKind};
-use crate::log::reader::{SegmentReader, end_offset};
-use crate::log::segment::{Segment, SegmentFile, parse_segment_name, partition_directory};
+use crate::log::reader::{FoundFrame, SegmentReader, end_offset};
+use crate::log::segment::{Segment, parse_segment_name, partition_directory};
 use crate::log::tail::Tail;
 use crate::log::{Condition, HardState, Log};
 use crate::partition::{PartitionId, owner};
@@ -126,83 +127,105 @@ async fn rebuild(
     Ok(Some(log))
 }
 
-/// Reads one file up to the first frame that does not continue the log.
+/// Takes the entries of one file up to the first frame that does not continue the log.
 async fn take_segment(
     disk: &Disk,
     log: &mut Log,
     candidate: &Candidate,
     superseded_from: u64,
 ) -> io::Result<()> {
-    let Candidate {
-        base_index,
-        generation,
-        bytes,
-    } = *candidate;
-    let whole = Segment {
-        size: bytes,
-        ..Segment::new(base_index, generation, 0, 0)
-    };
-    let cache = Rc::clone(&log.cache);
-    let reader = SegmentReader::new(&cache, disk, log.id, whole);
-    reader.expect(usize::MAX);
-    let first_of_all = log.segments.is_empty();
+    let Candidate { base_index, generation, bytes } = *candidate;
+    if log.segments.is_empty() {
+        log.first_index = base_index;
+        log.drained = base_index - 1;
+    } else if base_index != log.drained + 1 {
+        log.fence(format!("segments end at {} and go on at {base_index}", log.drained));
+        return Ok(());
+    }
+    let mut frames = Frames::open(disk, log, base_index, generation, bytes);
     let mut taken: Option<Segment> = None;
-    let mut position = 0;
-    loop {
-        let frame = match reader.frame_at(position).await {
-            Ok(Some(frame)) => frame,
-            Err(ReadError::Io(error)) => return Err(error),
-            Ok(None) | Err(ReadError::Damaged { .. }) => break,
-        };
-        let data = match reader.data(&frame).await {
-            Ok(data) => data,
-            Err(ReadError::Io(error)) => return Err(error),
-            Err(ReadError::Damaged { .. }) => break,
-        };
+    while let Some((frame, data)) = frames.next().await? {
         let header = frame.header;
-        let expected = taken.map_or(base_index, |s| s.last_index + 1);
-        if header.index != expected || header.index >= superseded_from {
+        let first = log.segments.is_empty() && taken.is_none();
+        let continues = header.index == log.drained + 1
+            && header.index < superseded_from
+            && header.term >= log.terms.last_term()
+            && (first || header.base_offset == log.drained_offset);
+        if !continues {
             break;
         }
-        if taken.is_none() {
-            if !first_of_all && header.index != log.drained + 1 {
-                log.fence(format!(
-                    "segments end at {} and go on at {base_index}",
-                    log.drained
-                ));
-                return Ok(());
-            }
-            if first_of_all {
-                log.first_index = base_index;
-                log.log_start_offset = header.base_offset;
-            }
-            taken = Some(Segment::new(base_index, generation, header.base_offset, 0));
+        if first {
+            log.log_start_offset = header.base_offset;
         }
-        let segment = taken.as_mut().expect("just made");
         let end = end_offset(&header);
+        let segment = taken
+            .get_or_insert_with(|| Segment::new(base_index, generation, header.base_offset, 0));
         segment.push(header.index, header.base_offset, end, header.max_timestamp);
         segment.size = frame.next_position();
-        if header.term < log.terms.last_term() {
-            break;
-        }
-        log.terms
-            .push(header.term, header.index, header.base_offset);
+        log.terms.push(header.term, header.index, header.base_offset);
         if header.kind == FrameKind::Entry(EntryKind::LogStart)
             && let Ok(bytes) = data[..].try_into()
         {
             log.log_start_offset = log.log_start_offset.max(i64::from_le_bytes(bytes));
         }
         (log.drained, log.drained_offset) = (header.index, end);
-        position = frame.next_position();
     }
-    cache.forget_segment(log.id, generation);
-    if let Some(segment) = taken {
-        let path = segment.path(
-            &partition_directory(cache.data(), log.id),
-            SegmentFile::Frames,
-        );
-        tracing::warn!(path = %path.display(), last = segment.last_index, "segment read");
-        log.segments.push(segment);
-    }
+    log.cache.forget_segment(log.id, generation);
+    log.segments.extend(taken);
     Ok(())
+}
+
+/// Measures the newest segment of a log again, after the journal has shown that some of the
+/// entries in it had been superseded.
+pub(super) async fn measure(disk: &Disk, log: &mut Log) -> io::Result<()> {
+    let Some(cut) = log.segments.pop() else { return Ok(()) };
+    let Segment { base_index, generation, base_offset, last_index, size, .. } = cut;
+    let mut frames = Frames::open(disk, log, base_index, generation, size);
+    let mut segment = Segment { closed: true, ..Segment::new(base_index, generation, base_offset, 0) };
+    while segment.last_index < last_index
+        && let Some((frame, _)) = frames.next().await?
+    {
+        let header = frame.header;
+        let end = end_offset(&header);
+        segment.push(header.index, header.base_offset, end, header.max_timestamp);
+        segment.size = frame.next_position();
+    }
+    log.cache.forget_segment(log.id, generation);
+    log.segments.push(segment);
+    Ok(())
+}
+
+/// The good frames of a file, from its beginning to the first that is not.
+struct Frames {
+    cache: Rc<SegmentCache>,
+    disk: Disk,
+    id: PartitionId,
+    whole: Segment,
+    position: u64,
+}
+
+impl Frames {
+    fn open(disk: &Disk, log: &Log, base_index: u64, generation: u64, bytes: u64) -> Frames {
+        let whole = Segment { size: bytes, ..Segment::new(base_index, generation, 0, 0) };
+        let cache = Rc::clone(&log.cache);
+        Frames { cache, disk: disk.clone(), id: log.id, whole, position: 0 }
+    }
+
+    async fn next(&mut self) -> io::Result<Option<(FoundFrame, Bytes)>> {
+        let reader = SegmentReader::new(&self.cache, &self.disk, self.id, self.whole);
+        reader.expect(usize::MAX);
+        let frame = match reader.frame_at(self.position).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) | Err(ReadError::Damaged { .. }) => return Ok(None),
+            Err(ReadError::Io(error)) => return Err(error),
+        };
+        match reader.data(&frame).await {
+            Ok(data) => {
+                self.position = frame.next_position();
+                Ok(Some((frame, data)))
+            }
+            Err(ReadError::Damaged { .. }) => Ok(None),
+            Err(ReadError::Io(error)) => Err(error),
+        }
+    }
 }

@@ -21,7 +21,7 @@ use crate::format::frame::{
 };
 use crate::log::append::Reset;
 use crate::log::segment::Segment;
-use crate::log::tail::{Place, TailEntry};
+use crate::log::tail::{Place, Tail, TailEntry};
 use crate::log::{HardState, Log, Retired};
 use crate::partition::PartitionId;
 
@@ -47,6 +47,12 @@ pub(super) struct Replayed {
     cleared: u64,
     /// A rebuilt log that was dropped, unless it was begun again.
     dropped: bool,
+    /// A rebuilt log as it was found, for when the journal turns to another life of it.
+    found: Option<Box<LogRecord>>,
+    /// A rebuilt log whose newest segment has to be measured again.
+    pub recut: bool,
+    /// It was fenced when its record was made: a reset has lifted that, or will.
+    fenced_before: bool,
 }
 
 /// Where a log was begun from.
@@ -90,6 +96,7 @@ impl Replay {
                 last_term,
             };
             let log = Log::from_record(record, Rc::clone(cache));
+            let fenced_before = log.is_fenced();
             let replayed = Replayed {
                 log,
                 applied,
@@ -98,6 +105,9 @@ impl Replay {
                 commit,
                 cleared: 0,
                 dropped: false,
+                found: None,
+                recut: false,
+                fenced_before,
             };
             replay.logs.insert(replayed.log.id(), replayed);
         }
@@ -106,6 +116,7 @@ impl Replay {
 
     /// Adds a log that was rebuilt from its segments.
     pub fn add_rebuilt(&mut self, log: Log) {
+        let found = Some(Box::new(log.record(0, Bytes::new())));
         let replayed = Replayed {
             commit: log.commit(),
             log,
@@ -114,6 +125,9 @@ impl Replay {
             source: Source::Segments,
             cleared: 0,
             dropped: false,
+            found,
+            recut: false,
+            fenced_before: false,
         };
         self.logs.insert(replayed.log.id(), replayed);
     }
@@ -134,7 +148,7 @@ impl Replay {
         let losses = self.losses;
         if let Some(replayed) = self.logs.get_mut(&frame.id) {
             if matches!(replayed.source, Source::Record { chain, .. } if frame.chain <= chain) {
-                return; // If the entry matters, the log will end too early.
+                return replayed.lost_before_record(frame.chain);
             }
             replayed.log.chain = frame.chain;
             replayed.cleared = losses;
@@ -183,8 +197,8 @@ impl Replay {
 
     fn on_unknown(&mut self, frame: &FrameHeader, data: Bytes, sequence: u64, buffer: u64) {
         let first = frame.flags & FLAG_FIRST != 0;
-        if !first && sequence < self.begun_at {
-            return; // Dropped before the checkpoint.
+        if sequence < self.begun_at {
+            return; // Dropped before the checkpoint, which knows every other partition.
         }
         let mut replayed = Replayed {
             log: Log::new(frame.id, Rc::clone(&self.cache)),
@@ -194,6 +208,9 @@ impl Replay {
             commit: 0,
             cleared: self.losses,
             dropped: false,
+            found: None,
+            recut: false,
+            fenced_before: false,
         };
         replayed.log.chain = frame.chain;
         if frame.kind == FrameKind::Dropped {
@@ -259,6 +276,9 @@ impl Replayed {
             return;
         };
         self.source = Source::Journal;
+        if self.log.chain != 0 && self.log.chain != chain {
+            self.lost_before_record(chain);
+        }
         self.log.chain = chain;
         let found = (self.log.last_index(), self.log.last_term());
         if found != (last_index, last_term) && !self.log.is_fenced() {
@@ -269,6 +289,14 @@ impl Replayed {
         }
     }
 
+    /// Frames up to `chain` are missing, or an earlier life of the partition ends: they may have
+    /// replaced any undrained entry that was seen so far. Those that were not will come again, or
+    /// the log will end too early.
+    fn lost_before_record(&mut self, chain: u64) {
+        self.log.forget_above(self.log.drained);
+        self.log.chain = chain;
+    }
+
     /// A frame that the record knows of. Only undrained entries matter, and what cut them.
     fn apply_before_record(
         &mut self,
@@ -277,10 +305,11 @@ impl Replayed {
         sequence: u64,
         buffer: u64,
     ) {
-        let log = &mut self.log;
-        if frame.flags & FLAG_FIRST != 0 {
-            log.forget_above(log.drained);
+        if self.log.chain != 0 && frame.chain != self.log.chain + 1 {
+            self.lost_before_record(frame.chain);
         }
+        let log = &mut self.log;
+        log.chain = frame.chain;
         match frame.kind {
             FrameKind::Entry(kind) => {
                 self.take_if_it_continues(frame, kind, data, sequence, buffer);
@@ -294,9 +323,15 @@ impl Replayed {
     /// A frame for a log that was rebuilt from segments: what continues it is taken.
     fn apply_to_rebuilt(&mut self, frame: &FrameHeader, data: Bytes, sequence: u64, buffer: u64) {
         self.log.chain = self.log.chain.max(frame.chain);
-        self.dropped &= frame.flags & FLAG_FIRST == 0;
+        if frame.flags & FLAG_FIRST != 0 {
+            let found = self.found.as_ref().expect("a rebuilt log was found");
+            self.log = Log::from_record((**found).clone(), Rc::clone(&self.log.cache));
+            self.log.chain = frame.chain;
+            (self.commit, self.recut, self.dropped) = (self.log.commit, false, false);
+        }
         match frame.kind {
             FrameKind::Entry(kind) => {
+                self.supersede_in_segments(frame);
                 self.take_if_it_continues(frame, kind, data, sequence, buffer);
             }
             FrameKind::Truncate => {
@@ -309,7 +344,28 @@ impl Replayed {
                 }
             }
             FrameKind::Dropped => self.dropped = true,
-            FrameKind::Drained | FrameKind::Trimmed | FrameKind::Reset => {}
+            FrameKind::Reset => {
+                if let Ok(reset) = Reset::decode(&mut Reader::new(&data))
+                    && reset.last_index > self.log.drained
+                {
+                    let condition = self.log.condition.clone();
+                    self.log.reset_to(&reset, 0);
+                    self.log.condition = condition;
+                    (self.commit, self.recut) = (reset.last_index, false);
+                }
+            }
+            FrameKind::Drained | FrameKind::Trimmed => {}
+        }
+    }
+
+    /// An entry that differs from the one in a segment was staged before or after it. In either
+    /// case the journal holds what followed, so it has the last word on everything from there on.
+    fn supersede_in_segments(&mut self, frame: &FrameHeader) {
+        let log = &mut self.log;
+        let known = frame.index >= log.first_index && frame.index <= log.drained;
+        if known && log.terms.term(frame.index) != Some(frame.term) {
+            log.undrain_from(frame.index, frame.base_offset);
+            self.recut = true;
         }
     }
 
@@ -413,7 +469,14 @@ impl Replayed {
             FrameKind::Trimmed => self.log.trimmed_again(frame.index),
             FrameKind::Reset => {
                 let reset = Reset::decode(&mut Reader::new(&data)).map_err(|e| e.to_string())?;
+                // A fence because of what this journal lacks stays: a vote may be lacking, too.
+                let stays = self.log.is_fenced() && !self.fenced_before;
+                let condition = self.log.condition.clone();
                 self.log.reset_to(&reset, 0);
+                if stays {
+                    self.log.condition = condition;
+                }
+                self.fenced_before = false;
                 (self.applied, self.state, self.commit) = (0, Bytes::new(), reset.last_index);
             }
             FrameKind::Dropped => {}
@@ -492,7 +555,7 @@ impl Log {
         log.commit = record.drained;
         log.high_watermark = record.drained_offset;
         log.next_offset = record.drained_offset;
-        log.tail = crate::log::tail::Tail::new(record.drained + 1);
+        log.tail = Tail::new(record.drained + 1);
         log.next_generation = record.next_generation;
         log.terms = record.terms;
         log.segments = record.segments;
@@ -504,6 +567,27 @@ impl Log {
             })
             .collect();
         log
+    }
+
+    /// Forgets the entries in segments from `index` on. Nothing above them is in memory yet, or it
+    /// goes, too.
+    fn undrain_from(&mut self, index: u64, base_offset: i64) {
+        let last = index - 1;
+        self.segments.retain(|s| s.base_index < index);
+        if let Some(newest) = self.segments.last_mut() {
+            (newest.last_index, newest.end_offset, newest.closed) = (last, base_offset, true);
+        }
+        self.terms.truncate_to(last);
+        self.tail = Tail::new(index);
+        self.undrained_bytes = 0;
+        self.drained = last;
+        self.drained_offset = base_offset;
+        self.noted = last;
+        self.commit = last;
+        self.next_offset = base_offset;
+        self.high_watermark = base_offset;
+        self.log_start_offset = self.log_start_offset.min(base_offset);
+        self.hard_state.commit = self.hard_state.commit.min(last);
     }
 
     /// A drain that ended before the restart. One that does not continue what is known is done

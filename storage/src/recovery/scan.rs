@@ -17,6 +17,7 @@ use crate::format::frame::{FRAME_HEADER_BYTES, FrameHeader};
 use crate::format::{PAGE_BYTES, pages};
 use crate::journal::Memory;
 use crate::journal::files::Slot;
+use crate::options::Mutation;
 
 /// Journals are read in pieces of this size.
 const READ_BYTES: u64 = 1 << 20;
@@ -45,6 +46,7 @@ pub(super) struct Scanner<'a> {
     pub torn: bool,
     /// The block `expected`, whose header is good and whose frames are not all.
     doubtful: Option<Doubtful>,
+    mutation: Option<Mutation>,
 }
 
 /// A block with damaged frames: torn, unless a later block claims that it was durable.
@@ -87,6 +89,7 @@ impl<'a> Scanner<'a> {
         memory: &'a mut Memory,
         replay_from: u64,
         expected: u64,
+        mutation: Option<Mutation>,
     ) -> Scanner<'a> {
         let (previous_crc, torn, doubtful) = (None, false, None);
         Scanner {
@@ -97,6 +100,7 @@ impl<'a> Scanner<'a> {
             previous_crc,
             torn,
             doubtful,
+            mutation,
         }
     }
 
@@ -154,7 +158,7 @@ impl<'a> Scanner<'a> {
 
     /// Takes a candidate. Says whether the block counts.
     fn take(&mut self, header: BlockHeader, frames: Bytes, buffer: u64) -> bool {
-        if !frames_are_whole(&header, &frames) {
+        if !frames_are_whole(&header, &frames, self.mutation) {
             if header.sequence == self.expected {
                 self.torn = true;
                 self.doubtful = Some(Doubtful {
@@ -243,9 +247,12 @@ impl<'a> Scanner<'a> {
 }
 
 /// Whether a block holds what its header says: so many frames, whole, up to its very end.
-fn frames_are_whole(header: &BlockHeader, frames: &[u8]) -> bool {
+fn frames_are_whole(header: &BlockHeader, frames: &[u8], mutation: Option<Mutation>) -> bool {
     if frames.len() != header.length as usize {
         return false;
+    }
+    if mutation == Some(Mutation::TruncationByLength) {
+        return true;
     }
     let (mut at, mut count) = (0, 0);
     while at < frames.len() {

@@ -51,7 +51,7 @@ knobs! { LOG: "Logs and retention",
     "num.recovery.threads.per.data.dir", Int, "2", AtLeast(1), Cluster, Reported(CORES);
     "auto.create.topics.enable", Boolean, "true", Any, Static, Honoured,
         "Whether asking for the metadata of an unknown topic may create it.";
-    "min.insync.replicas", Int, "1", AtLeast(1), Cluster, Reported(MIN_INSYNC),
+    "min.insync.replicas", Int, "1", AtLeast(1), Cluster, Honoured,
         "Replicas that must be alive before acks=all is accepted. A majority has the record \
          on stable storage before any acknowledgement, whatever the value.";
     "log.message.timestamp.type", String, "CreateTime", OneOf(TIMESTAMP_TYPES), Cluster, Honoured,

@@ -51,8 +51,6 @@ pub(super) const ONE_NODE: &str = "Every node is a cluster of its own: clusters 
     nodes are not available in this version.";
 pub(super) const ONE_REPLICA: &str = "Internal topics have one replica: clusters of several \
     nodes are not available in this version.";
-pub(super) const MIN_INSYNC: &str = "An acknowledged record is on the stable storage of a majority \
-    of its replicas, whatever the value; in this version that is the one replica there is.";
 pub(super) const UNENFORCED: &str = "Not enforced in this version.";
 pub(super) const UNLINKED: &str =
     "A deleted segment stays readable to whoever has it open, without a delay.";

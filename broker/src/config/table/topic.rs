@@ -32,7 +32,7 @@ knobs! { TOPIC: "Topics",
     "min.cleanable.dirty.ratio", Double, "0.5", Share(0.0, 1.0), Cluster, Reported(COMPACTS);
     "cleanup.policy", List, "delete", EachOf(CLEANUP_POLICIES), Cluster, Refused(COMPACTION);
     "unclean.leader.election.enable", Boolean, "false", Any, Cluster, Reported(CLEAN_ONLY);
-    "min.insync.replicas", Int, "1", AtLeast(1), Cluster, Reported(MIN_INSYNC),
+    "min.insync.replicas", Int, "1", AtLeast(1), Cluster, Honoured,
         "Replicas that must be alive before a produce request with acks=all is accepted. \
          Whatever the value, an acknowledged record is on the stable storage of a majority.";
     "compression.type", String, "producer", OneOf(CODECS), Cluster, Honoured,

@@ -1,0 +1,377 @@
+//! What the clients of a simulation have sent and been told, and the judgement of every answer against it
+//! (docs/simulation.md has the invariants).
+//!
+//! Synchronous and outside the broker: it knows answers, never the broker's state. The first violation is kept, with
+//! the story of the last events; the run then ends.
+
+use super::value::Value;
+use protocol::compression::Budget;
+use protocol::error::ErrorCode;
+use protocol::records;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use uuid::Uuid;
+
+/// Events that a failure tells.
+const STORY_EVENTS: usize = 60;
+const DECOMPRESSED_BYTES_MAX: usize = 16 << 20;
+
+/// A partition of one incarnation of a topic.
+pub(super) type Place = (Uuid, i32);
+
+/// What is known of a value's fate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    Unknown,
+    Acked,
+    /// Refused for good at the first attempt: it must never be seen.
+    Refused,
+}
+
+struct SentValue {
+    place: Place,
+    idempotent: bool,
+    attempts: u32,
+    fate: Fate,
+    offset: Option<i64>,
+}
+
+/// What may never go back on a partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Floor {
+    pub high_watermark: i64,
+    pub log_start: i64,
+    pub leader_epoch: i32,
+}
+
+#[derive(Default)]
+struct PartitionHistory {
+    at: BTreeMap<i64, Value>,
+    floor: Floor,
+    /// Records may have been deleted up to here: asked for, answered or not. `i64::MAX` with retention.
+    deletable: i64,
+    /// Leader epoch of records by offset, where it changes.
+    epochs: BTreeMap<i64, i32>,
+}
+
+#[derive(Default)]
+struct Committed {
+    acked: i64,
+    /// Sent without an answer: may have happened, or happen still.
+    unknown: BTreeSet<i64>,
+}
+
+/// All that was sent and answered in one simulation.
+#[derive(Default)]
+pub(super) struct History {
+    values: BTreeMap<Value, SentValue>,
+    partitions: BTreeMap<Place, PartitionHistory>,
+    committed: BTreeMap<(String, i32), Committed>,
+    producer_ids: BTreeSet<(i64, i16)>,
+    /// Topics whose deletion was asked for, answered or not; and those where it was acknowledged.
+    doomed: BTreeSet<Uuid>,
+    gone: BTreeSet<Uuid>,
+    story: VecDeque<String>,
+    violation: Option<String>,
+    /// Virtual time of the event under way, us.
+    pub now_us: u64,
+    /// How often things happened, so that a quiet simulation is noticed.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+impl History {
+    /// Adds to the story.
+    pub fn tell(&mut self, event: impl FnOnce() -> String) {
+        if self.story.len() == STORY_EVENTS {
+            self.story.pop_front();
+        }
+        self.story.push_back(format!("{:>10} us  {}", self.now_us, event()));
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    /// The first one is kept.
+    pub fn violate(&mut self, what: String) {
+        self.tell(|| format!("VIOLATION: {what}"));
+        self.violation.get_or_insert(what);
+    }
+
+    pub fn violation(&self) -> Option<&str> {
+        self.violation.as_deref()
+    }
+
+    pub fn story(&self) -> Vec<String> {
+        self.story.iter().cloned().collect()
+    }
+
+    /// Every error code of every answer comes by here.
+    pub fn code(&mut self, api: &'static str, code: ErrorCode) -> ErrorCode {
+        if code == ErrorCode::UNKNOWN_SERVER_ERROR {
+            self.violate(format!("{api} was answered with UNKNOWN_SERVER_ERROR"));
+        }
+        if code != ErrorCode::NONE {
+            self.count(code.name());
+            self.tell(|| format!("{api} was answered with {code}"));
+        }
+        code
+    }
+
+    // --- values ------------------------------------------------------------------------------
+
+    /// A value leaves its producer, for the first time or again.
+    pub fn sent(&mut self, value: Value, place: Place, idempotent: bool) {
+        let new = SentValue { place, idempotent, attempts: 0, fate: Fate::Unknown, offset: None };
+        let sent = self.values.entry(value).or_insert(new);
+        sent.attempts += 1;
+    }
+
+    /// A value was refused for good: it was sent once and the code says that it was not written.
+    pub fn refused(&mut self, value: Value, code: ErrorCode) {
+        let sent = self.values.get_mut(&value).expect("refused values were sent");
+        if sent.attempts > 1 {
+            return;
+        }
+        sent.fate = Fate::Refused;
+        if let Some(offset) = sent.offset {
+            self.violate(format!("{value:?} stands at offset {offset} and was refused with {code}"));
+        }
+    }
+
+    /// A value was acknowledged at this offset.
+    pub fn acked(&mut self, value: Value, offset: i64) {
+        let sent = self.values.get_mut(&value).expect("acknowledged values were sent");
+        sent.fate = Fate::Acked;
+        let place = sent.place;
+        self.seen(place, offset, value, "acknowledged");
+        let partition = self.partitions.entry(place).or_default();
+        partition.floor.high_watermark = partition.floor.high_watermark.max(offset + 1);
+        self.count("acknowledged");
+    }
+
+    /// One value per offset, one offset per idempotent value.
+    fn seen(&mut self, place: Place, offset: i64, value: Value, how: &str) {
+        let partition = self.partitions.entry(place).or_default();
+        let there = *partition.at.entry(offset).or_insert(value);
+        if there != value {
+            let (topic, number) = place;
+            return self.violate(format!(
+                "{topic}/{number} offset {offset}: {value:?} is {how} where {there:?} was before"
+            ));
+        }
+        let Some(sent) = self.values.get_mut(&value) else {
+            return self.violate(format!("{value:?} is {how} at offset {offset} and was never sent"));
+        };
+        let known = *sent.offset.get_or_insert(offset);
+        let (idempotent, attempts, fate) = (sent.idempotent, sent.attempts, sent.fate);
+        if sent.place != place {
+            let home = sent.place;
+            self.violate(format!("{value:?} was sent to {home:?} and is {how} in {place:?}"));
+        } else if fate == Fate::Refused {
+            self.violate(format!("{value:?} was refused for good and is {how} at offset {offset}"));
+        } else if known != offset && (idempotent || attempts == 1) {
+            self.violate(format!(
+                "{value:?} is {how} at offset {offset}, and stands at {known}: sent {attempts} times, idempotent: \
+                 {idempotent}"
+            ));
+        }
+    }
+
+    // --- reading -----------------------------------------------------------------------------
+
+    /// What must not go back from now on: taken before a request leaves.
+    pub fn floor(&self, place: Place) -> Floor {
+        self.partitions.get(&place).map_or(Floor::default(), |partition| partition.floor)
+    }
+
+    /// An answer said where a partition stands. -1 for what it did not say.
+    pub fn stands(&mut self, api: &str, place: Place, before: Floor, told: Floor) {
+        let partition = self.partitions.entry(place).or_default();
+        let floor = &mut partition.floor;
+        floor.high_watermark = floor.high_watermark.max(told.high_watermark);
+        floor.log_start = floor.log_start.max(told.log_start);
+        floor.leader_epoch = floor.leader_epoch.max(told.leader_epoch);
+        let deletable = partition.deletable;
+        let below = |told: i64, before: i64| told >= 0 && told < before;
+        let back = below(told.high_watermark, before.high_watermark)
+            || below(told.log_start, before.log_start)
+            || below(told.leader_epoch.into(), before.leader_epoch.into());
+        if back {
+            self.violate(format!("{api} went back on {place:?}: {told:?} after {before:?}"));
+        }
+        if told.log_start > deletable {
+            self.violate(format!(
+                "{api}: the log of {place:?} begins at {}; nothing above {deletable} was ever to be deleted",
+                told.log_start
+            ));
+        }
+    }
+
+    /// Records up to `offset` were asked to be deleted.
+    pub fn deletable(&mut self, place: Place, offset: i64) {
+        let partition = self.partitions.entry(place).or_default();
+        partition.deletable = partition.deletable.max(offset);
+    }
+
+    /// Whether everything that was ever acknowledged in this partition has to be there.
+    pub fn keeps_all(&self, place: Place) -> bool {
+        !self.doomed.contains(&place.0)
+            && self.partitions.get(&place).is_none_or(|partition| partition.deletable == 0)
+    }
+
+    /// Judges fetched bytes. Returns the offset after the last record, `from` if there is none.
+    pub fn fetched(&mut self, place: Place, from: i64, bytes: Bytes) -> i64 {
+        let mut next = from;
+        for batch in records::split(bytes) {
+            let Ok(batch) = batch else {
+                // Cut off by the size limit: only the last one may be.
+                return next;
+            };
+            if let Err(error) = batch.view().check_crc() {
+                self.violate(format!("a batch at {} of {place:?}: {error}", batch.view().base_offset()));
+                return next;
+            }
+            let (base, epoch) = (batch.view().base_offset(), batch.view().partition_leader_epoch());
+            self.epoch_at(place, base, epoch);
+            let mut budget = Budget::new(DECOMPRESSED_BYTES_MAX);
+            let Ok(records) = records::records(&batch, &mut budget) else {
+                self.violate(format!("the batch at {base} of {place:?} cannot be read"));
+                return next;
+            };
+            for record in records {
+                let value = record.ok().and_then(|record| Some((record.offset, record.value?)));
+                let Some((offset, value)) = value else {
+                    self.violate(format!("a record behind {base} of {place:?} cannot be read"));
+                    return next;
+                };
+                if offset < from {
+                    continue;
+                }
+                if offset != next {
+                    self.violate(format!("{place:?} goes from offset {next} to {offset}"));
+                }
+                next = offset + 1;
+                match Value::decode(&value) {
+                    Some(value) => self.seen(place, offset, value, "read"),
+                    None => self.violate(format!("nobody sent what {place:?} has at {offset}")),
+                }
+                self.count("read");
+            }
+        }
+        next
+    }
+
+    /// Leader epochs of records: never smaller at a larger offset, never another one later.
+    fn epoch_at(&mut self, place: Place, offset: i64, epoch: i32) {
+        let epochs = &mut self.partitions.entry(place).or_default().epochs;
+        let before = epochs.range(..=offset).next_back().map(|(_, epoch)| *epoch);
+        let after = epochs.range(offset..).next().map(|(_, epoch)| *epoch);
+        if before.is_some_and(|before| before > epoch) || after.is_some_and(|after| after < epoch) {
+            self.violate(format!(
+                "{place:?} has leader epoch {epoch} at {offset}, between {before:?} and {after:?}"
+            ));
+        } else {
+            self.partitions.entry(place).or_default().epochs.insert(offset, epoch);
+        }
+    }
+
+    /// Judges a complete reading of a partition from `start` to `end`.
+    pub fn read_whole(&mut self, place: Place, start: i64, end: i64) {
+        let lost = self.values.iter().find(|(_, sent)| {
+            let offset = sent.offset.unwrap_or(-1);
+            sent.place == place && sent.fate == Fate::Acked && offset >= start && offset >= end
+        });
+        if let Some((value, sent)) = lost {
+            let offset = sent.offset;
+            let told = format!("{value:?} was acknowledged at {offset:?} of {place:?}, which ends at {end}");
+            return self.violate(told);
+        }
+        let partition = self.partitions.entry(place).or_default();
+        let mut last: BTreeMap<u32, (i64, u32)> = BTreeMap::new();
+        let mut disordered = None;
+        for (offset, value) in &partition.at {
+            let sent = self.values.get(value);
+            if sent.is_none_or(|sent| !sent.idempotent) {
+                continue;
+            }
+            if let Some(before) = last.insert(value.producer, (*offset, value.number))
+                && before.1 >= value.number
+            {
+                disordered = Some((before, *offset, *value));
+            }
+        }
+        if let Some((before, offset, value)) = disordered {
+            self.violate(format!(
+                "{place:?} offset {offset}: {value:?} stands behind number {} at {}",
+                before.1, before.0
+            ));
+        }
+    }
+
+    // --- groups, ids, topics --------------------------------------------------------------------
+
+    /// A commit leaves its client.
+    pub fn committing(&mut self, group: &str, partition: i32, offset: i64) {
+        let committed = self.committed.entry((group.to_owned(), partition)).or_default();
+        committed.unknown.insert(offset);
+    }
+
+    pub fn committed(&mut self, group: &str, partition: i32, offset: i64) {
+        let committed = self.committed.entry((group.to_owned(), partition)).or_default();
+        committed.unknown.remove(&offset);
+        committed.acked = committed.acked.max(offset);
+        self.count("committed");
+    }
+
+    /// A commit was refused, so it has not happened.
+    pub fn not_committed(&mut self, group: &str, partition: i32, offset: i64) {
+        let committed = self.committed.entry((group.to_owned(), partition)).or_default();
+        committed.unknown.remove(&offset);
+    }
+
+    /// The newest acknowledged commit: taken before a request leaves.
+    pub fn committed_floor(&self, group: &str, partition: i32) -> i64 {
+        let committed = self.committed.get(&(group.to_owned(), partition));
+        committed.map_or(0, |committed| committed.acked)
+    }
+
+    /// A committed offset was read; -1 for none. Commits of a group only grow here.
+    pub fn offset_fetched(&mut self, group: &str, partition: i32, offset: i64, before: i64) {
+        let committed = self.committed.entry((group.to_owned(), partition)).or_default();
+        let possible = committed.unknown.contains(&offset);
+        let invented = offset.max(0) > committed.acked && !possible;
+        if (offset.max(0) < before && !possible) || invented {
+            let acked = committed.acked;
+            self.violate(format!(
+                "group {group} partition {partition} has offset {offset}; {before} was acknowledged, by now {acked}"
+            ));
+        }
+        self.count("offsets fetched");
+    }
+
+    /// A producer id was given out.
+    pub fn producer_id(&mut self, id: i64, epoch: i16) {
+        if !self.producer_ids.insert((id, epoch)) {
+            self.violate(format!("producer id {id} epoch {epoch} was given out twice"));
+        }
+    }
+
+    pub fn deleting(&mut self, topic: Uuid) {
+        self.doomed.insert(topic);
+    }
+
+    pub fn deleted(&mut self, topic: Uuid) {
+        self.gone.insert(topic);
+        self.count("topics deleted");
+    }
+
+    /// Topics whose deletion was acknowledged so far.
+    pub fn gone(&self) -> BTreeSet<Uuid> {
+        self.gone.clone()
+    }
+
+    pub fn is_doomed(&self, topic: Uuid) -> bool {
+        self.doomed.contains(&topic)
+    }
+}

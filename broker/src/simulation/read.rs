@@ -1,0 +1,257 @@
+//! Readers: fetches with and without sessions, by name and by id, from anywhere and to the end; offsets by time; ends
+//! of epochs. And the last reading of everything.
+
+use super::Stage;
+use super::client::Client;
+use super::history::{Floor, Place};
+use protocol::codec::Str;
+use protocol::error::ErrorCode;
+use protocol::messages::*;
+use std::rc::Rc;
+use std::time::Duration;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+/// Fetches of one walk through a log.
+const STEPS_MAX: u64 = 6;
+
+/// Walks through logs until the end of the simulation; keeps a fetch session now and then.
+pub(super) async fn reader(stage: Rc<Stage>, client: Client, _number: u32) {
+    let mut reader = Reader { stage, client };
+    let mut healed_rounds = 0;
+    while healed_rounds < 3 && !reader.stage.is_over() {
+        let pause = reader.client.below(6_000);
+        reader.client.core.sleep(Duration::from_micros(pause)).await;
+        let Some((topic, place)) = reader.stage.any_place(&reader.client, 4) else { continue };
+        let done = match reader.client.below(6) {
+            0 => reader.list_offsets(&topic, place).await.is_some(),
+            1 => reader.epoch_end(&topic, place).await.is_some(),
+            2 => reader.poll_in_session(&topic, place).await.is_some(),
+            _ => reader.walk(&topic, place).await.is_some(),
+        };
+        healed_rounds += u32::from(done && reader.stage.healed.get());
+    }
+}
+
+/// Reads every partition that must still be there, from its start to its end.
+pub(super) async fn last_reading(stage: Rc<Stage>, client: Client) {
+    let mut reader = Reader { stage, client };
+    for (topic, place) in reader.stage.all_places() {
+        while !reader.stage.is_over() {
+            if reader.read_whole(&topic, place).await.is_some() {
+                break;
+            }
+            reader.client.core.sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+struct Reader {
+    stage: Rc<Stage>,
+    client: Client,
+}
+
+/// What one fetch brought.
+struct Fetched {
+    next: i64,
+    high_watermark: i64,
+}
+
+impl Reader {
+    fn fetch_request(&self, topic: &str, place: Place, from: i64) -> FetchRequest {
+        FetchRequest {
+            max_wait_ms: 30,
+            min_bytes: 1,
+            max_bytes: 1 << 20,
+            session_epoch: -1,
+            topics: vec![FetchTopic {
+                topic: Str::copied(topic),
+                topic_id: place.0,
+                partitions: vec![FetchPartition {
+                    partition: place.1,
+                    fetch_offset: from,
+                    partition_max_bytes: 200 + self.client.below(8_000) as i32,
+                    ..FetchPartition::default()
+                }],
+            }],
+            ..FetchRequest::default()
+        }
+    }
+
+    /// Whether a session begins (`0`), goes on, or is not wanted is what the request says.
+    async fn fetch(
+        &mut self,
+        place: Place,
+        request: &FetchRequest,
+        version: i16,
+        from: i64,
+    ) -> Option<(i32, Option<Fetched>)> {
+        let before = self.stage.history().floor(place);
+        let response = self.client.call(request, version).await?;
+        let code = self.stage.history().code("Fetch", response.error_code);
+        if code != ErrorCode::NONE {
+            return Some((0, None));
+        }
+        let answers = response.responses.iter().flat_map(|topic| &topic.partitions);
+        let Some(answer) = answers.into_iter().find(|answer| answer.partition_index == place.1) else {
+            return Some((response.session_id, None));
+        };
+        let mut history = self.stage.history();
+        let code = history.code("Fetch", answer.error_code);
+        if code != ErrorCode::NONE {
+            if code == ErrorCode::OFFSET_OUT_OF_RANGE
+                && history.keeps_all(place)
+                && from <= before.high_watermark
+            {
+                history.violate(format!("offset {from} of {place:?} is out of range, {before:?}"));
+            }
+            return Some((response.session_id, None));
+        }
+        let told = Floor {
+            high_watermark: answer.high_watermark,
+            log_start: answer.log_start_offset,
+            leader_epoch: -1,
+        };
+        history.stands("Fetch", place, before, told);
+        let bytes = answer.records.as_ref().map(|records| records.joined()).unwrap_or_default();
+        let next = history.fetched(place, from, bytes);
+        if next > answer.high_watermark {
+            let what = format!("{place:?} was read up to {next}, above the high watermark {}", told.high_watermark);
+            history.violate(what);
+        }
+        if next == from && from < answer.high_watermark {
+            history.violate(format!("a fetch from {from} of {place:?} brought nothing: {told:?}"));
+        }
+        let fetched = Fetched { next, high_watermark: answer.high_watermark };
+        Some((response.session_id, Some(fetched)))
+    }
+
+    fn version(&self, topic: &str) -> i16 {
+        let min = if self.stage.is_lasting(topic) { 4 } else { 13 };
+        self.client.version::<FetchRequest>(min)
+    }
+
+    async fn walk(&mut self, topic: &str, place: Place) -> Option<()> {
+        let floor = self.stage.history().floor(place);
+        let span = (floor.high_watermark - floor.log_start + 2).max(1) as u64;
+        let mut from = match self.client.below(3) {
+            0 => floor.log_start,
+            _ => floor.log_start + self.client.below(span) as i64,
+        };
+        for _ in 0..self.client.below(STEPS_MAX) + 1 {
+            let request = self.fetch_request(topic, place, from);
+            let version = self.version(topic);
+            let (_, fetched) = self.fetch(place, &request, version, from).await?;
+            from = fetched?.next;
+        }
+        Some(())
+    }
+
+    /// A session of some fetches: the first names the partition, the others only its new offset.
+    async fn poll_in_session(&mut self, topic: &str, place: Place) -> Option<()> {
+        let mut from = self.stage.history().floor(place).log_start;
+        let min = if self.stage.is_lasting(topic) { 7 } else { 13 };
+        let version = self.client.version::<FetchRequest>(min);
+        let mut request = self.fetch_request(topic, place, from);
+        request.session_epoch = 0;
+        for epoch in 1..=STEPS_MAX as i32 {
+            let (session, fetched) = self.fetch(place, &request, version, from).await?;
+            if session == 0 {
+                return None;
+            }
+            let moved = fetched.map_or(from, |fetched| fetched.next);
+            request.session_id = session;
+            request.session_epoch = epoch;
+            request.topics[0].partitions[0].fetch_offset = moved;
+            from = moved;
+        }
+        self.stage.history().count("fetch sessions");
+        request.session_epoch = -1;
+        self.fetch(place, &request, version, from).await.map(|_| ())
+    }
+
+    async fn list_offsets(&mut self, topic: &str, place: Place) -> Option<i64> {
+        if !self.stage.is_lasting(topic) {
+            return Some(-1);
+        }
+        let timestamp = if self.client.below(2) == 0 { LATEST } else { EARLIEST };
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![ListOffsetsTopic {
+                name: Str::copied(topic),
+                partitions: vec![ListOffsetsPartition {
+                    partition_index: place.1,
+                    timestamp,
+                    ..ListOffsetsPartition::default()
+                }],
+            }],
+            ..ListOffsetsRequest::default()
+        };
+        let before = self.stage.history().floor(place);
+        let version = self.client.version::<ListOffsetsRequest>(1);
+        let response = self.client.call(&request, version).await?;
+        let answer = response.topics.first()?.partitions.first()?;
+        let mut history = self.stage.history();
+        if history.code("ListOffsets", answer.error_code) != ErrorCode::NONE {
+            return None;
+        }
+        let offset = answer.offset;
+        let (high_watermark, log_start) = if timestamp == LATEST { (offset, -1) } else { (-1, offset) };
+        // Of the earliest offset the epoch is that of its record.
+        let leader_epoch = if timestamp == LATEST { answer.leader_epoch } else { -1 };
+        let told = Floor { high_watermark, log_start, leader_epoch };
+        history.stands("ListOffsets", place, Floor { leader_epoch: -1, ..before }, told);
+        Some(offset)
+    }
+
+    async fn epoch_end(&mut self, topic: &str, place: Place) -> Option<()> {
+        if !self.stage.is_lasting(topic) {
+            return Some(());
+        }
+        let before = self.stage.history().floor(place);
+        let asked = self.client.below(before.leader_epoch as u64 + 3) as i32;
+        let request = OffsetForLeaderEpochRequest {
+            replica_id: -1,
+            topics: vec![OffsetForLeaderTopic {
+                topic: Str::copied(topic),
+                partitions: vec![OffsetForLeaderPartition {
+                    partition: place.1,
+                    current_leader_epoch: -1,
+                    leader_epoch: asked,
+                }],
+            }],
+        };
+        let version = self.client.version::<OffsetForLeaderEpochRequest>(3);
+        let response = self.client.call(&request, version).await?;
+        let answer = response.topics.first()?.partitions.first()?;
+        let mut history = self.stage.history();
+        if history.code("OffsetForLeaderEpoch", answer.error_code) == ErrorCode::NONE && answer.leader_epoch > asked {
+            let what = format!("epoch {asked} of {place:?} was answered with epoch {}", answer.leader_epoch);
+            history.violate(what);
+        }
+        history.count("epoch ends");
+        Some(())
+    }
+
+    /// From the first offset to the high watermark, without a gap.
+    async fn read_whole(&mut self, topic: &str, place: Place) -> Option<()> {
+        let floor = self.stage.history().floor(place);
+        let start = if self.stage.history().keeps_all(place) { 0 } else { floor.log_start };
+        let mut from = start;
+        loop {
+            let mut request = self.fetch_request(topic, place, from);
+            request.max_wait_ms = 0;
+            request.topics[0].partitions[0].partition_max_bytes = 64 << 10;
+            let version = self.version(topic);
+            let (_, fetched) = self.fetch(place, &request, version, from).await?;
+            let fetched = fetched?;
+            from = fetched.next;
+            if fetched.next >= fetched.high_watermark || self.stage.is_over() {
+                break;
+            }
+        }
+        self.stage.history().read_whole(place, start, from);
+        self.stage.history().count("whole logs");
+        Some(())
+    }
+}
