@@ -298,7 +298,8 @@ impl ExtentWrite {
             cache
                 .counters
                 .add(|s| s.segment_bytes += bytes.len() as u64);
-            file.write_at(bytes.clone(), *position, Durability::Synced).await?;
+            file.write_at(bytes.clone(), *position, Durability::Synced)
+                .await?;
         }
         if self.create {
             disk.sync_dir(&directory).await?;

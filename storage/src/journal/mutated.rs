@@ -44,8 +44,12 @@ impl Journal {
 
     /// Opens the last sealed block again, with room for `bytes` more. False without the mutation, or if it cannot be.
     pub(super) fn reopen_tail(&mut self, bytes: u64) -> bool {
-        let Some(tail) = self.sealed_tail.take() else { return false };
-        let Some(active) = self.files.active.as_mut() else { return false };
+        let Some(tail) = self.sealed_tail.take() else {
+            return false;
+        };
+        let Some(active) = self.files.active.as_mut() else {
+            return false;
+        };
         let sealed = (BLOCK_HEADER_BYTES + tail.frames.len()) as u64;
         let total = pages(sealed + bytes);
         let is_last = self.blocks.is_empty()

@@ -126,7 +126,10 @@ impl JournalWrite {
             .await
             .into_iter()
             .collect::<io::Result<()>>();
-        if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::StorageFull) {
+        if result
+            .as_ref()
+            .is_err_and(|e| e.kind() == io::ErrorKind::StorageFull)
+        {
             return Err(self);
         }
         for (file, offset, bytes) in self.parts {

@@ -53,11 +53,24 @@ pub struct RecoveredLog {
 
 impl From<Replayed> for RecoveredLog {
     fn from(replayed: Replayed) -> RecoveredLog {
-        let Replayed { log, applied, state, .. } = replayed;
+        let Replayed {
+            log,
+            applied,
+            state,
+            ..
+        } = replayed;
         // A fenced log may have lost entries that the state was made of.
         match applied <= log.commit() {
-            true => RecoveredLog { log, applied, state },
-            false => RecoveredLog { log, applied: 0, state: Bytes::new() },
+            true => RecoveredLog {
+                log,
+                applied,
+                state,
+            },
+            false => RecoveredLog {
+                log,
+                applied: 0,
+                state: Bytes::new(),
+            },
         }
     }
 }
@@ -167,7 +180,9 @@ pub(crate) async fn recover_from(
     let [newest, previous] = numbers.replay_from;
     files.recycle_below(newest.min(previous));
     for replayed in replay.logs.values_mut().filter(|r| r.recut) {
-        rebuild::measure(disk, &mut replayed.log).await.map_err(at("read"))?;
+        rebuild::measure(disk, &mut replayed.log)
+            .await
+            .map_err(at("read"))?;
     }
     replay.finish();
     load::hollow_entries(disk, &mut replay)
@@ -179,10 +194,7 @@ pub(crate) async fn recover_from(
     report.damaged = replay.report.damaged;
     let drops = replay.drops.iter().copied().collect();
     let logs = std::mem::take(&mut replay.logs);
-    let mut logs: Vec<RecoveredLog> = logs
-        .into_values()
-        .map(RecoveredLog::from)
-        .collect();
+    let mut logs: Vec<RecoveredLog> = logs.into_values().map(RecoveredLog::from).collect();
     settle_memory(&mut logs, &mut memory, &options);
     report.fenced = fenced(&logs);
     let opened = Opened {

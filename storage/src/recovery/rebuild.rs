@@ -134,12 +134,19 @@ async fn take_segment(
     candidate: &Candidate,
     superseded_from: u64,
 ) -> io::Result<()> {
-    let Candidate { base_index, generation, bytes } = *candidate;
+    let Candidate {
+        base_index,
+        generation,
+        bytes,
+    } = *candidate;
     if log.segments.is_empty() {
         log.first_index = base_index;
         log.drained = base_index - 1;
     } else if base_index != log.drained + 1 {
-        log.fence(format!("segments end at {} and go on at {base_index}", log.drained));
+        log.fence(format!(
+            "segments end at {} and go on at {base_index}",
+            log.drained
+        ));
         return Ok(());
     }
     let mut frames = Frames::open(disk, log, base_index, generation, bytes);
@@ -162,7 +169,8 @@ async fn take_segment(
             .get_or_insert_with(|| Segment::new(base_index, generation, header.base_offset, 0));
         segment.push(header.index, header.base_offset, end, header.max_timestamp);
         segment.size = frame.next_position();
-        log.terms.push(header.term, header.index, header.base_offset);
+        log.terms
+            .push(header.term, header.index, header.base_offset);
         if header.kind == FrameKind::Entry(EntryKind::LogStart)
             && let Ok(bytes) = data[..].try_into()
         {
@@ -178,10 +186,22 @@ async fn take_segment(
 /// Measures the newest segment of a log again, after the journal has shown that some of the
 /// entries in it had been superseded.
 pub(super) async fn measure(disk: &Disk, log: &mut Log) -> io::Result<()> {
-    let Some(cut) = log.segments.pop() else { return Ok(()) };
-    let Segment { base_index, generation, base_offset, last_index, size, .. } = cut;
+    let Some(cut) = log.segments.pop() else {
+        return Ok(());
+    };
+    let Segment {
+        base_index,
+        generation,
+        base_offset,
+        last_index,
+        size,
+        ..
+    } = cut;
     let mut frames = Frames::open(disk, log, base_index, generation, size);
-    let mut segment = Segment { closed: true, ..Segment::new(base_index, generation, base_offset, 0) };
+    let mut segment = Segment {
+        closed: true,
+        ..Segment::new(base_index, generation, base_offset, 0)
+    };
     while segment.last_index < last_index
         && let Some((frame, _)) = frames.next().await?
     {
@@ -206,9 +226,18 @@ struct Frames {
 
 impl Frames {
     fn open(disk: &Disk, log: &Log, base_index: u64, generation: u64, bytes: u64) -> Frames {
-        let whole = Segment { size: bytes, ..Segment::new(base_index, generation, 0, 0) };
+        let whole = Segment {
+            size: bytes,
+            ..Segment::new(base_index, generation, 0, 0)
+        };
         let cache = Rc::clone(&log.cache);
-        Frames { cache, disk: disk.clone(), id: log.id, whole, position: 0 }
+        Frames {
+            cache,
+            disk: disk.clone(),
+            id: log.id,
+            whole,
+            position: 0,
+        }
     }
 
     async fn next(&mut self) -> io::Result<Option<(FoundFrame, Bytes)>> {

@@ -8,6 +8,7 @@ mod partition;
 mod scenario;
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -58,10 +59,77 @@ fn run_case(seed: u64, lives: u32, ops: u32) -> scenario::Coverage {
     coverage
 }
 
+/// One life, then damage to one file of a kind, then a look at what is left.
+fn run_damaged(seed: u64, kind: &str) -> scenario::Coverage {
+    let sim = Sim::new(SimOptions::seeded(seed));
+    let shared: Shared = Rc::new(RefCell::new(World::new(seed, 150)));
+    let start = || {
+        let world = Rc::clone(&shared);
+        sim.start::<(), _, _>("node", 1, move |core, _post, _inbox| {
+            scenario::live(core, Rc::clone(&world))
+        })
+    };
+    let node = start();
+    assert!(
+        sim.run_until_done(node, Duration::from_secs(600)),
+        "seed {seed}: does not end"
+    );
+    sim.kill(node);
+    let files: Rc<RefCell<Vec<(PathBuf, u64)>>> = Rc::default();
+    let list = Rc::clone(&files);
+    let client = sim.start::<(), _, _>("node", 1, move |core, _post, _inbox| {
+        let list = Rc::clone(&list);
+        async move {
+            let mut stack = vec![PathBuf::from("/data")];
+            while let Some(path) = stack.pop() {
+                for entry in core.disk().read_dir(&path).await.expect("it is there") {
+                    let inner = path.join(&entry.name);
+                    match entry.is_dir {
+                        true => stack.push(inner),
+                        false => list.borrow_mut().push((inner, entry.len)),
+                    }
+                }
+            }
+        }
+    });
+    sim.run_until_done(client, Duration::from_secs(60));
+    sim.kill(client);
+    let mut files = files.take();
+    files.sort();
+    files.retain(|(path, bytes)| path.to_string_lossy().contains(kind) && *bytes > 0);
+    let mut fate = Random(seed ^ 0xda3a9e);
+    let all = kind == "checkpoint" && fate.one_in(2);
+    let chosen = fate.below(files.len() as u64) as usize;
+    for (i, (path, bytes)) in files.iter().enumerate() {
+        if all || i == chosen {
+            for _ in 0..1 + fate.below(3) {
+                sim.flip_bit(node, path, fate.below(*bytes), fate.below(8) as u8);
+            }
+        }
+    }
+    shared.borrow_mut().damaged = true;
+    let node = start();
+    assert!(
+        sim.run_until_done(node, Duration::from_secs(600)),
+        "seed {seed}: does not end"
+    );
+    let coverage = shared.borrow().coverage;
+    coverage
+}
+
 fn run_seeds(seeds: std::ops::Range<u64>, lives: u32, ops: u32) {
+    let total = total(seeds, |seed| run_case(seed, lives, ops));
+    println!("{total:?}");
+    total.check();
+}
+
+fn total(
+    seeds: std::ops::Range<u64>,
+    run: impl Fn(u64) -> scenario::Coverage + std::panic::RefUnwindSafe,
+) -> scenario::Coverage {
     let mut total = scenario::Coverage::default();
     for seed in seeds {
-        let case = std::panic::catch_unwind(|| run_case(seed, lives, ops));
+        let case = std::panic::catch_unwind(|| run(seed));
         match case {
             Ok(coverage) => total.add(&coverage),
             Err(panic) => {
@@ -70,8 +138,7 @@ fn run_seeds(seeds: std::ops::Range<u64>, lives: u32, ops: u32) {
             }
         }
     }
-    println!("{total:?}");
-    total.check();
+    total
 }
 
 /// The seeds to run: `STORAGE_SEEDS=from..to` or a single one, else `default`.
@@ -92,6 +159,43 @@ fn every_crash_leads_back_to_a_state_that_was() {
 #[test]
 fn long_lives() {
     run_seeds(seeds(1_000_000..1_000_010), 2, 3000);
+}
+
+#[test]
+fn damage_to_the_journal_fences_and_never_lies() {
+    let total = total(seeds(0..150), |seed| run_damaged(seed, ".journal"));
+    println!("{total:?}");
+    assert!(
+        total.fenced > 0 && total.healthy_beside_damage > total.fenced,
+        "{total:?}"
+    );
+}
+
+#[test]
+fn damage_to_a_checkpoint_falls_back() {
+    let total = total(seeds(0..150), |seed| run_damaged(seed, "checkpoint"));
+    println!("{total:?}");
+    assert!(
+        total.rebuilt > 0 && total.healthy_beside_damage > 0,
+        "{total:?}"
+    );
+}
+
+#[test]
+fn damage_to_segments_is_seen_by_readers() {
+    let total = total(seeds(0..150), |seed| run_damaged(seed, ".segment"));
+    println!("{total:?}");
+    assert!(
+        total.failed_reads > 0 && total.healthy_beside_damage > 0,
+        "{total:?}"
+    );
+}
+
+#[test]
+fn damage_to_an_index_does_not_matter() {
+    let total = total(seeds(0..150), |seed| run_damaged(seed, ".index"));
+    println!("{total:?}");
+    assert_eq!((total.fenced, total.failed_reads), (0, 0));
 }
 
 #[test]

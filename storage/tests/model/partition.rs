@@ -1,5 +1,7 @@
 //! What one partition should be: plain vectors, and every state that a crash may lead back to.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use storage::{EntryKind, HardState, Reset};
 
@@ -45,10 +47,6 @@ impl State {
             None => self.base_term,
             Some(i) => self.entries[i as usize].term,
         }
-    }
-
-    pub fn entry(&self, index: u64) -> &ModelEntry {
-        &self.entries[(index - self.base_index - 1) as usize]
     }
 
     pub fn offset_after(&self, index: u64) -> i64 {
@@ -105,6 +103,8 @@ impl State {
 pub struct Partition {
     pub versions: Vec<(u64, State)>,
     pub commit: u64,
+    /// (index, term) of all entries ever.
+    pub used: BTreeSet<(u64, u64)>,
 }
 
 impl Partition {
@@ -112,6 +112,7 @@ impl Partition {
         Partition {
             versions: vec![(0, State::default())],
             commit: 0,
+            used: BTreeSet::new(),
         }
     }
 
