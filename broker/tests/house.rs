@@ -610,6 +610,38 @@ fn every_crate_has_a_page() {
     );
 }
 
+fn files_that_pages_miss(tree: &Tree) -> Vec<String> {
+    let has = |path: &str| tree.0.iter().any(|source| source.path == path);
+    let mut found = Vec::new();
+    for page in tree.ending("/README.md") {
+        let folder = page.path.trim_end_matches("README.md");
+        let named = page.text.split('`').skip(1).step_by(2);
+        for file in named.filter(|name| name.ends_with(".rs") && !name.contains(' ')) {
+            if !has(&format!("{folder}{file}")) && !has(&format!("{folder}src/{file}")) {
+                found.push(format!("{}: {file}", page.path));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn pages_name_files_that_are_there() {
+    keeps(
+        files_that_pages_miss,
+        "A README.md that names a file of its crate, by its path below the crate or below src/, \
+         moves with that file.",
+    );
+    assert_eq!(
+        in_file(
+            files_that_pages_miss,
+            "raft/README.md",
+            "See `votes.rs` and `cargo`."
+        ),
+        ["raft/README.md: votes.rs"]
+    );
+}
+
 fn modules_without_head(tree: &Tree) -> Vec<String> {
     let crates = tree
         .ending(".rs")
