@@ -285,6 +285,19 @@ impl Owned {
         }
     }
 
+    /// The disk is full and a turn waits for room: nothing new is accepted, and who waits for an acknowledgement is
+    /// told so now, by a code that is retried and does not say whether the batch will be in the log.
+    pub fn hold(&mut self) {
+        self.journal.hold();
+        let mut tickets = Vec::new();
+        for partition in self.partitions.values_mut() {
+            partition.abandon(&mut tickets);
+        }
+        for ticket in tickets {
+            self.settle(ticket, ErrorCode::KAFKA_STORAGE_ERROR);
+        }
+    }
+
     fn commit(
         &mut self,
         id: PartitionId,
