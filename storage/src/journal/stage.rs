@@ -9,7 +9,7 @@ use runtime::{ALIGN, AppendBuf, File};
 use super::files::Active;
 use super::{Journal, PendingDrop};
 use crate::error::{Refusal, StageError};
-use crate::format::batch::{BATCH_PATCH_BYTES, patched_head, read_fields};
+use crate::format::batch::{patched_head, read_fields};
 use crate::format::block::{BLOCK_HEADER_BYTES, FileHeader};
 use crate::format::checkpoint::encode_segment;
 use crate::format::codec::Writer;
@@ -150,7 +150,7 @@ impl Journal {
         let parts: [&[u8]; 2] = match kind {
             EntryKind::Batch => {
                 head = patched_head(data, base_offset, leader_epoch(term));
-                [&head, &data[BATCH_PATCH_BYTES..]]
+                [&head, &data[head.len()..]]
             }
             _ => [data, &[]],
         };
@@ -241,6 +241,7 @@ impl Journal {
     /// is durable: see [`begin_drop`](Self::begin_drop). On an error the log comes back.
     ///
     /// [`DropJob`]: super::DropJob
+    #[allow(clippy::result_large_err, reason = "the log comes back, and deletions are rare")]
     pub fn stage_drop(&mut self, mut log: Log) -> Result<(), (Log, StageError)> {
         if let Err(refusal) = self.make_room(frame_bytes(0), Room::All) {
             return Err((log, refusal.into()));
