@@ -3,6 +3,7 @@
 
 checks_passed=0
 checks_failed=0
+checks_skipped=0
 
 # check NAME COMMAND...: the command runs in a shell of its own, and stops at its first failing line.
 check() {
@@ -29,8 +30,16 @@ check() {
     rm -f "$output"
 }
 
+# skip NAME WHY: counts what cannot be asked here, and says why.
+skip() {
+    checks_skipped=$((checks_skipped + 1))
+    echo "SKIP $1: $2"
+}
+
 # Prints the sum; its exit code is the suite's.
 finish_checks() {
-    echo "$checks_passed passed, $checks_failed failed"
+    local skipped=
+    ((checks_skipped == 0)) || skipped=", $checks_skipped skipped"
+    echo "$checks_passed passed, $checks_failed failed$skipped"
     ((checks_failed == 0))
 }

@@ -43,6 +43,33 @@ func (s *session) withAdmin(call func(context.Context, *kadm.Client) error) erro
 	return call(ctx, kadm.NewClient(client))
 }
 
+// advertises says whether the broker says that it serves an API. What it does not advertise is skipped
+// and counted, while what it advertises must work.
+func (s *session) advertises(key int16) (bool, error) {
+	found := false
+	err := s.withAdmin(func(ctx context.Context, admin *kadm.Client) error {
+		versions, err := admin.ApiVersions(ctx)
+		for _, broker := range versions {
+			_, has := broker.KeyMaxVersion(key)
+			found = found || has
+		}
+		return err
+	})
+	return found, err
+}
+
+// unless skips a part of the suite when the broker does not advertise what it needs.
+func (s *session) unless(part string, key int16, name string, run func()) {
+	switch found, err := s.advertises(key); {
+	case err != nil:
+		s.Run(part, func() error { return err })
+	case !found:
+		s.Skip(part, "the broker does not advertise "+name)
+	default:
+		run()
+	}
+}
+
 func (s *session) createTopic(topic string, partitions int32, configs map[string]*string) error {
 	return s.withAdmin(func(ctx context.Context, admin *kadm.Client) error {
 		if _, err := admin.CreateTopic(ctx, partitions, 1, configs, topic); err != nil {

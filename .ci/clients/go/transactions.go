@@ -13,8 +13,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// transactions commits and aborts, and reads with both isolation levels.
+// transactions asks for them only where they are offered.
 func (s *session) transactions() {
+	const endTransaction = 26
+	s.unless("transactions", endTransaction, "EndTxn", s.advertisedTransactions)
+}
+
+// advertisedTransactions commits and aborts, and reads with both isolation levels.
+func (s *session) advertisedTransactions() {
 	topic := s.name("transactions")
 	s.Run("transactions: commit and abort", func() error {
 		if err := s.createTopic(topic, 2, nil); err != nil {

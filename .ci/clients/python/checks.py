@@ -10,6 +10,7 @@ class Checks:
         self._lock = threading.Lock()
         self._passed = 0
         self._failed = 0
+        self._skipped = 0
 
     def run(self, name, check, *arguments):
         start = time.monotonic()
@@ -27,9 +28,15 @@ class Checks:
             self._failed += failed
             print(line, flush=True)
 
+    def skip(self, name, why):
+        """Counts what this broker cannot be asked for, and says why."""
+        self._skipped += 1
+        print(f"SKIP {name}: {why}", flush=True)
+
     def close(self):
         """Prints the sum and gives the exit code."""
-        print(f"{self._passed} passed, {self._failed} failed", flush=True)
+        skipped = f", {self._skipped} skipped" if self._skipped else ""
+        print(f"{self._passed} passed, {self._failed} failed{skipped}", flush=True)
         return 1 if self._failed else 0
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 
+from advertised import CONSUMER_GROUP_HEARTBEAT, advertised
 from checks import eventually, same, that
 
 PARTITIONS = 6
@@ -64,9 +65,14 @@ class Groups:
         self._client = client
 
     def run(self):
+        protocols = dict(self._client.PROTOCOLS)
+        if CONSUMER_GROUP_HEARTBEAT not in advertised(self._session.bootstrap):
+            if protocols.pop("consumer", None):
+                why = "the broker does not advertise ConsumerGroupHeartbeat"
+                self._checks.skip("groups: consumer", why)
         running = [
             threading.Thread(target=self._protocol, args=(protocol, config))
-            for protocol, config in self._client.PROTOCOLS.items()
+            for protocol, config in protocols.items()
         ]
         for thread in running:
             thread.start()

@@ -37,6 +37,11 @@ final class Groups {
     void run() {
         List<Thread> running = new ArrayList<>();
         PROTOCOLS.forEach((protocol, config) -> {
+            if (protocol.equals("consumer")
+                    && !session.advertised().contains(Advertised.CONSUMER_GROUP_HEARTBEAT)) {
+                checks.skip("groups: consumer", "the broker does not advertise ConsumerGroupHeartbeat");
+                return;
+            }
             Thread thread = new Thread(() -> runProtocol(protocol, config), protocol);
             thread.start();
             running.add(thread);

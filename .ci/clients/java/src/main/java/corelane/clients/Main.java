@@ -10,7 +10,8 @@ public final class Main {
 
     public static void main(String[] arguments) throws Exception {
         String bootstrap = System.getenv().getOrDefault("BOOTSTRAP", "127.0.0.1:9092");
-        Session session = new Session(bootstrap, Long.toString(System.currentTimeMillis(), 36));
+        String run = Long.toString(System.currentTimeMillis(), 36);
+        Session session = new Session(bootstrap, run, Advertised.by(bootstrap));
         Checks checks = new Checks();
         // Groups wait far more than they work, so they share the clock with the other parts.
         Map<String, Runnable> parts = Map.of(

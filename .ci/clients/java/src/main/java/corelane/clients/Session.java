@@ -4,6 +4,7 @@ import java.time.Duration;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.ExecutionException;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
@@ -14,7 +15,7 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /** One run against one broker: opens clients, and gives names that no earlier run has used. */
-record Session(String bootstrap, String run) {
+record Session(String bootstrap, String run, Set<Integer> advertised) {
     String name(String purpose) {
         return "java-" + purpose + "-" + run;
     }

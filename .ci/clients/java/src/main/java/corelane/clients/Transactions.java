@@ -28,6 +28,10 @@ final class Transactions {
     }
 
     void run() {
+        if (!session.advertised().contains(Advertised.END_TRANSACTION)) {
+            checks.skip("transactions", "the broker does not advertise EndTxn");
+            return;
+        }
         checks.check("transactions: commit and abort", this::commitAndAbort);
         checks.check("transactions: read_committed stops at an open one", this::open);
         checks.check("transactions: group offsets commit with the records", this::offsets);
