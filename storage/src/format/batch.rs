@@ -1,22 +1,15 @@
-//! The few fields of a Kafka record batch (magic 2, KIP-98) that a log needs, and the two it sets.
+//! What a log needs of a Kafka record batch, and the two fields that it sets in one.
 //! Must not look at records: what lies behind the header may be compressed.
 
-/// The header of a record batch: everything before the first record, in bytes.
-pub(crate) const BATCH_HEADER_BYTES: usize = 61;
-/// Base offset, batch length, leader epoch: the part that lies before magic and CRC, and that the
-/// CRC does not cover. The first and the last of the three are set when the batch is appended.
-pub(crate) const BATCH_PATCH_BYTES: usize = 16;
+use protocol::records::{BatchView, HEADER_BYTES, Malformed, patch_header};
 
 /// A batch that cannot be appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// Shorter than a batch header, or the length field does not name the whole of it.
-    #[error("a record batch of {bytes} bytes says it has {said}")]
-    Length { bytes: usize, said: i64 },
-    /// Not the format that Kafka has written since 0.11.
-    #[error("record batch with magic {0}, only 2 is stored")]
-    Magic(i8),
-    /// `last_offset_delta` is negative.
+    /// Not one whole batch of the format that Kafka has written since 0.11.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// `last_offset_delta` is negative, or takes more offsets than a frame can say.
     #[error("record batch with last offset delta {0}")]
     OffsetDelta(i32),
 }
@@ -31,64 +24,41 @@ pub(crate) struct BatchFields {
 }
 
 pub(crate) fn read_fields(batch: &[u8]) -> Result<BatchFields, BatchError> {
-    let said = |bytes: &[u8]| match bytes.get(8..12) {
-        Some(b) => i64::from(i32::from_be_bytes(b.try_into().expect("four bytes"))) + 12,
-        None => -1,
-    };
-    if batch.len() < BATCH_HEADER_BYTES || said(batch) != batch.len() as i64 {
-        return Err(BatchError::Length {
-            bytes: batch.len(),
-            said: said(batch),
-        });
-    }
-    if batch[16] != 2 {
-        return Err(BatchError::Magic(batch[16] as i8));
-    }
-    let delta = i32::from_be_bytes(batch[23..27].try_into().expect("four bytes"));
+    let view = BatchView::new(batch)?;
+    let delta = view.last_offset_delta();
     if !(0..i32::MAX).contains(&delta) {
         return Err(BatchError::OffsetDelta(delta));
     }
     Ok(BatchFields {
         offset_count: delta as u32 + 1,
-        max_timestamp: i64::from_be_bytes(batch[35..43].try_into().expect("eight bytes")),
+        max_timestamp: view.max_timestamp(),
     })
 }
 
-/// The first 16 bytes of `batch` with the base offset and the leader epoch set.
-pub(crate) fn patched_head(batch: &[u8], base_offset: i64, epoch: i32) -> [u8; BATCH_PATCH_BYTES] {
-    let mut head: [u8; BATCH_PATCH_BYTES] = batch[..BATCH_PATCH_BYTES]
-        .try_into()
-        .expect("a batch has a header");
-    head[..8].copy_from_slice(&base_offset.to_be_bytes());
-    head[12..].copy_from_slice(&epoch.to_be_bytes());
+/// The header of `batch` with base offset and leader epoch set. Its CRC covers neither.
+pub(crate) fn patched_head(batch: &[u8], base_offset: i64, epoch: i32) -> [u8; HEADER_BYTES] {
+    let mut head: [u8; HEADER_BYTES] = *batch.first_chunk().expect("a batch has a header");
+    patch_header(&mut head, base_offset, epoch);
     head
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
-    /// A well-shaped batch of `count` offsets with `body` bytes of payload derived from `mark`.
-    pub(crate) fn batch(count: u32, max_timestamp: i64, body: usize, mark: u64) -> Vec<u8> {
-        let mut b = vec![0u8; BATCH_HEADER_BYTES];
-        b[8..12].copy_from_slice(&((BATCH_HEADER_BYTES + body - 12) as i32).to_be_bytes());
+    /// A well-shaped batch of `count` offsets with `body` bytes of payload.
+    fn batch(count: i32, max_timestamp: i64, body: usize) -> Vec<u8> {
+        let mut b = vec![0u8; HEADER_BYTES + body];
+        b[8..12].copy_from_slice(&((HEADER_BYTES + body - 12) as i32).to_be_bytes());
         b[16] = 2;
-        b[23..27].copy_from_slice(&(count as i32 - 1).to_be_bytes());
+        b[23..27].copy_from_slice(&(count - 1).to_be_bytes());
         b[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
-        b[57..61].copy_from_slice(&(count as i32).to_be_bytes());
-        let mut state = mark.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        for _ in 0..body {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            b.push((state >> 56) as u8);
-        }
         b
     }
 
     #[test]
     fn fields_are_read_and_the_head_is_patched() {
-        let b = batch(7, 1234, 10, 1);
+        let b = batch(7, 1234, 10);
         let fields = read_fields(&b).unwrap();
         assert_eq!(
             fields,
@@ -100,29 +70,25 @@ pub(crate) mod tests {
         let head = patched_head(&b, 99, 5);
         assert_eq!(head[..8], 99i64.to_be_bytes());
         assert_eq!(head[8..12], b[8..12]);
-        assert_eq!(head[12..], 5i32.to_be_bytes());
+        assert_eq!(head[12..16], 5i32.to_be_bytes());
+        assert_eq!(head[16..], b[16..HEADER_BYTES]);
     }
 
     #[test]
     fn malformed_batches_are_refused() {
-        let good = batch(1, 0, 4, 1);
-        assert!(matches!(
-            read_fields(&good[..60]),
-            Err(BatchError::Length { .. })
-        ));
-        assert!(matches!(
-            read_fields(&good[..64]),
-            Err(BatchError::Length { .. })
-        ));
-        assert!(matches!(
-            read_fields(&[]),
-            Err(BatchError::Length { said: -1, .. })
-        ));
+        let good = batch(1, 0, 4);
+        for length in 0..good.len() {
+            assert!(matches!(
+                read_fields(&good[..length]),
+                Err(BatchError::Malformed(_))
+            ));
+        }
         let mut old = good.clone();
         old[16] = 1;
-        assert_eq!(read_fields(&old), Err(BatchError::Magic(1)));
-        let mut negative = good;
-        negative[23..27].copy_from_slice(&(-1i32).to_be_bytes());
-        assert_eq!(read_fields(&negative), Err(BatchError::OffsetDelta(-1)));
+        assert!(matches!(read_fields(&old), Err(BatchError::Malformed(_))));
+        assert_eq!(
+            read_fields(&batch(0, 0, 4)),
+            Err(BatchError::OffsetDelta(-1))
+        );
     }
 }

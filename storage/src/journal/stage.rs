@@ -241,7 +241,10 @@ impl Journal {
     /// is durable: see [`begin_drop`](Self::begin_drop). On an error the log comes back.
     ///
     /// [`DropJob`]: super::DropJob
-    #[allow(clippy::result_large_err, reason = "the log comes back, and deletions are rare")]
+    #[allow(
+        clippy::result_large_err,
+        reason = "the log comes back, and deletions are rare"
+    )]
     pub fn stage_drop(&mut self, mut log: Log) -> Result<(), (Log, StageError)> {
         if let Err(refusal) = self.make_room(frame_bytes(0), Room::All) {
             return Err((log, refusal.into()));

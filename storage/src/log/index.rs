@@ -135,7 +135,7 @@ impl SegmentIndex {
     }
 
     #[cfg(test)]
-    pub fn entries(&self) -> &[IndexEntry] {
+    pub(crate) fn entries(&self) -> &[IndexEntry] {
         &self.entries
     }
 }

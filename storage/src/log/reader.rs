@@ -262,3 +262,71 @@ impl<'a> SegmentReader<'a> {
         Ok(open.read_at(position, length).await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use runtime::sim::{Options as SimOptions, Sim};
+
+    use super::*;
+    use crate::{EntryKind, LogConfig, Options, recover};
+
+    /// Drains batches of many sizes in many jobs, then compares the index that the drains kept
+    /// with what the file holds and with what the frames give.
+    #[test]
+    fn an_index_rebuilt_equals_the_index_kept() {
+        let sim = Sim::new(SimOptions::seeded(1));
+        let node = sim.start::<(), _, _>("node", 1, |core, _post, _inbox| async move {
+            let (disk, data) = (core.disk().clone(), Path::new("/data"));
+            let recovered = recover(&disk, data, 0, 1, Options::default())
+                .await
+                .unwrap();
+            let mut journal = recovered.journal;
+            let id = PartitionId {
+                topic: 1,
+                partition: 1,
+            };
+            let mut log = journal.create_log(id);
+            log.configure(LogConfig {
+                segment_bytes: 300_000,
+                ..LogConfig::default()
+            });
+            for i in 1..=400u64 {
+                let data = Bytes::from(vec![7; (i * 37 % 5000) as usize]);
+                journal
+                    .stage_entry(&mut log, 1, i, EntryKind::Command, &data)
+                    .unwrap();
+                if i % 23 == 0 {
+                    log.commit_to(i);
+                    let done = log
+                        .begin_drain(1, true)
+                        .expect("it is due")
+                        .run(&disk)
+                        .await;
+                    journal.finish_drain(&mut log, done).unwrap();
+                }
+            }
+            assert!(log.segments.len() >= 3, "{:?}", log.segments);
+            for segment in &log.segments {
+                let cache = Rc::clone(&log.cache);
+                let reader = SegmentReader::new(&cache, &disk, id, *segment);
+                let entries = |index: &RefCell<SegmentIndex>| index.borrow().entries().to_vec();
+                let kept = entries(&reader.index().await.unwrap());
+                assert!(kept.len() >= 3, "{kept:?}");
+                let rebuilt = entries(&reader.rebuild_index().await.unwrap());
+                assert_eq!(kept, rebuilt);
+                cache.forget_index(id, segment.generation);
+                assert_eq!(
+                    kept,
+                    entries(&reader.index().await.unwrap()),
+                    "from the file"
+                );
+            }
+        });
+        assert!(sim.run_until_done(node, Duration::from_secs(60)));
+    }
+}

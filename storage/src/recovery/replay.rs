@@ -236,8 +236,13 @@ impl Replay {
     /// The journal ends here: what is still in doubt is decided.
     pub fn finish(&mut self) {
         let losses = self.losses;
-        let dropped = self.logs.extract_if(.., |_, r| r.dropped).map(|(id, _)| id);
-        self.drops.extend(dropped);
+        self.drops.extend(
+            self.logs
+                .iter()
+                .filter(|(_, r)| r.dropped)
+                .map(|(id, _)| *id),
+        );
+        self.logs.retain(|_, r| !r.dropped);
         for replayed in self.logs.values_mut() {
             replayed.check_record();
             if replayed.cleared < losses && replayed.source != Source::Segments {

@@ -20,7 +20,7 @@ use scenario::{Shared, World};
 pub struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -28,7 +28,7 @@ impl Random {
     }
 
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.draw() % bound.max(1)
     }
 
     pub fn one_in(&mut self, n: u64) -> bool {
@@ -55,8 +55,7 @@ fn run_case(seed: u64, lives: u32, ops: u32) -> scenario::Coverage {
         assert!(ended, "seed {seed}: life {life} does not end");
         sim.kill(node);
     }
-    let coverage = shared.borrow().coverage;
-    coverage
+    shared.borrow().coverage
 }
 
 /// One life, then damage to one file of a kind, then a look at what is left.
@@ -113,8 +112,7 @@ fn run_damaged(seed: u64, kind: &str) -> scenario::Coverage {
         sim.run_until_done(node, Duration::from_secs(600)),
         "seed {seed}: does not end"
     );
-    let coverage = shared.borrow().coverage;
-    coverage
+    shared.borrow().coverage
 }
 
 fn run_seeds(seeds: std::ops::Range<u64>, lives: u32, ops: u32) {

@@ -155,7 +155,7 @@ pub fn batch(count: u32, timestamp: i64, body: usize, mark: u64) -> Bytes {
     b[57..61].copy_from_slice(&(count as i32).to_be_bytes());
     let mut random = super::Random(mark);
     while b.len() < 61 + body {
-        b.extend_from_slice(&random.next().to_le_bytes());
+        b.extend_from_slice(&random.draw().to_le_bytes());
     }
     b.truncate(61 + body);
     Bytes::from(b)

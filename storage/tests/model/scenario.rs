@@ -153,7 +153,7 @@ fn options(random: &mut Random) -> Options {
         drain_bytes: 1024 << random.below(5),
         entry_bytes_max: 6000,
         buffer_bytes: 8192 << random.below(4),
-        salt: random.next(),
+        salt: random.draw(),
         mutation: None,
     }
 }
