@@ -186,6 +186,9 @@ pub struct EchoArguments {
     /// Bytes of an echo
     #[arg(long, default_value_t = 512, value_name = "BYTES")]
     pub size: usize,
+    /// How long to wait for a quiet machine
+    #[arg(long, default_value = "0", value_name = "SECONDS", value_parser = parse_seconds)]
+    pub patience: Duration,
     /// Connections, one measurement each
     #[arg(long, value_delimiter = ',', default_value = "1,32")]
     pub connections: Vec<usize>,

@@ -13,11 +13,12 @@ use thiserror::Error;
 pub enum BenchError {
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
-    #[error("{what} was answered with {}: {}", code.name(), message.as_deref().unwrap_or(code.description()))]
+    #[error("{what} was answered with {}: {explanation}", code.name())]
     Refused {
         what: String,
         code: ErrorCode,
-        message: Option<String>,
+        /// The broker's, or that of the code.
+        explanation: String,
     },
     #[error("the broker does not serve {0} in a version that is known here")]
     Unsupported(&'static str),
@@ -72,9 +73,10 @@ pub fn accepted(
     if code.is_none() {
         return Ok(());
     }
+    let explanation = message.unwrap_or(code.description()).to_owned();
     Err(BenchError::Refused {
         what: what(),
         code,
-        message: message.map(str::to_owned),
+        explanation,
     })
 }

@@ -395,7 +395,7 @@ mod tests {
             }),
             reading: None,
             warm_up: Duration::from_millis(50),
-            duration: Duration::from_millis(200),
+            duration: Duration::from_millis(450),
             broker: None,
         }
     }
@@ -420,8 +420,8 @@ mod tests {
         let ends = control.end_offsets(&spec.topic).unwrap();
         assert_eq!(
             ends.iter().sum::<i64>(),
-            500,
-            "2000/s over 250 ms: {ends:?}"
+            1000,
+            "2000/s over 500 ms: {ends:?}"
         );
     }
 

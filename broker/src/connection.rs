@@ -107,7 +107,10 @@ pub async fn accept(shard: Rc<Shard>, listener: runtime::Listener) {
                 continue;
             }
             let counts = connections.per_core.iter().enumerate();
-            let core = counts.min_by_key(|(_, open)| **open).expect("at least one core").0;
+            let core = counts
+                .min_by_key(|(_, open)| **open)
+                .expect("at least one core")
+                .0;
             connections.per_core[core] += 1;
             core
         };
@@ -161,7 +164,9 @@ fn start(shard: &Rc<Shard>, stream: Stream) {
         closed: Cell::new(false),
     });
     let session = Rc::new(Session::new(shard.clone(), peer));
-    shard.core.spawn("connection writer", write_answers(lane.clone()));
+    shard
+        .core
+        .spawn("connection writer", write_answers(lane.clone()));
     let shard = shard.clone();
     shard.core.clone().spawn("connection", async move {
         let end = serve(&shard, &session, &lane).await;
@@ -190,7 +195,10 @@ fn start(shard: &Rc<Shard>, stream: Stream) {
 async fn serve(shard: &Rc<Shard>, session: &Rc<Session>, lane: &Rc<Lane>) -> End {
     let (frame_bytes_max, idle) = {
         let view = shard.view.borrow();
-        let idle = view.broker().connections_max_idle_ms.map_or(Duration::MAX, Duration::from_millis);
+        let idle = view
+            .broker()
+            .connections_max_idle_ms
+            .map_or(Duration::MAX, Duration::from_millis);
         (view.broker().socket_request_max_bytes, idle)
     };
     let mut buffer = BytesMut::with_capacity(RECEIVE_BYTES);
@@ -274,7 +282,8 @@ async fn admit(
     memory: Reservation,
 ) -> Result<(), End> {
     let mut input = Decoder::new(frame);
-    let header = RequestHeader::decode(&mut input).map_err(|error| End::Malformed(error.to_string()))?;
+    let header =
+        RequestHeader::decode(&mut input).map_err(|error| End::Malformed(error.to_string()))?;
     let key = header.key;
     while !may_start(&lane.answers.borrow(), key) {
         lane.answered.wait().await;
@@ -283,7 +292,12 @@ async fn admit(
         }
     }
     let work = handlers::start(session, header, input).map_err(End::Malformed)?;
-    let mut started = InFlight { key, work, done: None, _memory: memory };
+    let mut started = InFlight {
+        key,
+        work,
+        done: None,
+        _memory: memory,
+    };
     // The first poll happens here, in the order of arrival: a Produce posts its mail before its first wait.
     std::future::poll_fn(|context| {
         started.poll(context);
@@ -361,6 +375,10 @@ impl Lane {
                 Answered::Close => return Poll::Ready(None),
             }
         }
-        if any { Poll::Ready(Some(parts)) } else { Poll::Pending }
+        if any {
+            Poll::Ready(Some(parts))
+        } else {
+            Poll::Pending
+        }
     }
 }

@@ -15,4 +15,5 @@ pub mod observe;
 pub mod partition;
 pub mod shard;
 pub mod shell;
+pub mod simulation;
 pub mod start;

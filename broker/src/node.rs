@@ -24,10 +24,20 @@ pub enum StartError {
     Runtime(#[from] runtime::uring::Unsupported),
     #[error("the data directory {path} cannot be used: {reason}")]
     Data { path: PathBuf, reason: String },
-    #[error("cannot listen on {address}: {source}; stop what uses the port or set another one with --listen")]
-    Listen { address: SocketAddr, source: std::io::Error },
-    #[error("the address {address} of a listener cannot be resolved: {source}; name an address of this machine")]
-    Address { address: String, source: std::io::Error },
+    #[error(
+        "cannot listen on {address}: {source}; stop what uses the port or set another one with --listen"
+    )]
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error(
+        "the address {address} of a listener cannot be resolved: {source}; name an address of this machine"
+    )]
+    Address {
+        address: String,
+        source: std::io::Error,
+    },
     #[error("{0} listeners are configured, and this version serves one; name one in listeners")]
     Listeners(usize),
     #[error("the cores cannot be started: {0}")]
@@ -81,7 +91,9 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
             return core.stop();
         }
     };
-    let Some(shard) = shard else { return core.stop() };
+    let Some(shard) = shard else {
+        return core.stop();
+    };
     core.spawn("mail", shard.clone().receive(inbox, early));
     core.spawn("turn", turn::run(shard.clone()));
     core.spawn("deadlines", shard.clone().keep_deadlines());
@@ -97,13 +109,21 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
                 let address = listener.local_addr();
                 shard.told_port.set(address.port());
                 for other in 0..core.cores() {
-                    post.send(other, Mail::Listening { port: address.port() });
+                    post.send(
+                        other,
+                        Mail::Listening {
+                            port: address.port(),
+                        },
+                    );
                 }
                 core.spawn("accept", connection::accept(shard.clone(), listener));
                 let _ = plan.news.send(News::Ready { address });
             }
             Err(source) => {
-                let error = StartError::Listen { address: plan.bind, source };
+                let error = StartError::Listen {
+                    address: plan.bind,
+                    source,
+                };
                 let _ = plan.news.send(News::Failed(error));
                 for other in 0..core.cores() {
                     post.send(other, Mail::Stop);
@@ -127,7 +147,10 @@ async fn bring_up(
 ) -> Result<Option<Rc<Shard>>, StartError> {
     let data = plan.config.node.data_dir.clone();
     let path = data.clone();
-    let unusable = |reason: String| StartError::Data { path: path.clone(), reason };
+    let unusable = |reason: String| StartError::Data {
+        path: path.clone(),
+        reason,
+    };
     if core.id() == METADATA_CORE {
         let wanted = storage::NodeIdentity {
             node_id: plan.config.node.id,
@@ -135,7 +158,8 @@ async fn bring_up(
             fresh: u128::from(core.random()) << 64 | u128::from(core.random()),
         };
         let options = storage_options(core, plan);
-        let opened = storage::DataDir::open(core.disk(), &data, &wanted, core.cores(), &options).await;
+        let opened =
+            storage::DataDir::open(core.disk(), &data, &wanted, core.cores(), &options).await;
         let opened = opened.map_err(|error| unusable(error.to_string()))?;
         for other in 0..core.cores() {
             post.send(other, Mail::Begin(opened.identity().clone()));
@@ -173,8 +197,13 @@ async fn bring_up(
         forget_retries: plan.forget_retries,
     };
     let view = View::new(Rc::new((*plan.config).clone()), settings.node_id);
-    let owned =
-        Owned::new(core.id(), core.cores(), settings.node_id, post.clone(), recovered.journal);
+    let owned = Owned::new(
+        core.id(),
+        core.cores(),
+        settings.node_id,
+        post.clone(),
+        recovered.journal,
+    );
     let shard = Shard::new(core.clone(), post.clone(), settings, view, owned);
     shard.told_port.set(plan.advertised_port);
     shard.recovered(recovered.logs);
@@ -195,7 +224,10 @@ pub fn storage_limits(config: &BrokerConfig, memory_per_core: usize) -> storage:
 }
 
 fn storage_options(core: &Core, plan: &Plan) -> storage::Options {
-    storage::Options { salt: core.random(), ..plan.storage.clone() }
+    storage::Options {
+        salt: core.random(),
+        ..plan.storage.clone()
+    }
 }
 
 /// The metadata replica: its state from the checkpoint, its log above that.
@@ -208,7 +240,9 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
     if !found.state.is_empty() {
         match serde_json::from_slice(&found.state) {
             Ok(image) => {
-                restored.apply(&cluster::Record::Snapshot { state: Box::new(image) });
+                restored.apply(&cluster::Record::Snapshot {
+                    state: Box::new(image),
+                });
             }
             // The log is the truth; what the checkpoint remembers only makes the start short.
             Err(error) => {

@@ -37,12 +37,17 @@ pub fn start(config: BrokerConfig, notices: Vec<String>) -> ExitCode {
 
 fn start_logging() {
     let filter = EnvFilter::try_from_env("CORELANE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A log that is read by a machine is JSON; one on a terminal is for a person.
     let json = std::env::var("CORELANE_LOG_FORMAT").is_ok_and(|format| format == "json");
     let started = match json {
         true => builder.json().try_init(),
-        false => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
+        false => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .try_init(),
     };
     if let Err(error) = started {
         eprintln!("corelane: the log cannot be started: {error}");
@@ -52,7 +57,10 @@ fn start_logging() {
 fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
     uring::probe()?;
     let data = config.node.data_dir.clone();
-    let unusable = |reason: String| StartError::Data { path: data.clone(), reason };
+    let unusable = |reason: String| StartError::Data {
+        path: data.clone(),
+        reason,
+    };
     std::fs::create_dir_all(&data).map_err(|error| unusable(error.to_string()))?;
     let _lock = storage::DataDir::lock(&data).map_err(|error| unusable(error.to_string()))?;
     raise_open_files();
@@ -78,11 +86,14 @@ fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
     let gateway = node.gateway();
     watch_signals(node.gateway(), cores);
     let _admin = crate::admin::start(config.node.admin_listener.clone(), gateway, cores);
-    let listening = std::thread::spawn(move || listen_to_news(&heard, began, &advertised, cores, memory_mib));
+    let listening =
+        std::thread::spawn(move || listen_to_news(&heard, began, &advertised, cores, memory_mib));
     let ended = node.join();
     if let Err(panicked) = ended {
         tracing::error!(core = panicked.core, "{}", panicked.message);
-        return Err(StartError::Died { core: panicked.core });
+        return Err(StartError::Died {
+            core: panicked.core,
+        });
     }
     match listening.join() {
         Ok(Some(error)) => Err(error),
@@ -120,10 +131,15 @@ fn plan(config: &BrokerConfig, cores: usize, news: mpsc::Sender<News>) -> Result
     };
     let name = format!("{}:{}", listener.bind.host, listener.bind.port);
     let resolved = listener.bind.addresses().and_then(|addresses| {
-        addresses.into_iter().next().ok_or(std::io::ErrorKind::AddrNotAvailable.into())
+        addresses
+            .into_iter()
+            .next()
+            .ok_or(std::io::ErrorKind::AddrNotAvailable.into())
     });
-    let bind: SocketAddr =
-        resolved.map_err(|source| StartError::Address { address: name, source })?;
+    let bind: SocketAddr = resolved.map_err(|source| StartError::Address {
+        address: name,
+        source,
+    })?;
     let memory = match config.memory_bytes {
         0 => memory_available() * MEMORY_PERCENT / 100,
         bytes => bytes,
@@ -154,7 +170,9 @@ fn cpus(config: &BrokerConfig) -> Vec<usize> {
 /// The CPUs that this process may use, from the kernel's list such as `0-3,8`.
 fn allowed_cpus() -> Vec<usize> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     let cpus: Vec<usize> = list
         .unwrap_or("")
         .trim()
@@ -170,15 +188,34 @@ fn allowed_cpus() -> Vec<usize> {
 
 /// What is free now, or what the cgroup leaves, in bytes.
 fn memory_available() -> u64 {
-    let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
-    });
-    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let free = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("MemAvailable:"))?;
+            line.split_whitespace()
+                .nth(1)?
+                .parse::<u64>()
+                .ok()
+                .map(|kib| kib << 10)
+        });
+    let limits = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ];
     let cgroup = limits.iter().find_map(|path| {
-        std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok()
+        std::fs::read_to_string(path)
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
     });
-    [free, cgroup].into_iter().flatten().min().unwrap_or(1 << 30)
+    [free, cgroup]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(1 << 30)
 }
 
 /// Every partition that is read or drained needs a descriptor for a while.

@@ -164,6 +164,13 @@ impl Lab {
         };
         control.create_topic(name, partitions, configs)?;
         let topic = control.topic(name)?;
+        if topic.partitions != partitions {
+            let what = format!(
+                "{name} has {} partitions, not {partitions}",
+                topic.partitions
+            );
+            return Err(BenchError::Unusable(what));
+        }
         control.fill(&topic, 0..partitions, 1, 8)?;
         Ok(topic)
     }

@@ -15,10 +15,13 @@ use std::time::Duration;
 
 use crate::arguments::{EchoArguments, EchoRuntime, EchoServeArguments};
 use crate::error::{BenchError, During, Result};
-use crate::machine::{Process, available_cpus, describe, pin_command, pin_thread};
+use crate::machine::{
+    Process, available_cpus, describe, pin_command, pin_thread, wait_until_quiet,
+};
 use crate::table::{Table, number, replace_section};
 
 const WARM_UP: Duration = Duration::from_secs(1);
+const PRESSURE_MAX_PERCENT: f64 = 2.0;
 const RUNTIMES: [EchoRuntime; 2] = [EchoRuntime::Ours, EchoRuntime::Glommio];
 
 /// One measurement.
@@ -33,6 +36,7 @@ pub fn compare(arguments: EchoArguments) -> Result<()> {
     let cpus = available_cpus();
     let (server_cpu, client_cpu) = (cpus[0], cpus[cpus.len() - 1]);
     pin_thread(&[client_cpu]).during("pinning the client")?;
+    let pressure = wait_until_quiet(PRESSURE_MAX_PERCENT, arguments.patience);
     let mut table = Table::new([
         "connections",
         "runtime: echoes/s",
@@ -60,7 +64,7 @@ pub fn compare(arguments: EchoArguments) -> Result<()> {
             number(ours.cpu_us_per_echo / glommio.cpu_us_per_echo),
         ]);
     }
-    let text = format!(
+    let mut text = format!(
         "{}. Echoes of {} bytes in a closed loop; server on one pinned core, client on another; \
          median of {} runs of {} s in turn.\n\n{table}",
         describe(),
@@ -68,6 +72,13 @@ pub fn compare(arguments: EchoArguments) -> Result<()> {
         arguments.rounds,
         arguments.duration.as_secs_f64(),
     );
+    if let Some(percent) = pressure.filter(|percent| *percent >= PRESSURE_MAX_PERCENT) {
+        text += &format!(
+            "\nOther programs were running (CPU pressure {} %): the rates are not to be quoted. \
+             The CPU time is that of the server's process alone.\n",
+            number(percent)
+        );
+    }
     print!("{text}");
     match &arguments.write {
         Some(path) => write_section(path, "echo", &text),

@@ -3,7 +3,9 @@
 //! The intended time of each message travels in its value ([`stamp`]), so a latency counts from the
 //! moment when the message was meant to leave, however late the generator or the broker is.
 //! Deliberately absent: several brokers, transactions, consumer groups (a reader here stands for a
-//! group: it reads all partitions), compression.
+//! group: it reads all partitions), compression, and retries: a run in which the broker refused
+//! something is reported with the errors and counts as unsustained. After a refusal an idempotent
+//! producer's later batches fail as well (OUT_OF_ORDER_SEQUENCE_NUMBER); the first code matters.
 
 mod accumulator;
 mod consumer;

@@ -23,10 +23,19 @@ const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// A request to the owner of the metadata.
 #[derive(Clone, Debug)]
 pub enum ClusterAsk {
-    CreateTopics { topics: Vec<NewTopic>, validate_only: bool },
+    CreateTopics {
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+    },
     DeleteTopics(Vec<TopicRef>),
-    CreatePartitions { topics: Vec<MorePartitions>, validate_only: bool },
-    AlterConfigs { resources: Vec<ConfigAlteration>, validate_only: bool },
+    CreatePartitions {
+        topics: Vec<MorePartitions>,
+        validate_only: bool,
+    },
+    AlterConfigs {
+        resources: Vec<ConfigAlteration>,
+        validate_only: bool,
+    },
     AllocateProducerIds,
 }
 
@@ -65,7 +74,10 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
-        Refusal { code, message: message.into() }
+        Refusal {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -136,7 +148,10 @@ fn decide_for_real(
     ask: &ClusterAsk,
     context: &mut Context,
 ) -> (Vec<Record>, ClusterAnswer) {
-    let mut draft = Draft { state: ahead, records: Vec::new() };
+    let mut draft = Draft {
+        state: ahead,
+        records: Vec::new(),
+    };
     let answer = match ask {
         ClusterAsk::CreateTopics { topics, .. } => {
             let duplicated = duplicates(topics.iter().map(|topic| topic.name.as_str()));
@@ -152,7 +167,10 @@ fn decide_for_real(
             ClusterAnswer::CreateTopics(answers)
         }
         ClusterAsk::DeleteTopics(topics) => {
-            let answers = topics.iter().map(|topic| draft.delete_topic(topic, context)).collect();
+            let answers = topics
+                .iter()
+                .map(|topic| draft.delete_topic(topic, context))
+                .collect();
             ClusterAnswer::DeleteTopics(answers)
         }
         ClusterAsk::CreatePartitions { topics, .. } => {
@@ -168,13 +186,17 @@ fn decide_for_real(
             ClusterAnswer::CreatePartitions(answers)
         }
         ClusterAsk::AlterConfigs { resources, .. } => {
-            let answers =
-                resources.iter().map(|alteration| draft.alter_configs(alteration, context)).collect();
+            let answers = resources
+                .iter()
+                .map(|alteration| draft.alter_configs(alteration, context))
+                .collect();
             ClusterAnswer::AlterConfigs(answers)
         }
         ClusterAsk::AllocateProducerIds => {
             let first = draft.state.next_producer_id();
-            draft.push(Record::ProducerIdsAllocated { next: first + PRODUCER_ID_BLOCK });
+            draft.push(Record::ProducerIdsAllocated {
+                next: first + PRODUCER_ID_BLOCK,
+            });
             ClusterAnswer::ProducerIds(first)
         }
     };
@@ -205,11 +227,16 @@ impl Draft<'_> {
             return Err(Refusal::new(ErrorCode::TOPIC_ALREADY_EXISTS, message));
         }
         if let Some(other) = self.state.colliding_topic(&topic.name) {
-            let message = format!("Topic '{}' collides with existing topic '{other}'.", topic.name);
+            let message = format!(
+                "Topic '{}' collides with existing topic '{other}'.",
+                topic.name
+            );
             return Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
         }
         let partitions = place(topic, context)?;
-        if partitions.len() > *budget || self.state.partition_count() + partitions.len() > PARTITIONS_MAX {
+        if partitions.len() > *budget
+            || self.state.partition_count() + partitions.len() > PARTITIONS_MAX
+        {
             let message = format!(
                 "{} partitions are too many: one request may create {PARTITIONS_PER_REQUEST_MAX}, one \
                  cluster of this size holds {PARTITIONS_MAX}.",
@@ -235,7 +262,13 @@ impl Draft<'_> {
         let id = (context.next_id)();
         let internal = topic.internal;
         let name = topic.name.clone();
-        self.push(Record::TopicCreated { id, name, partitions, configs, internal });
+        self.push(Record::TopicCreated {
+            id,
+            name,
+            partitions,
+            configs,
+            internal,
+        });
         Ok(self.state.topic_by_id(id).expect("just created").clone())
     }
 
@@ -316,24 +349,40 @@ impl Draft<'_> {
     ) -> Result<(), Refusal> {
         self.check_resource(&alteration.resource, context)?;
         let empty = BTreeMap::new();
-        let current = self.state.configs(&alteration.resource).unwrap_or(&empty).clone();
+        let current = self
+            .state
+            .configs(&alteration.resource)
+            .unwrap_or(&empty)
+            .clone();
         let kind = match &alteration.resource {
             Resource::Topic(_) => config::ResourceKind::Topic,
             Resource::Broker(_) => config::ResourceKind::Broker,
             Resource::BrokerDefault => config::ResourceKind::BrokerDefault,
             Resource::Group(_) => config::ResourceKind::Group,
         };
-        let base = if alteration.replace { BTreeMap::new() } else { current.clone() };
+        let base = if alteration.replace {
+            BTreeMap::new()
+        } else {
+            current.clone()
+        };
         let wanted = config::ops::alter(kind, &base, &alteration.operations, context.broker)
             .map_err(|invalid| Refusal::new(invalid.code, invalid.message))?;
         for name in current.keys().filter(|name| !wanted.contains_key(*name)) {
             let (resource, name) = (alteration.resource.clone(), name.clone());
-            self.push(Record::ConfigSet { resource, name, value: None });
+            self.push(Record::ConfigSet {
+                resource,
+                name,
+                value: None,
+            });
         }
         for (name, value) in wanted {
             if current.get(&name) != Some(&value) {
                 let resource = alteration.resource.clone();
-                self.push(Record::ConfigSet { resource, name, value: Some(value) });
+                self.push(Record::ConfigSet {
+                    resource,
+                    name,
+                    value: Some(value),
+                });
             }
         }
         Ok(())
@@ -347,11 +396,15 @@ impl Draft<'_> {
             )),
             Resource::Broker(node) if *node != context.node_id => Err(Refusal::new(
                 ErrorCode::INVALID_REQUEST,
-                format!("Unexpected broker id {node}: this node is {}.", context.node_id),
+                format!(
+                    "Unexpected broker id {node}: this node is {}.",
+                    context.node_id
+                ),
             )),
-            Resource::Group(name) if name.is_empty() => {
-                Err(Refusal::new(ErrorCode::INVALID_REQUEST, "The group name must not be empty."))
-            }
+            Resource::Group(name) if name.is_empty() => Err(Refusal::new(
+                ErrorCode::INVALID_REQUEST,
+                "The group name must not be empty.",
+            )),
             _ => Ok(()),
         }
     }
@@ -360,13 +413,20 @@ impl Draft<'_> {
 /// Where the partitions of a new topic go.
 fn place(topic: &NewTopic, context: &Context) -> Result<Vec<Vec<i32>>, Refusal> {
     if topic.assignments.is_empty() {
-        let count = if topic.partitions == -1 { context.broker.num_partitions } else { topic.partitions };
+        let count = if topic.partitions == -1 {
+            context.broker.num_partitions
+        } else {
+            topic.partitions
+        };
         if count <= 0 {
             let message = "Number of partitions was set to an invalid non-positive value.";
             return Err(Refusal::new(ErrorCode::INVALID_PARTITIONS, message));
         }
         match topic.replication_factor {
-            -1 | 1 => Ok(vec![vec![context.node_id]; (count as usize).min(PARTITIONS_MAX + 1)]),
+            -1 | 1 => Ok(vec![
+                vec![context.node_id];
+                (count as usize).min(PARTITIONS_MAX + 1)
+            ]),
             factor if factor <= 0 => Err(Refusal::new(
                 ErrorCode::INVALID_REPLICATION_FACTOR,
                 "Replication factor must be larger than 0, or -1 to use the default value.",
@@ -384,8 +444,11 @@ fn place(topic: &NewTopic, context: &Context) -> Result<Vec<Vec<i32>>, Refusal> 
             let message = "A manual assignment needs num_partitions and replication_factor of -1.";
             return Err(Refusal::new(ErrorCode::INVALID_REQUEST, message));
         }
-        let given: BTreeMap<i32, &Vec<i32>> =
-            topic.assignments.iter().map(|(partition, replicas)| (*partition, replicas)).collect();
+        let given: BTreeMap<i32, &Vec<i32>> = topic
+            .assignments
+            .iter()
+            .map(|(partition, replicas)| (*partition, replicas))
+            .collect();
         let consecutive = given.keys().copied().eq(0..topic.assignments.len() as i32);
         if !consecutive {
             let message = "partitions should be a consecutive 0-based integer sequence";
@@ -410,7 +473,10 @@ fn check_replicas(replicas: &[i32], context: &Context) -> Result<(), Refusal> {
 }
 
 fn named_twice(name: &str) -> Refusal {
-    Refusal::new(ErrorCode::INVALID_REQUEST, format!("Duplicate topic name: {name}."))
+    Refusal::new(
+        ErrorCode::INVALID_REQUEST,
+        format!("Duplicate topic name: {name}."),
+    )
 }
 
 fn duplicates<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
@@ -426,7 +492,10 @@ pub fn check_topic_name(name: &str) -> Result<(), Refusal> {
         format!("'{name}' is not allowed")
     } else if name.len() > TOPIC_NAME_BYTES_MAX {
         format!("it is longer than {TOPIC_NAME_BYTES_MAX} characters")
-    } else if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+    } else if !name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    {
         "it may hold only ASCII letters, digits, '.', '_' and '-'".to_owned()
     } else {
         return Ok(());

@@ -15,7 +15,10 @@ use storage::PartitionId;
 use uuid::Uuid;
 
 /// The metadata's own partition. The topic id is the one that Kafka reserves for `__cluster_metadata`.
-pub const METADATA: PartitionId = PartitionId { topic: 1, partition: 0 };
+pub const METADATA: PartitionId = PartitionId {
+    topic: 1,
+    partition: 0,
+};
 
 /// The core that owns the metadata replica of a node.
 pub const METADATA_CORE: usize = 0;
@@ -25,5 +28,8 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// The storage's name of a topic's partition.
 pub fn partition_id(topic: Uuid, partition: u32) -> PartitionId {
-    PartitionId { topic: topic.as_u128(), partition }
+    PartitionId {
+        topic: topic.as_u128(),
+        partition,
+    }
 }

@@ -36,11 +36,20 @@ pub enum Record {
     /// This node holds nothing of a deleted topic any more.
     TopicPurged { id: Uuid, node: i32 },
     /// A dynamic config was set, or unset if `value` is absent.
-    ConfigSet { resource: Resource, name: String, value: Option<String> },
+    ConfigSet {
+        resource: Resource,
+        name: String,
+        value: Option<String>,
+    },
     /// Producer ids below `next` have been handed to cores and are never handed out again.
     ProducerIdsAllocated { next: i64 },
     /// A node says where it can be reached; the newest word counts.
-    NodeRegistered { node: i32, host: String, port: u16, rack: Option<String> },
+    NodeRegistered {
+        node: i32,
+        host: String,
+        port: u16,
+        rack: Option<String>,
+    },
     /// Everything up to here, in one entry: a replay starts from nothing at this record.
     Snapshot { state: Box<super::state::Image> },
 }

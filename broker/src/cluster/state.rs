@@ -56,10 +56,21 @@ pub struct Cluster {
 /// What a record changed, for those who keep something beside the state (partitions, resolved configs).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    TopicCreated { id: Uuid },
-    PartitionsAdded { id: Uuid, first: u32 },
-    TopicDeleted { id: Uuid, name: String, partitions: u32 },
-    ConfigChanged { resource: Resource },
+    TopicCreated {
+        id: Uuid,
+    },
+    PartitionsAdded {
+        id: Uuid,
+        first: u32,
+    },
+    TopicDeleted {
+        id: Uuid,
+        name: String,
+        partitions: u32,
+    },
+    ConfigChanged {
+        resource: Resource,
+    },
     /// A snapshot replaced everything.
     Replaced,
 }
@@ -89,7 +100,10 @@ impl Cluster {
     }
 
     pub fn partition_count(&self) -> usize {
-        self.topics.values().map(|topic| topic.partitions.len()).sum()
+        self.topics
+            .values()
+            .map(|topic| topic.partitions.len())
+            .sum()
     }
 
     pub fn nodes(&self) -> &BTreeMap<i32, Node> {
@@ -117,7 +131,13 @@ impl Cluster {
     /// already there) is ours to have prevented: it is asserted.
     pub fn apply(&mut self, record: &Record) -> Option<Change> {
         match record {
-            Record::TopicCreated { id, name, partitions, configs, internal } => {
+            Record::TopicCreated {
+                id,
+                name,
+                partitions,
+                configs,
+                internal,
+            } => {
                 let topic = Topic {
                     id: *id,
                     name: name.clone(),
@@ -126,7 +146,8 @@ impl Cluster {
                 };
                 self.insert_topic(topic);
                 if !configs.is_empty() {
-                    self.configs.insert(Resource::Topic(name.clone()), configs.clone());
+                    self.configs
+                        .insert(Resource::Topic(name.clone()), configs.clone());
                 }
                 Some(Change::TopicCreated { id: *id })
             }
@@ -137,7 +158,10 @@ impl Cluster {
                 Some(Change::PartitionsAdded { id: *id, first })
             }
             Record::TopicDeleted { id } => {
-                let name = self.names.remove(id).unwrap_or_else(|| panic!("no topic {id}"));
+                let name = self
+                    .names
+                    .remove(id)
+                    .unwrap_or_else(|| panic!("no topic {id}"));
                 let topic = self.topics.remove(&name).expect("names and topics agree");
                 self.configs.remove(&Resource::Topic(name.clone()));
                 if let Some(form) = confusable_form(&name) {
@@ -145,15 +169,25 @@ impl Cluster {
                 }
                 let partitions = topic.partitions.len() as u32;
                 self.deleted.insert(*id, partitions);
-                Some(Change::TopicDeleted { id: *id, name, partitions })
+                Some(Change::TopicDeleted {
+                    id: *id,
+                    name,
+                    partitions,
+                })
             }
             Record::TopicPurged { id, .. } => {
                 self.deleted.remove(id);
                 None
             }
-            Record::ConfigSet { resource, name, value } => {
+            Record::ConfigSet {
+                resource,
+                name,
+                value,
+            } => {
                 self.set_config(resource, name, value.as_deref());
-                Some(Change::ConfigChanged { resource: resource.clone() })
+                Some(Change::ConfigChanged {
+                    resource: resource.clone(),
+                })
             }
             Record::ProducerIdsAllocated { next } => {
                 assert!(
@@ -164,8 +198,17 @@ impl Cluster {
                 self.next_producer_id = *next;
                 None
             }
-            Record::NodeRegistered { node, host, port, rack } => {
-                let reachable = Node { host: host.clone(), port: *port, rack: rack.clone() };
+            Record::NodeRegistered {
+                node,
+                host,
+                port,
+                rack,
+            } => {
+                let reachable = Node {
+                    host: host.clone(),
+                    port: *port,
+                    rack: rack.clone(),
+                };
                 self.nodes.insert(*node, reachable);
                 None
             }
@@ -180,7 +223,11 @@ impl Cluster {
     pub fn image(&self) -> Image {
         Image {
             topics: self.topics.values().cloned().collect(),
-            configs: self.configs.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            configs: self
+                .configs
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
             deleted: self.deleted.clone(),
             nodes: self.nodes.clone(),
             next_producer_id: self.next_producer_id,
@@ -206,13 +253,24 @@ impl Cluster {
             self.confusable.insert(form, topic.name.clone());
         }
         let known = self.names.insert(topic.id, topic.name.clone());
-        assert!(known.is_none(), "topic id {} is taken by {known:?}", topic.id);
+        assert!(
+            known.is_none(),
+            "topic id {} is taken by {known:?}",
+            topic.id
+        );
         let known = self.topics.insert(topic.name.clone(), topic);
-        assert!(known.is_none(), "topic name is taken by {:?}", known.map(|topic| topic.id));
+        assert!(
+            known.is_none(),
+            "topic name is taken by {:?}",
+            known.map(|topic| topic.id)
+        );
     }
 
     fn topic_mut(&mut self, id: Uuid) -> &mut Topic {
-        let name = self.names.get(&id).unwrap_or_else(|| panic!("no topic {id}"));
+        let name = self
+            .names
+            .get(&id)
+            .unwrap_or_else(|| panic!("no topic {id}"));
         self.topics.get_mut(name).expect("names and topics agree")
     }
 

@@ -18,8 +18,10 @@ pub fn handle(
     header: &RequestHeader,
     request: ApiVersionsRequest,
 ) -> ApiVersionsResponse {
-    let mut response =
-        ApiVersionsResponse { api_keys: advertised_versions(), ..ApiVersionsResponse::default() };
+    let mut response = ApiVersionsResponse {
+        api_keys: advertised_versions(),
+        ..ApiVersionsResponse::default()
+    };
     let error = if !header.is_supported() {
         ErrorCode::UNSUPPORTED_VERSION
     } else if header.version >= 3
@@ -57,5 +59,7 @@ fn is_software_word(word: &str) -> bool {
     let alphanumeric = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
     alphanumeric(word.bytes().next())
         && alphanumeric(word.bytes().last())
-        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }

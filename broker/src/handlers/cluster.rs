@@ -59,7 +59,11 @@ pub fn describe_topic_partitions(
 ) -> DescribeTopicPartitionsResponse {
     let view = session.shard.view.borrow();
     let mut names: Vec<Str> = match request.topics.is_empty() {
-        true => view.cluster.topics().map(|topic| Str::copied(&topic.name)).collect(),
+        true => view
+            .cluster
+            .topics()
+            .map(|topic| Str::copied(&topic.name))
+            .collect(),
         false => request.topics.into_iter().map(|topic| topic.name).collect(),
     };
     names.sort();
@@ -74,7 +78,10 @@ pub fn describe_topic_partitions(
             false => 0,
         };
         if left == 0 {
-            let next = TopicPartitionsCursor { topic_name: name, partition_index: first as i32 };
+            let next = TopicPartitionsCursor {
+                topic_name: name,
+                partition_index: first as i32,
+            };
             response.next_cursor = Some(next);
             break;
         }
@@ -91,7 +98,10 @@ pub fn describe_topic_partitions(
         left -= count;
         let next = first + count;
         if next < topic.partitions.len() {
-            let next = TopicPartitionsCursor { topic_name: name, partition_index: next as i32 };
+            let next = TopicPartitionsCursor {
+                topic_name: name,
+                partition_index: next as i32,
+            };
             response.next_cursor = Some(next);
             break;
         }
@@ -138,11 +148,16 @@ pub async fn describe_log_dirs(
     request: DescribeLogDirsRequest,
 ) -> DescribeLogDirsResponse {
     let shard = &session.shard;
-    let wanted = request.topics.map(|topics| wanted(&shard.view.borrow(), topics));
+    let wanted = request
+        .topics
+        .map(|topics| wanted(&shard.view.borrow(), topics));
     let mut asks = Vec::new();
     for core in 0..shard.core.cores() {
         let own = wanted.as_ref().map(|all| {
-            all.iter().copied().filter(|id| shard.owner(*id) == core).collect::<Vec<PartitionId>>()
+            all.iter()
+                .copied()
+                .filter(|id| shard.owner(*id) == core)
+                .collect::<Vec<PartitionId>>()
         });
         asks.push(shard.ask_later(core, own));
     }
@@ -165,13 +180,19 @@ pub async fn describe_log_dirs(
             result.error_code = ErrorCode::KAFKA_STORAGE_ERROR;
         }
     }
-    DescribeLogDirsResponse { results: vec![result], ..DescribeLogDirsResponse::default() }
+    DescribeLogDirsResponse {
+        results: vec![result],
+        ..DescribeLogDirsResponse::default()
+    }
 }
 
 fn wanted(view: &View, topics: Vec<DescribableLogDirTopic>) -> Vec<PartitionId> {
     let known = topics.iter().filter_map(|wanted| {
         let topic = view.cluster.topic(&wanted.topic)?;
-        let partitions = wanted.partitions.iter().filter_map(|index| u32::try_from(*index).ok());
+        let partitions = wanted
+            .partitions
+            .iter()
+            .filter_map(|index| u32::try_from(*index).ok());
         Some(partitions.map(|index| partition_id(topic.id, index)))
     });
     known.flatten().collect()
@@ -181,11 +202,16 @@ fn by_topic(view: &View, sizes: &BTreeMap<PartitionId, u64>) -> Vec<DescribeLogD
     let mut topics: Vec<DescribeLogDirsTopic> = Vec::new();
     let mut last = None;
     for (id, size) in sizes {
-        let Some(topic) = view.cluster.topic_by_id(uuid::Uuid::from_u128(id.topic)) else { continue };
+        let Some(topic) = view.cluster.topic_by_id(uuid::Uuid::from_u128(id.topic)) else {
+            continue;
+        };
         if last != Some(id.topic) {
             last = Some(id.topic);
             let name = Str::copied(&topic.name);
-            topics.push(DescribeLogDirsTopic { name, partitions: Vec::new() });
+            topics.push(DescribeLogDirsTopic {
+                name,
+                partitions: Vec::new(),
+            });
         }
         let partitions = &mut topics.last_mut().expect("pushed above").partitions;
         partitions.push(DescribeLogDirsPartition {

@@ -56,7 +56,12 @@ pub async fn describe(
             synonyms: request.include_synonyms,
             documentation: request.include_documentation,
         };
-        match describe_one(session, wanted.resource_type, &wanted.resource_name, &options) {
+        match describe_one(
+            session,
+            wanted.resource_type,
+            &wanted.resource_name,
+            &options,
+        ) {
             Ok(rows) => result.configs = rows.into_iter().map(row).collect(),
             Err(refusal) => {
                 result.error_code = refusal.code;
@@ -81,9 +86,15 @@ fn describe_one(
         Resource::Topic(name) => {
             if view.cluster.topic(name).is_none() {
                 let code = ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-                return Err(Refusal::new(code, format!("The topic '{name}' does not exist.")));
+                return Err(Refusal::new(
+                    code,
+                    format!("The topic '{name}' does not exist."),
+                ));
             }
-            (ResourceKind::Topic, view.cluster.configs(&resource).unwrap_or(&nothing))
+            (
+                ResourceKind::Topic,
+                view.cluster.configs(&resource).unwrap_or(&nothing),
+            )
         }
         Resource::Broker(node) => {
             let own = session.shard.settings.node_id;
@@ -94,9 +105,10 @@ fn describe_one(
             (ResourceKind::Broker, &nothing)
         }
         Resource::BrokerDefault => (ResourceKind::BrokerDefault, &nothing),
-        Resource::Group(_) => {
-            (ResourceKind::Group, view.cluster.configs(&resource).unwrap_or(&nothing))
-        }
+        Resource::Group(_) => (
+            ResourceKind::Group,
+            view.cluster.configs(&resource).unwrap_or(&nothing),
+        ),
     };
     Ok(described(kind, overrides, view.broker(), options))
 }
@@ -149,12 +161,23 @@ pub async fn alter(session: &Session, request: AlterConfigsRequest) -> AlterConf
                     None => Change::Delete,
                 },
             });
-            ConfigAlteration { resource, replace: true, operations: operations.collect() }
+            ConfigAlteration {
+                resource,
+                replace: true,
+                operations: operations.collect(),
+            }
         });
-        (wanted.resource_type, wanted.resource_name.clone(), alteration)
+        (
+            wanted.resource_type,
+            wanted.resource_name.clone(),
+            alteration,
+        )
     });
     let responses = carry_out(session, wanted.collect(), request.validate_only).await;
-    AlterConfigsResponse { responses, ..AlterConfigsResponse::default() }
+    AlterConfigsResponse {
+        responses,
+        ..AlterConfigsResponse::default()
+    }
 }
 
 pub async fn alter_incrementally(
@@ -173,12 +196,23 @@ pub async fn alter_incrementally(
                             .map_err(|invalid| Refusal::new(invalid.code, invalid.message))
                     })
                     .collect();
-                Ok(ConfigAlteration { resource, replace: false, operations: operations? })
+                Ok(ConfigAlteration {
+                    resource,
+                    replace: false,
+                    operations: operations?,
+                })
             });
-        (wanted.resource_type, wanted.resource_name.clone(), alteration)
+        (
+            wanted.resource_type,
+            wanted.resource_name.clone(),
+            alteration,
+        )
     });
     let responses = carry_out(session, wanted.collect(), request.validate_only).await;
-    IncrementalAlterConfigsResponse { responses, ..IncrementalAlterConfigsResponse::default() }
+    IncrementalAlterConfigsResponse {
+        responses,
+        ..IncrementalAlterConfigsResponse::default()
+    }
 }
 
 type Wanted = (i8, Str, Result<ConfigAlteration, Refusal>);
@@ -189,13 +223,18 @@ async fn carry_out(
     wanted: Vec<Wanted>,
     validate_only: bool,
 ) -> Vec<AlterConfigsResourceResponse> {
-    let resources: Vec<ConfigAlteration> =
-        wanted.iter().filter_map(|(_, _, alteration)| alteration.as_ref().ok().cloned()).collect();
+    let resources: Vec<ConfigAlteration> = wanted
+        .iter()
+        .filter_map(|(_, _, alteration)| alteration.as_ref().ok().cloned())
+        .collect();
     let count = resources.len();
     let mut outcomes = match count {
         0 => Vec::new(),
         _ => {
-            let ask = ClusterAsk::AlterConfigs { resources, validate_only };
+            let ask = ClusterAsk::AlterConfigs {
+                resources,
+                validate_only,
+            };
             match *session.shard.ask(METADATA_CORE, ask).await {
                 ClusterAnswer::AlterConfigs(outcomes) => outcomes,
                 other => unavailable(&other, count),
@@ -209,7 +248,8 @@ async fn carry_out(
             resource_name,
             ..AlterConfigsResourceResponse::default()
         };
-        let outcome = alteration.and_then(|_| outcomes.next().expect("one for each that was asked"));
+        let outcome =
+            alteration.and_then(|_| outcomes.next().expect("one for each that was asked"));
         if let Err(refusal) = outcome {
             response.error_code = refusal.code;
             response.error_message = Some(refusal.message.into());

@@ -12,6 +12,7 @@
 //! later than `max_wait`), and holds what all have by then.
 
 use super::Session;
+use super::by_owner::ByOwner;
 use super::fetch_session::{Entry, Plan};
 use crate::cluster::partition_id;
 use crate::shard::mail::{Fetch, FetchPartition as OwnerPartition, Fetched};
@@ -32,24 +33,34 @@ pub async fn handle(session: &Session, version: i16, request: FetchRequest) -> F
     let (slots, bytes_max) = {
         let view = shard.view.borrow();
         let broker = view.broker();
-        (broker.max_incremental_fetch_session_cache_slots, broker.fetch_max_bytes)
+        (
+            broker.max_incremental_fetch_session_cache_slots,
+            broker.fetch_max_bytes,
+        )
     };
     let plan = {
         let mut sessions = shard.fetch_sessions.borrow_mut();
-        sessions.plan(version, &request, shard.core.now(), slots, || shard.core.random())
+        sessions.plan(version, &request, shard.core.now(), slots, || {
+            shard.core.random()
+        })
     };
     let plan = match plan {
         Ok(plan) => plan,
         Err(code) => return refused(code),
     };
-    let budget = usize::try_from(request.max_bytes).unwrap_or(0).min(bytes_max);
+    let budget = usize::try_from(request.max_bytes)
+        .unwrap_or(0)
+        .min(bytes_max);
     let fetched = read(shard, version, &request, &plan, budget).await;
     let tell = shard.fetch_sessions.borrow_mut().finish(&plan, &fetched);
     answer(session, version, &plan, fetched, &tell)
 }
 
 fn refused(code: ErrorCode) -> FetchResponse {
-    FetchResponse { error_code: code, ..FetchResponse::default() }
+    FetchResponse {
+        error_code: code,
+        ..FetchResponse::default()
+    }
 }
 
 /// Reads what the plan names; the results in its order.
@@ -61,15 +72,12 @@ async fn read(
     budget: usize,
 ) -> Vec<Fetched> {
     let mut fetched: Vec<Option<Fetched>> = vec![None; plan.entries.len()];
-    let mut by_owner: Vec<(Vec<usize>, Vec<OwnerPartition>)> =
-        vec![Default::default(); shard.core.cores()];
+    let mut by_owner = ByOwner::new(shard.core.cores());
     let mut hopeless = false;
     for (position, entry) in plan.entries.iter().enumerate() {
         match resolve(shard, version, entry) {
             Ok(partition) => {
-                let (positions, partitions) = &mut by_owner[shard.owner(partition.partition)];
-                positions.push(position);
-                partitions.push(partition);
+                by_owner.add(shard.owner(partition.partition), position, partition);
             }
             Err(code) => {
                 hopeless = true;
@@ -80,12 +88,9 @@ async fn read(
     let wait = Duration::from_millis(request.max_wait_ms.max(0) as u64);
     let may_wait = !hopeless && request.min_bytes > 0 && !wait.is_zero();
     let deadline = may_wait.then(|| shard.core.now() + wait);
-    let owners = by_owner.iter().filter(|(positions, _)| !positions.is_empty()).count().max(1);
+    let owners = by_owner.count();
     let mut asked = Vec::with_capacity(owners);
-    for (core, (positions, partitions)) in by_owner.into_iter().enumerate() {
-        if positions.is_empty() {
-            continue;
-        }
+    for (core, positions, partitions) in by_owner.into_owners() {
         let fetch = Fetch {
             partitions,
             max_bytes: (budget / owners).max(1),
@@ -98,7 +103,10 @@ async fn read(
     for (position, one) in gather(asked).await {
         fetched[position] = Some(one);
     }
-    fetched.into_iter().map(|one| one.expect("every entry was refused or asked for")).collect()
+    fetched
+        .into_iter()
+        .map(|one| one.expect("every entry was refused or asked for"))
+        .collect()
 }
 
 type Asked<'a> = (Vec<usize>, Option<Pending<'a, Fetch>>);
@@ -117,7 +125,10 @@ async fn gather(mut asked: Vec<Asked<'_>>) -> Vec<(usize, Fetched)> {
                 *slot = None;
             }
         }
-        let mut waiting = asked.iter().filter_map(|(_, slot)| slot.as_ref()).peekable();
+        let mut waiting = asked
+            .iter()
+            .filter_map(|(_, slot)| slot.as_ref())
+            .peekable();
         if waiting.peek().is_none() {
             return Poll::Ready(std::mem::take(&mut gathered));
         }
@@ -138,7 +149,10 @@ fn is_worth_telling(fetched: &Fetched) -> bool {
 fn resolve(shard: &Shard, version: i16, entry: &Entry) -> Result<OwnerPartition, ErrorCode> {
     let view = shard.view.borrow();
     let topic = match version {
-        13.. => view.cluster.topic_by_id(entry.topic.id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?,
+        13.. => view
+            .cluster
+            .topic_by_id(entry.topic.id)
+            .ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?,
         _ => view
             .cluster
             .topic(&entry.topic.name)
@@ -164,16 +178,21 @@ fn answer(
     fetched: Vec<Fetched>,
     tell: &[bool],
 ) -> FetchResponse {
-    let mut response =
-        FetchResponse { session_id: plan.session_id, ..FetchResponse::default() };
+    let mut response = FetchResponse {
+        session_id: plan.session_id,
+        ..FetchResponse::default()
+    };
     let mut hinted = false;
     for ((entry, fetched), tell) in plan.entries.iter().zip(fetched).zip(tell) {
         if !tell {
             continue;
         }
-        let same = response.responses.last().is_some_and(|topic: &FetchableTopicResponse| {
-            topic.topic_id == entry.topic.id && topic.topic == entry.topic.name
-        });
+        let same = response
+            .responses
+            .last()
+            .is_some_and(|topic: &FetchableTopicResponse| {
+                topic.topic_id == entry.topic.id && topic.topic == entry.topic.name
+            });
         if !same {
             response.responses.push(FetchableTopicResponse {
                 topic: entry.topic.name.clone(),
@@ -187,7 +206,9 @@ fn answer(
         topic.partitions.push(partition);
     }
     if hinted && version >= 16 {
-        response.node_endpoints.push(super::metadata::endpoint(session));
+        response
+            .node_endpoints
+            .push(super::metadata::endpoint(session));
     }
     response
 }

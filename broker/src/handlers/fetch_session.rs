@@ -98,7 +98,11 @@ impl FetchSessions {
                 true => self.begin(&entries, by_topic_id, now, slots, random),
                 false => 0,
             };
-            return Ok(Plan { entries, session_id, incremental: false });
+            return Ok(Plan {
+                entries,
+                session_id,
+                incremental: false,
+            });
         }
         let session = self
             .by_id
@@ -110,11 +114,19 @@ impl FetchSessions {
         if session.by_topic_id != by_topic_id {
             return Err(ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR);
         }
-        session.epoch = if session.epoch == i32::MAX { 1 } else { session.epoch + 1 };
+        session.epoch = if session.epoch == i32::MAX {
+            1
+        } else {
+            session.epoch + 1
+        };
         session.used = now;
         session.update(request);
         let entries = session.entries.clone();
-        Ok(Plan { entries, session_id: request.session_id, incremental: true })
+        Ok(Plan {
+            entries,
+            session_id: request.session_id,
+            incremental: true,
+        })
     }
 
     fn begin(
@@ -127,7 +139,9 @@ impl FetchSessions {
     ) -> i32 {
         while self.by_id.len() >= slots {
             let idle = self.by_id.iter().min_by_key(|(_, session)| session.used);
-            let Some(id) = idle.map(|(id, _)| *id) else { break };
+            let Some(id) = idle.map(|(id, _)| *id) else {
+                break;
+            };
             self.by_id.remove(&id);
             self.evicted += 1;
         }
@@ -138,7 +152,15 @@ impl FetchSessions {
             }
         };
         let entries = entries.iter().map(Entry::detached).collect();
-        self.by_id.insert(id, FetchSession { epoch: 1, by_topic_id, entries, used: now });
+        self.by_id.insert(
+            id,
+            FetchSession {
+                epoch: 1,
+                by_topic_id,
+                entries,
+                used: now,
+            },
+        );
         id
     }
 
@@ -187,7 +209,11 @@ impl FetchSession {
             let mut entry = entry.detached();
             entry.told = (fetched.error == ErrorCode::NONE)
                 .then_some((fetched.high_watermark, fetched.log_start_offset));
-            if fetched.records.is_empty() { quiet.push(entry) } else { gave.push(entry) }
+            if fetched.records.is_empty() {
+                quiet.push(entry)
+            } else {
+                gave.push(entry)
+            }
         }
         quiet.append(&mut gave);
         self.entries = quiet;
@@ -205,14 +231,24 @@ impl Entry {
 
     /// The same without the frame that it came with.
     fn detached(&self) -> Entry {
-        let topic = TopicKey { id: self.topic.id, name: self.topic.name.detached() };
-        Entry { topic, wanted: self.wanted.clone(), told: self.told }
+        let topic = TopicKey {
+            id: self.topic.id,
+            name: self.topic.name.detached(),
+        };
+        Entry {
+            topic,
+            wanted: self.wanted.clone(),
+            told: self.told,
+        }
     }
 }
 
 fn entries(request: &FetchRequest) -> impl Iterator<Item = Entry> {
     request.topics.iter().flat_map(|topic| {
-        let key = TopicKey { id: topic.topic_id, name: topic.topic.clone() };
+        let key = TopicKey {
+            id: topic.topic_id,
+            name: topic.topic.clone(),
+        };
         topic.partitions.iter().map(move |wanted| Entry {
             topic: key.clone(),
             wanted: wanted.clone(),

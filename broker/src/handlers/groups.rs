@@ -34,14 +34,19 @@ pub async fn find_coordinator(
         _ => vec![request.key],
     };
     let error = match request.key_type {
-        GROUP => offsets_topic(session).await.err().unwrap_or(ErrorCode::NONE),
+        GROUP => offsets_topic(session)
+            .await
+            .err()
+            .unwrap_or(ErrorCode::NONE),
         TRANSACTION => ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
         SHARE => ErrorCode::UNSUPPORTED_VERSION,
         _ => ErrorCode::INVALID_REQUEST,
     };
     let found = keys.into_iter().map(|key| {
         let error = match error {
-            ErrorCode::NONE if request.key_type == GROUP && key.is_empty() => ErrorCode::INVALID_GROUP_ID,
+            ErrorCode::NONE if request.key_type == GROUP && key.is_empty() => {
+                ErrorCode::INVALID_GROUP_ID
+            }
             error => error,
         };
         coordinator(session, key, error)
@@ -97,18 +102,34 @@ async fn offsets_topic(session: &Session) -> Result<(), ErrorCode> {
         }
         automatic(OFFSETS_TOPIC, &view)
     };
-    let ask = ClusterAsk::CreateTopics { topics: vec![wanted], validate_only: false };
+    let ask = ClusterAsk::CreateTopics {
+        topics: vec![wanted],
+        validate_only: false,
+    };
     session.shard.ask(METADATA_CORE, ask).await;
-    let exists = session.shard.view.borrow().cluster.topic(OFFSETS_TOPIC).is_some();
+    let exists = session
+        .shard
+        .view
+        .borrow()
+        .cluster
+        .topic(OFFSETS_TOPIC)
+        .is_some();
     // Two sessions may have raced for it: what counts is that it is there now.
-    if exists { Ok(()) } else { Err(ErrorCode::COORDINATOR_NOT_AVAILABLE) }
+    if exists {
+        Ok(())
+    } else {
+        Err(ErrorCode::COORDINATOR_NOT_AVAILABLE)
+    }
 }
 
 /// Carries a request to the coordinator of its group.
 pub(super) async fn ask(session: &Session, group_id: &str, request: GroupRequest) -> GroupResponse {
     match session.shard.coordinator_of(group_id) {
         Some((partition, owner)) => {
-            *session.shard.ask(owner, AskGroup { partition, request }).await
+            *session
+                .shard
+                .ask(owner, AskGroup { partition, request })
+                .await
         }
         None => GroupResponse::refusal(&request, ErrorCode::NOT_COORDINATOR),
     }
@@ -177,7 +198,10 @@ pub async fn join(
 fn protocol(protocol: JoinGroupRequestProtocol) -> core::JoinGroupProtocol {
     // The bytes outlive the request by far, and must not hold its frame.
     let metadata = bytes::Bytes::copy_from_slice(&protocol.metadata);
-    core::JoinGroupProtocol { name: protocol.name.to_string(), metadata }
+    core::JoinGroupProtocol {
+        name: protocol.name.to_string(),
+        metadata,
+    }
 }
 
 pub async fn sync(session: &Session, version: i16, request: SyncGroupRequest) -> SyncGroupResponse {
@@ -223,7 +247,10 @@ pub async fn heartbeat(session: &Session, request: HeartbeatRequest) -> Heartbea
         group_instance_id: request.group_instance_id.as_deref().map(str::to_owned),
     });
     let beaten = answer!(ask(session, &request.group_id, ask_for).await, Heartbeat);
-    HeartbeatResponse { error_code: beaten.error_code, ..HeartbeatResponse::default() }
+    HeartbeatResponse {
+        error_code: beaten.error_code,
+        ..HeartbeatResponse::default()
+    }
 }
 
 pub async fn leave(
@@ -248,13 +275,18 @@ pub async fn leave(
     let group_id = request.group_id.to_string();
     let ask_for = GroupRequest::LeaveGroup(core::LeaveGroup { group_id, members });
     let left = answer!(ask(session, &request.group_id, ask_for).await, LeaveGroup);
-    let mut response =
-        LeaveGroupResponse { error_code: left.error_code, ..LeaveGroupResponse::default() };
-    let members = left.members.into_iter().map(|member| LeaveGroupResponseMember {
-        member_id: member.member_id.into(),
-        group_instance_id: member.group_instance_id.map(Str::from),
-        error_code: member.error_code,
-    });
+    let mut response = LeaveGroupResponse {
+        error_code: left.error_code,
+        ..LeaveGroupResponse::default()
+    };
+    let members = left
+        .members
+        .into_iter()
+        .map(|member| LeaveGroupResponseMember {
+            member_id: member.member_id.into(),
+            group_instance_id: member.group_instance_id.map(Str::from),
+            error_code: member.error_code,
+        });
     match version {
         3.. => response.members = members.collect(),
         // One member, whose error is the answer's.
@@ -272,20 +304,31 @@ pub async fn leave(
 pub async fn list(session: &Session, request: ListGroupsRequest) -> ListGroupsResponse {
     let shard = &session.shard;
     let filter = core::ListGroups {
-        states_filter: request.states_filter.iter().map(|state| state.to_string()).collect(),
-        types_filter: request.types_filter.iter().map(|kind| kind.to_string()).collect(),
+        states_filter: request
+            .states_filter
+            .iter()
+            .map(|state| state.to_string())
+            .collect(),
+        types_filter: request
+            .types_filter
+            .iter()
+            .map(|kind| kind.to_string())
+            .collect(),
     };
-    let asks: Vec<_> =
-        (0..shard.core.cores()).map(|core| shard.ask_later(core, filter.clone())).collect();
+    let asks: Vec<_> = (0..shard.core.cores())
+        .map(|core| shard.ask_later(core, filter.clone()))
+        .collect();
     let mut response = ListGroupsResponse::default();
     for ask in asks {
         match ask.await {
-            Ok(listed) => response.groups.extend(listed.into_iter().map(|group| ListedGroup {
-                group_id: group.group_id.into(),
-                protocol_type: group.protocol_type.into(),
-                group_state: group.group_state.to_string().into(),
-                group_type: CLASSIC_GROUP_TYPE.into(),
-            })),
+            Ok(listed) => response
+                .groups
+                .extend(listed.into_iter().map(|group| ListedGroup {
+                    group_id: group.group_id.into(),
+                    protocol_type: group.protocol_type.into(),
+                    group_state: group.group_state.to_string().into(),
+                    group_type: CLASSIC_GROUP_TYPE.into(),
+                })),
             Err(code) => response.error_code = code,
         }
     }
@@ -299,8 +342,9 @@ pub async fn describe(
 ) -> DescribeGroupsResponse {
     let mut response = DescribeGroupsResponse::default();
     for group_id in request.groups {
-        let ask_for =
-            GroupRequest::DescribeGroup(core::DescribeGroup { group_id: group_id.to_string() });
+        let ask_for = GroupRequest::DescribeGroup(core::DescribeGroup {
+            group_id: group_id.to_string(),
+        });
         let described = answer!(ask(session, &group_id, ask_for).await, DescribeGroup);
         let mut group = described_group(group_id, described);
         let dead = group.error_code == ErrorCode::NONE && group.group_state.as_str() == "Dead";
@@ -343,8 +387,9 @@ fn described_group(group_id: Str, described: core::DescribeGroupResponse) -> Des
 pub async fn delete(session: &Session, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut response = DeleteGroupsResponse::default();
     for group_id in request.groups_names {
-        let ask_for =
-            GroupRequest::DeleteGroup(core::DeleteGroup { group_id: group_id.to_string() });
+        let ask_for = GroupRequest::DeleteGroup(core::DeleteGroup {
+            group_id: group_id.to_string(),
+        });
         let deleted = answer!(ask(session, &group_id, ask_for).await, DeleteGroup);
         response.results.push(DeletableGroupResult {
             group_id,

@@ -5,6 +5,7 @@
 //! (`replica_id` >= 0) is refused: replication has a protocol of its own here.
 
 use super::Session;
+use super::by_owner::ByOwner;
 use crate::cluster::partition_id;
 use crate::shard::mail::EpochEnd;
 use protocol::error::ErrorCode;
@@ -16,8 +17,7 @@ pub async fn handle(
 ) -> OffsetForLeaderEpochResponse {
     let shard = &session.shard;
     let mut response = OffsetForLeaderEpochResponse::default();
-    let mut by_owner: Vec<(Vec<(usize, usize)>, Vec<EpochEnd>)> =
-        vec![Default::default(); shard.core.cores()];
+    let mut by_owner = ByOwner::new(shard.core.cores());
     for topic in request.topics {
         let mut answers = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
@@ -29,22 +29,22 @@ pub async fn handle(
             };
             match resolve(session, request.replica_id, &topic.topic, wanted) {
                 Ok(ask) => {
-                    let (places, asks) = &mut by_owner[shard.owner(ask.partition)];
-                    places.push((response.topics.len(), answers.len()));
-                    asks.push(ask);
+                    let place = (response.topics.len(), answers.len());
+                    by_owner.add(shard.owner(ask.partition), place, ask);
                 }
                 Err(code) => answer.error_code = code,
             }
             answers.push(answer);
         }
-        response.topics.push(OffsetForLeaderTopicResult { topic: topic.topic, partitions: answers });
+        response.topics.push(OffsetForLeaderTopicResult {
+            topic: topic.topic,
+            partitions: answers,
+        });
     }
-    let mut pending = Vec::new();
-    for (core, (places, asks)) in by_owner.into_iter().enumerate() {
-        if !asks.is_empty() {
-            pending.push((places, shard.ask_later(core, asks)));
-        }
-    }
+    let pending: Vec<_> = by_owner
+        .into_owners()
+        .map(|(core, places, asks)| (places, shard.ask_later(core, asks)))
+        .collect();
     for (places, ask) in pending {
         for ((topic, partition), end) in places.into_iter().zip(ask.await) {
             let answer = &mut response.topics[topic].partitions[partition];
@@ -70,7 +70,10 @@ fn resolve(
         return Err(ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
     }
     let view = session.shard.view.borrow();
-    let found = view.cluster.topic(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let found = view
+        .cluster
+        .topic(topic)
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     if wanted.partition < 0 || wanted.partition as usize >= found.partitions.len() {
         return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     }

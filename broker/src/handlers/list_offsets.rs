@@ -8,6 +8,7 @@
 //! one (-5) and v11 the earliest pending upload (-6) are -1 without an error, as in Kafka without tiered storage.
 
 use super::Session;
+use super::by_owner::ByOwner;
 use crate::cluster::partition_id;
 use crate::shard::mail::{ListOffset, ListedOffset, OffsetSpec};
 use protocol::error::ErrorCode;
@@ -28,8 +29,7 @@ pub async fn handle(
 ) -> ListOffsetsResponse {
     let shard = &session.shard;
     let mut response = ListOffsetsResponse::default();
-    let mut by_owner: Vec<(Vec<(usize, usize)>, Vec<ListOffset>)> =
-        vec![Default::default(); shard.core.cores()];
+    let mut by_owner = ByOwner::new(shard.core.cores());
     for topic in request.topics {
         let mut answers = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
@@ -37,28 +37,38 @@ pub async fn handle(
                 partition_index: wanted.partition_index,
                 ..ListOffsetsPartitionResponse::default()
             };
-            match resolve(session, version, &topic.name, wanted, request.isolation_level) {
+            match resolve(
+                session,
+                version,
+                &topic.name,
+                wanted,
+                request.isolation_level,
+            ) {
                 Ok(Some(offset)) => {
-                    let (places, asks) = &mut by_owner[shard.owner(offset.partition)];
-                    places.push((response.topics.len(), answers.len()));
-                    asks.push(offset);
+                    let place = (response.topics.len(), answers.len());
+                    by_owner.add(shard.owner(offset.partition), place, offset);
                 }
                 Ok(None) => {}
                 Err(code) => answer.error_code = code,
             }
             answers.push(answer);
         }
-        response.topics.push(ListOffsetsTopicResponse { name: topic.name, partitions: answers });
+        response.topics.push(ListOffsetsTopicResponse {
+            name: topic.name,
+            partitions: answers,
+        });
     }
-    let mut pending = Vec::new();
-    for (core, (places, asks)) in by_owner.into_iter().enumerate() {
-        if !asks.is_empty() {
-            pending.push((places, shard.ask_later(core, asks)));
-        }
-    }
+    let pending: Vec<_> = by_owner
+        .into_owners()
+        .map(|(core, places, asks)| (places, shard.ask_later(core, asks)))
+        .collect();
     for (places, ask) in pending {
         for ((topic, partition), listed) in places.into_iter().zip(ask.await) {
-            fill(&mut response.topics[topic].partitions[partition], listed, version);
+            fill(
+                &mut response.topics[topic].partitions[partition],
+                listed,
+                version,
+            );
         }
     }
     response
@@ -73,7 +83,10 @@ fn resolve(
     isolation_level: i8,
 ) -> Result<Option<ListOffset>, ErrorCode> {
     let view = session.shard.view.borrow();
-    let found = view.cluster.topic(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let found = view
+        .cluster
+        .topic(topic)
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     if wanted.partition_index < 0 || wanted.partition_index as usize >= found.partitions.len() {
         return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     }

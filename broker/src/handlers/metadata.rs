@@ -55,11 +55,22 @@ pub async fn handle(session: &Session, version: i16, request: MetadataRequest) -
     let view = session.shard.view.borrow();
     let node = session.shard.settings.node_id;
     response.topics = match wanted {
-        None => view.cluster.topics().map(|topic| describe(&view, node, topic)).collect(),
-        Some(wanted) => wanted.iter().map(|topic| find(&view, node, topic)).collect(),
+        None => view
+            .cluster
+            .topics()
+            .map(|topic| describe(&view, node, topic))
+            .collect(),
+        Some(wanted) => wanted
+            .iter()
+            .map(|topic| find(&view, node, topic))
+            .collect(),
     };
     if request.include_topic_authorized_operations {
-        for topic in response.topics.iter_mut().filter(|topic| topic.error_code == ErrorCode::NONE) {
+        for topic in response
+            .topics
+            .iter_mut()
+            .filter(|topic| topic.error_code == ErrorCode::NONE)
+        {
             topic.topic_authorized_operations = TOPIC_OPERATIONS;
         }
     }
@@ -110,7 +121,10 @@ async fn create_missing(session: &Session, wanted: &[MetadataRequestTopic]) {
         return;
     }
     // Who lost a race for the same topic is told below what it has become.
-    let ask = ClusterAsk::CreateTopics { topics: missing, validate_only: false };
+    let ask = ClusterAsk::CreateTopics {
+        topics: missing,
+        validate_only: false,
+    };
     session.shard.ask(METADATA_CORE, ask).await;
 }
 
@@ -120,10 +134,18 @@ pub fn automatic(name: &str, view: &View) -> NewTopic {
     let broker = view.broker();
     NewTopic {
         name: name.to_owned(),
-        partitions: if internal { broker.offsets_topic_num_partitions } else { -1 },
+        partitions: if internal {
+            broker.offsets_topic_num_partitions
+        } else {
+            -1
+        },
         replication_factor: -1,
         assignments: Vec::new(),
-        configs: if internal { offsets_topic_configs(view) } else { Vec::new() },
+        configs: if internal {
+            offsets_topic_configs(view)
+        } else {
+            Vec::new()
+        },
         internal,
     }
 }
@@ -131,9 +153,13 @@ pub fn automatic(name: &str, view: &View) -> NewTopic {
 /// The offsets topic is never trimmed by time or size: its coordinators rewrite it when it has grown.
 fn offsets_topic_configs(view: &View) -> Vec<(String, Option<String>)> {
     let segment_bytes = view.broker().offsets_topic_segment_bytes.to_string();
-    [("retention.ms", "-1".to_owned()), ("retention.bytes", "-1".to_owned()), ("segment.bytes", segment_bytes)]
-        .map(|(name, value)| (name.to_owned(), Some(value)))
-        .into()
+    [
+        ("retention.ms", "-1".to_owned()),
+        ("retention.bytes", "-1".to_owned()),
+        ("segment.bytes", segment_bytes),
+    ]
+    .map(|(name, value)| (name.to_owned(), Some(value)))
+    .into()
 }
 
 fn find(view: &View, node: i32, wanted: &MetadataRequestTopic) -> MetadataResponseTopic {
@@ -159,24 +185,31 @@ fn find(view: &View, node: i32, wanted: &MetadataRequestTopic) -> MetadataRespon
 }
 
 fn describe(view: &View, node: i32, topic: &Topic) -> MetadataResponseTopic {
-    let partitions = topic.partitions.iter().enumerate().map(|(index, replicas)| {
-        let id = partition_id(topic.id, index as u32);
-        let leader = view.leader(id);
-        // A node that serves nothing now is not offline: it recovers, and says so by serving again.
-        debug_assert!(replicas.contains(&node), "replicas of {index} are {replicas:?}");
-        MetadataResponsePartition {
-            error_code: match leader {
-                Some(_) => ErrorCode::NONE,
-                None => ErrorCode::LEADER_NOT_AVAILABLE,
-            },
-            partition_index: index as i32,
-            leader_id: leader.map_or(-1, |leader| leader.node),
-            leader_epoch: leader.map_or(-1, |leader| leader.epoch),
-            replica_nodes: replicas.clone(),
-            isr_nodes: replicas.clone(),
-            offline_replicas: Vec::new(),
-        }
-    });
+    let partitions = topic
+        .partitions
+        .iter()
+        .enumerate()
+        .map(|(index, replicas)| {
+            let id = partition_id(topic.id, index as u32);
+            let leader = view.leader(id);
+            // A node that serves nothing now is not offline: it recovers, and says so by serving again.
+            debug_assert!(
+                replicas.contains(&node),
+                "replicas of {index} are {replicas:?}"
+            );
+            MetadataResponsePartition {
+                error_code: match leader {
+                    Some(_) => ErrorCode::NONE,
+                    None => ErrorCode::LEADER_NOT_AVAILABLE,
+                },
+                partition_index: index as i32,
+                leader_id: leader.map_or(-1, |leader| leader.node),
+                leader_epoch: leader.map_or(-1, |leader| leader.epoch),
+                replica_nodes: replicas.clone(),
+                isr_nodes: replicas.clone(),
+                offline_replicas: Vec::new(),
+            }
+        });
     MetadataResponseTopic {
         error_code: ErrorCode::NONE,
         name: Some(Str::copied(&topic.name)),

@@ -5,6 +5,7 @@
 //! why. The body is decoded before the first wait, so a malformed one closes the connection at once.
 
 pub mod api_versions;
+mod by_owner;
 pub mod cluster;
 pub mod configs;
 pub mod fetch;
@@ -58,7 +59,11 @@ pub struct Session {
 
 impl Session {
     pub fn new(shard: Rc<Shard>, peer: SocketAddr) -> Session {
-        Session { shard, peer, software: RefCell::new(None) }
+        Session {
+            shard,
+            peer,
+            software: RefCell::new(None),
+        }
     }
 
     /// The connection has ended.
@@ -90,7 +95,11 @@ pub fn start(
             Answered::Nothing | Answered::Close => 0,
         };
         let took = session.shard.core.now() - started;
-        session.shard.metrics.borrow_mut().request(header.key, took, request_bytes, bytes);
+        session
+            .shard
+            .metrics
+            .borrow_mut()
+            .request(header.key, took, request_bytes, bytes);
         answered
     }))
 }
@@ -100,16 +109,22 @@ async fn handle(session: &Session, header: &RequestHeader, request: Request) -> 
     Reply::Answer(match request {
         Request::Produce(request) => return produce::handle(session, version, request).await,
         Request::Fetch(request) => fetch::handle(session, version, request).await.into(),
-        Request::ListOffsets(request) => list_offsets::handle(session, version, request).await.into(),
+        Request::ListOffsets(request) => {
+            list_offsets::handle(session, version, request).await.into()
+        }
         Request::Metadata(request) => metadata::handle(session, version, request).await.into(),
         Request::ApiVersions(request) => api_versions::handle(session, header, request).into(),
         Request::InitProducerId(request) => producer_ids::handle(session, request).await.into(),
-        Request::OffsetForLeaderEpoch(request) => leader_epochs::handle(session, request).await.into(),
+        Request::OffsetForLeaderEpoch(request) => {
+            leader_epochs::handle(session, request).await.into()
+        }
         Request::CreateTopics(request) => topics::create(session, version, request).await.into(),
         Request::DeleteTopics(request) => topics::delete(session, version, request).await.into(),
         Request::CreatePartitions(request) => topics::grow(session, request).await.into(),
         Request::DeleteRecords(request) => topics::delete_records(session, request).await.into(),
-        Request::DescribeConfigs(request) => configs::describe(session, version, request).await.into(),
+        Request::DescribeConfigs(request) => {
+            configs::describe(session, version, request).await.into()
+        }
         Request::AlterConfigs(request) => configs::alter(session, request).await.into(),
         Request::IncrementalAlterConfigs(request) => {
             configs::alter_incrementally(session, request).await.into()
@@ -118,16 +133,20 @@ async fn handle(session: &Session, header: &RequestHeader, request: Request) -> 
         Request::DescribeTopicPartitions(request) => {
             cluster::describe_topic_partitions(session, request).into()
         }
-        Request::DescribeLogDirs(request) => cluster::describe_log_dirs(session, request).await.into(),
-        Request::FindCoordinator(request) => {
-            groups::find_coordinator(session, version, request).await.into()
+        Request::DescribeLogDirs(request) => {
+            cluster::describe_log_dirs(session, request).await.into()
         }
+        Request::FindCoordinator(request) => groups::find_coordinator(session, version, request)
+            .await
+            .into(),
         Request::JoinGroup(request) => groups::join(session, header, request).await.into(),
         Request::SyncGroup(request) => groups::sync(session, version, request).await.into(),
         Request::Heartbeat(request) => groups::heartbeat(session, request).await.into(),
         Request::LeaveGroup(request) => groups::leave(session, version, request).await.into(),
         Request::ListGroups(request) => groups::list(session, request).await.into(),
-        Request::DescribeGroups(request) => groups::describe(session, version, request).await.into(),
+        Request::DescribeGroups(request) => {
+            groups::describe(session, version, request).await.into()
+        }
         Request::DeleteGroups(request) => groups::delete(session, request).await.into(),
         Request::OffsetCommit(request) => offsets::commit(session, version, request).await.into(),
         Request::OffsetFetch(request) => offsets::fetch(session, version, request).await.into(),

@@ -29,7 +29,13 @@ pub async fn commit(
                 let (good, bad): (Vec<_>, Vec<_>) = topic.partitions.into_iter().partition(|p| {
                     p.partition_index >= 0 && (p.partition_index as usize) < partitions_known
                 });
-                refuse(&mut response, &name, topic.topic_id, &bad, ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+                refuse(
+                    &mut response,
+                    &name,
+                    topic.topic_id,
+                    &bad,
+                    ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                );
                 topics.push(core::OffsetCommitTopic {
                     name: name.to_string(),
                     topic_id: topic.topic_id.as_u128(),
@@ -37,7 +43,13 @@ pub async fn commit(
                 });
             }
             Err(code) => {
-                refuse(&mut response, &topic.name, topic.topic_id, &topic.partitions, code);
+                refuse(
+                    &mut response,
+                    &topic.name,
+                    topic.topic_id,
+                    &topic.partitions,
+                    code,
+                );
             }
         }
     }
@@ -52,10 +64,13 @@ pub async fn commit(
     });
     let committed = answer!(ask(session, &request.group_id, ask_for).await, OffsetCommit);
     for topic in committed.topics {
-        let partitions = topic.partitions.into_iter().map(|one| OffsetCommitResponsePartition {
-            partition_index: one.partition_index,
-            error_code: one.error_code,
-        });
+        let partitions = topic
+            .partitions
+            .into_iter()
+            .map(|one| OffsetCommitResponsePartition {
+                partition_index: one.partition_index,
+                error_code: one.error_code,
+            });
         let (name, id) = (Str::from(topic.name), Uuid::from_u128(topic.topic_id));
         answers_of(&mut response, &name, id).extend(partitions);
     }
@@ -70,13 +85,17 @@ fn resolve(
     let view = session.shard.view.borrow();
     match version {
         10.. => {
-            let found =
-                view.cluster.topic_by_id(topic.topic_id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
+            let found = view
+                .cluster
+                .topic_by_id(topic.topic_id)
+                .ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?;
             Ok((Str::copied(&found.name), found.partitions.len()))
         }
         _ => {
-            let found =
-                view.cluster.topic(&topic.name).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+            let found = view
+                .cluster
+                .topic(&topic.name)
+                .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
             Ok((topic.name.clone(), found.partitions.len()))
         }
     }
@@ -114,8 +133,10 @@ fn answers_of<'a>(
     name: &Str,
     id: Uuid,
 ) -> &'a mut Vec<OffsetCommitResponsePartition> {
-    let known =
-        response.topics.iter().position(|topic| topic.name == *name && topic.topic_id == id);
+    let known = response
+        .topics
+        .iter()
+        .position(|topic| topic.name == *name && topic.topic_id == id);
     let at = known.unwrap_or_else(|| {
         response.topics.push(OffsetCommitResponseTopic {
             name: name.clone(),
@@ -135,7 +156,9 @@ pub async fn fetch(
     if version >= 8 {
         let mut response = OffsetFetchResponse::default();
         for group in request.groups {
-            response.groups.push(fetch_group(session, version, group, request.require_stable).await);
+            response
+                .groups
+                .push(fetch_group(session, version, group, request.require_stable).await);
         }
         return response;
     }
@@ -151,22 +174,32 @@ pub async fn fetch(
         topics: topics.map(Iterator::collect),
         require_stable: request.require_stable,
     };
-    let fetched =
-        answer!(ask(session, &request.group_id, GroupRequest::OffsetFetch(ask_for)).await, OffsetFetch);
-    let topics = fetched.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
-        name: topic.name.into(),
-        partitions: topic
-            .partitions
-            .into_iter()
-            .map(|one| OffsetFetchResponsePartition {
-                partition_index: one.partition_index,
-                committed_offset: one.committed_offset,
-                committed_leader_epoch: one.committed_leader_epoch,
-                metadata: Some(one.metadata.into()),
-                error_code: one.error_code,
-            })
-            .collect(),
-    });
+    let fetched = answer!(
+        ask(
+            session,
+            &request.group_id,
+            GroupRequest::OffsetFetch(ask_for)
+        )
+        .await,
+        OffsetFetch
+    );
+    let topics = fetched
+        .topics
+        .into_iter()
+        .map(|topic| OffsetFetchResponseTopic {
+            name: topic.name.into(),
+            partitions: topic
+                .partitions
+                .into_iter()
+                .map(|one| OffsetFetchResponsePartition {
+                    partition_index: one.partition_index,
+                    committed_offset: one.committed_offset,
+                    committed_leader_epoch: one.committed_leader_epoch,
+                    metadata: Some(one.metadata.into()),
+                    error_code: one.error_code,
+                })
+                .collect(),
+        });
     OffsetFetchResponse {
         topics: topics.collect(),
         error_code: fetched.error_code,
@@ -195,10 +228,15 @@ async fn fetch_group(
         }
         known
     });
-    let ask_for =
-        core::OffsetFetch { group_id: group.group_id.to_string(), topics, require_stable };
-    let fetched =
-        answer!(ask(session, &group.group_id, GroupRequest::OffsetFetch(ask_for)).await, OffsetFetch);
+    let ask_for = core::OffsetFetch {
+        group_id: group.group_id.to_string(),
+        topics,
+        require_stable,
+    };
+    let fetched = answer!(
+        ask(session, &group.group_id, GroupRequest::OffsetFetch(ask_for)).await,
+        OffsetFetch
+    );
     let mut response = OffsetFetchResponseGroup {
         group_id: group.group_id,
         error_code: fetched.error_code,
@@ -237,7 +275,9 @@ fn named(session: &Session, version: i16, topic: &OffsetFetchRequestTopics) -> O
     match version {
         10.. => {
             let view = session.shard.view.borrow();
-            view.cluster.topic_by_id(topic.topic_id).map(|found| found.name.clone())
+            view.cluster
+                .topic_by_id(topic.topic_id)
+                .map(|found| found.name.clone())
         }
         _ => Some(topic.name.to_string()),
     }
@@ -269,22 +309,29 @@ pub async fn delete(session: &Session, request: OffsetDeleteRequest) -> OffsetDe
             .into_iter()
             .map(|topic| core::OffsetDeleteTopic {
                 name: topic.name.to_string(),
-                partitions: topic.partitions.iter().map(|one| one.partition_index).collect(),
+                partitions: topic
+                    .partitions
+                    .iter()
+                    .map(|one| one.partition_index)
+                    .collect(),
             })
             .collect(),
     });
     let deleted = answer!(ask(session, &request.group_id, ask_for).await, OffsetDelete);
-    let topics = deleted.topics.into_iter().map(|topic| OffsetDeleteResponseTopic {
-        name: topic.name.into(),
-        partitions: topic
-            .partitions
-            .into_iter()
-            .map(|one| OffsetDeleteResponsePartition {
-                partition_index: one.partition_index,
-                error_code: one.error_code,
-            })
-            .collect(),
-    });
+    let topics = deleted
+        .topics
+        .into_iter()
+        .map(|topic| OffsetDeleteResponseTopic {
+            name: topic.name.into(),
+            partitions: topic
+                .partitions
+                .into_iter()
+                .map(|one| OffsetDeleteResponsePartition {
+                    partition_index: one.partition_index,
+                    error_code: one.error_code,
+                })
+                .collect(),
+        });
     OffsetDeleteResponse {
         error_code: deleted.error_code,
         topics: topics.collect(),

@@ -10,6 +10,7 @@
 //! Not done: transactions. A request or batch that belongs to one is refused with INVALID_TXN_STATE; no client gets
 //! that far, since no transactional id is given out (see `producer_ids`).
 
+use super::by_owner::ByOwner;
 use super::{Reply, Session};
 use crate::cluster::{Topic, partition_id};
 use crate::config::{Codec, TimestampType, TopicConfig};
@@ -35,11 +36,7 @@ struct Wanted {
     log_append_time_ms: i64,
 }
 
-pub async fn handle(
-    session: &Session,
-    version: i16,
-    request: ProduceRequest,
-) -> Reply {
+pub async fn handle(session: &Session, version: i16, request: ProduceRequest) -> Reply {
     let acks = request.acks;
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
     let (mut response, wanted) = check(session, version, &request);
@@ -47,14 +44,26 @@ pub async fn handle(
     let outcomes = append(session, wanted, acks, timeout).await;
     for (wanted, outcome) in outcomes {
         let topic = &mut response.responses[wanted.0];
-        settle(session, version, &mut topic.partition_responses[wanted.1], outcome, wanted.2);
+        settle(
+            session,
+            version,
+            &mut topic.partition_responses[wanted.1],
+            outcome,
+            wanted.2,
+        );
     }
     tell_leaders(session, &mut response);
     if acks != 0 {
         return Reply::Answer(response.into());
     }
-    let refused = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-    if refused.into_iter().any(|answer| answer.error_code != ErrorCode::NONE) {
+    let refused = response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partition_responses);
+    if refused
+        .into_iter()
+        .any(|answer| answer.error_code != ErrorCode::NONE)
+    {
         // The client expects no answer; the closed connection makes it look at the metadata again.
         return Reply::Close;
     }
@@ -102,14 +111,18 @@ fn check(
             match (&facts, refusal) {
                 (_, Some(code)) => answer.refuse(code, None),
                 (None, _) => answer.refuse(unknown, None),
-                (Some((found, ..)), _) if data.index < 0 || data.index as usize >= found.partitions.len() => {
+                (Some((found, ..)), _)
+                    if data.index < 0 || data.index as usize >= found.partitions.len() =>
+                {
                     answer.refuse(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, None);
                 }
                 (Some((found, ..)), _) if found.internal => {
                     let why = "Internal topics are written by the broker only.";
                     answer.refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, Some(why));
                 }
-                (Some((found, config, _)), _) if request.acks == -1 && lacks_replicas(found, data.index, config) => {
+                (Some((found, config, _)), _)
+                    if request.acks == -1 && lacks_replicas(found, data.index, config) =>
+                {
                     answer.refuse(ErrorCode::NOT_ENOUGH_REPLICAS, None);
                 }
                 (Some((found, config, rules)), _) => {
@@ -199,21 +212,21 @@ async fn append(
     timeout: Duration,
 ) -> Vec<(Place, Produced)> {
     let shard = &session.shard;
-    let mut by_owner: Vec<(Vec<Place>, Vec<(PartitionId, Bytes)>)> =
-        vec![Default::default(); shard.core.cores()];
+    let mut by_owner = ByOwner::new(shard.core.cores());
     for wanted in wanted {
-        let (places, batches) = &mut by_owner[shard.owner(wanted.id)];
-        places.push((wanted.topic, wanted.partition, wanted.log_append_time_ms));
-        batches.push((wanted.id, wanted.batch));
+        let place = (wanted.topic, wanted.partition, wanted.log_append_time_ms);
+        by_owner.add(shard.owner(wanted.id), place, (wanted.id, wanted.batch));
     }
     let answer = acks != 0;
-    let mut pending = Vec::new();
-    for (core, (places, partitions)) in by_owner.into_iter().enumerate() {
-        if !partitions.is_empty() {
-            let ask = shard.ask_later(core, Produce { partitions, answer });
-            pending.push((places, ask));
-        }
-    }
+    let pending: Vec<_> = by_owner
+        .into_owners()
+        .map(|(core, places, partitions)| {
+            (
+                places,
+                shard.ask_later(core, Produce { partitions, answer }),
+            )
+        })
+        .collect();
     let mut outcomes = Vec::new();
     if !answer {
         return outcomes;
@@ -224,7 +237,11 @@ async fn append(
         match runtime::timeout(&shard.core, left, ask).await {
             Ok(answers) => outcomes.extend(places.into_iter().zip(answers)),
             // Appended, perhaps, and not known to be committed: the client has to find out (never NOT_LEADER).
-            Err(_) => outcomes.extend(places.into_iter().map(|place| (place, Produced::timed_out()))),
+            Err(_) => outcomes.extend(
+                places
+                    .into_iter()
+                    .map(|place| (place, Produced::timed_out())),
+            ),
         }
     }
     outcomes
@@ -261,7 +278,9 @@ fn tell_leaders(session: &Session, response: &mut ProduceResponse) {
         .flat_map(|topic| &topic.partition_responses)
         .any(|answer| answer.current_leader.leader_id >= 0);
     if hinted {
-        response.node_endpoints.push(super::metadata::endpoint(session));
+        response
+            .node_endpoints
+            .push(super::metadata::endpoint(session));
     }
 }
 

@@ -57,10 +57,16 @@ async fn fresh(session: &Session) -> InitProducerIdResponse {
                 ..InitProducerIdResponse::default()
             };
         }
-        match *shard.ask(METADATA_CORE, ClusterAsk::AllocateProducerIds).await {
+        match *shard
+            .ask(METADATA_CORE, ClusterAsk::AllocateProducerIds)
+            .await
+        {
             ClusterAnswer::ProducerIds(first) => {
                 // Another request may have brought a block meanwhile; ids left in it are not reused.
-                let block = Block { next: first, end: first + PRODUCER_ID_BLOCK };
+                let block = Block {
+                    next: first,
+                    end: first + PRODUCER_ID_BLOCK,
+                };
                 *shard.producer_ids.borrow_mut() = block;
             }
             // Retriable: the client asks again.

@@ -7,6 +7,7 @@
 //! Version notes: CreateTopics v4 counts of -1 (KIP-464); v7 topic ids. DeleteTopics v6 by id.
 
 use super::Session;
+use super::by_owner::ByOwner;
 use super::configs::described;
 use crate::cluster::decide::{MorePartitions, NewTopic, TopicRef};
 use crate::cluster::{ClusterAnswer, ClusterAsk, METADATA_CORE, Refusal, Topic, partition_id};
@@ -23,21 +24,31 @@ pub async fn create(
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
     let topics: Vec<NewTopic> = request.topics.iter().map(new_topic).collect();
-    let ask = ClusterAsk::CreateTopics { topics, validate_only: request.validate_only };
+    let ask = ClusterAsk::CreateTopics {
+        topics,
+        validate_only: request.validate_only,
+    };
     let outcomes = match *session.shard.ask(METADATA_CORE, ask).await {
         ClusterAnswer::CreateTopics(outcomes) => outcomes,
         other => unavailable(&other, request.topics.len()),
     };
-    let topics = request.topics.into_iter().zip(outcomes).map(|(wanted, outcome)| match outcome {
-        Ok(topic) => created(session, version, wanted, &topic),
-        Err(refusal) => CreatableTopicResult {
-            name: wanted.name,
-            error_code: refusal.code,
-            error_message: Some(refusal.message.into()),
-            ..CreatableTopicResult::default()
-        },
-    });
-    CreateTopicsResponse { topics: topics.collect(), ..CreateTopicsResponse::default() }
+    let topics = request
+        .topics
+        .into_iter()
+        .zip(outcomes)
+        .map(|(wanted, outcome)| match outcome {
+            Ok(topic) => created(session, version, wanted, &topic),
+            Err(refusal) => CreatableTopicResult {
+                name: wanted.name,
+                error_code: refusal.code,
+                error_message: Some(refusal.message.into()),
+                ..CreatableTopicResult::default()
+            },
+        });
+    CreateTopicsResponse {
+        topics: topics.collect(),
+        ..CreateTopicsResponse::default()
+    }
 }
 
 fn new_topic(topic: &CreatableTopic) -> NewTopic {
@@ -53,7 +64,12 @@ fn new_topic(topic: &CreatableTopic) -> NewTopic {
         configs: topic
             .configs
             .iter()
-            .map(|config| (config.name.to_string(), config.value.as_ref().map(|v| v.to_string())))
+            .map(|config| {
+                (
+                    config.name.to_string(),
+                    config.value.as_ref().map(|v| v.to_string()),
+                )
+            })
             .collect(),
         internal: false,
     }
@@ -69,14 +85,19 @@ fn created(
         name: wanted.name,
         topic_id: topic.id,
         num_partitions: topic.partitions.len() as i32,
-        replication_factor: topic.partitions.first().map_or(-1, |replicas| replicas.len() as i16),
+        replication_factor: topic
+            .partitions
+            .first()
+            .map_or(-1, |replicas| replicas.len() as i16),
         ..CreatableTopicResult::default()
     };
     if version >= 5 {
         let overrides = wanted
             .configs
             .iter()
-            .filter_map(|config| Some((config.name.to_string(), config.value.as_ref()?.to_string())))
+            .filter_map(|config| {
+                Some((config.name.to_string(), config.value.as_ref()?.to_string()))
+            })
             .collect();
         let view = session.shard.view.borrow();
         let options = DescribeOptions::default();
@@ -99,7 +120,9 @@ pub(super) fn unavailable<T>(answer: &ClusterAnswer, count: usize) -> Vec<Result
         ClusterAnswer::Unavailable(code) => *code,
         _ => unreachable!("the metadata's owner answers in kind"),
     };
-    (0..count).map(|_| Err(Refusal::new(code, code.description()))).collect()
+    (0..count)
+        .map(|_| Err(Refusal::new(code, code.description())))
+        .collect()
 }
 
 pub async fn delete(
@@ -116,36 +139,46 @@ pub async fn delete(
                 None => TopicRef::Id(topic.topic_id),
             })
             .collect(),
-        _ => request.topic_names.iter().map(|name| TopicRef::Name(name.to_string())).collect(),
+        _ => request
+            .topic_names
+            .iter()
+            .map(|name| TopicRef::Name(name.to_string()))
+            .collect(),
     };
     let ask = ClusterAsk::DeleteTopics(wanted.clone());
     let outcomes = match *session.shard.ask(METADATA_CORE, ask).await {
         ClusterAnswer::DeleteTopics(outcomes) => outcomes,
         other => unavailable(&other, wanted.len()),
     };
-    let responses = wanted.into_iter().zip(outcomes).map(|(wanted, outcome)| match outcome {
-        Ok((name, topic_id)) => DeletableTopicResult {
-            name: Some(name.into()),
-            topic_id,
-            ..DeletableTopicResult::default()
-        },
-        Err(refusal) => {
-            let mut result = DeletableTopicResult {
-                error_code: refusal.code,
-                error_message: Some(refusal.message.into()),
+    let responses = wanted
+        .into_iter()
+        .zip(outcomes)
+        .map(|(wanted, outcome)| match outcome {
+            Ok((name, topic_id)) => DeletableTopicResult {
+                name: Some(name.into()),
+                topic_id,
                 ..DeletableTopicResult::default()
-            };
-            match wanted {
-                TopicRef::Name(name) => result.name = Some(name.into()),
-                TopicRef::Id(id) => {
-                    result.name = None;
-                    result.topic_id = id;
+            },
+            Err(refusal) => {
+                let mut result = DeletableTopicResult {
+                    error_code: refusal.code,
+                    error_message: Some(refusal.message.into()),
+                    ..DeletableTopicResult::default()
+                };
+                match wanted {
+                    TopicRef::Name(name) => result.name = Some(name.into()),
+                    TopicRef::Id(id) => {
+                        result.name = None;
+                        result.topic_id = id;
+                    }
                 }
+                result
             }
-            result
-        }
-    });
-    DeleteTopicsResponse { responses: responses.collect(), ..DeleteTopicsResponse::default() }
+        });
+    DeleteTopicsResponse {
+        responses: responses.collect(),
+        ..DeleteTopicsResponse::default()
+    }
 }
 
 pub async fn grow(session: &Session, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
@@ -163,21 +196,33 @@ pub async fn grow(session: &Session, request: CreatePartitionsRequest) -> Create
         })
         .collect();
     let count = topics.len();
-    let ask = ClusterAsk::CreatePartitions { topics, validate_only: request.validate_only };
+    let ask = ClusterAsk::CreatePartitions {
+        topics,
+        validate_only: request.validate_only,
+    };
     let outcomes = match *session.shard.ask(METADATA_CORE, ask).await {
         ClusterAnswer::CreatePartitions(outcomes) => outcomes,
         other => unavailable(&other, count),
     };
-    let results = request.topics.into_iter().zip(outcomes).map(|(wanted, outcome)| {
-        let mut result =
-            CreatePartitionsTopicResult { name: wanted.name, ..CreatePartitionsTopicResult::default() };
-        if let Err(refusal) = outcome {
-            result.error_code = refusal.code;
-            result.error_message = Some(refusal.message.into());
-        }
-        result
-    });
-    CreatePartitionsResponse { results: results.collect(), ..CreatePartitionsResponse::default() }
+    let results = request
+        .topics
+        .into_iter()
+        .zip(outcomes)
+        .map(|(wanted, outcome)| {
+            let mut result = CreatePartitionsTopicResult {
+                name: wanted.name,
+                ..CreatePartitionsTopicResult::default()
+            };
+            if let Err(refusal) = outcome {
+                result.error_code = refusal.code;
+                result.error_message = Some(refusal.message.into());
+            }
+            result
+        });
+    CreatePartitionsResponse {
+        results: results.collect(),
+        ..CreatePartitionsResponse::default()
+    }
 }
 
 pub async fn delete_records(
@@ -187,8 +232,7 @@ pub async fn delete_records(
     let shard = &session.shard;
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
     let mut response = DeleteRecordsResponse::default();
-    let mut by_owner: Vec<(Vec<(usize, usize)>, Vec<(PartitionId, i64)>)> =
-        vec![Default::default(); shard.core.cores()];
+    let mut by_owner = ByOwner::new(shard.core.cores());
     for topic in request.topics {
         let mut results = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
@@ -199,22 +243,22 @@ pub async fn delete_records(
             };
             match resolve(session, &topic.name, wanted.partition_index) {
                 Ok(id) => {
-                    let (places, asks) = &mut by_owner[shard.owner(id)];
-                    places.push((response.topics.len(), results.len()));
-                    asks.push((id, wanted.offset));
+                    let place = (response.topics.len(), results.len());
+                    by_owner.add(shard.owner(id), place, (id, wanted.offset));
                 }
                 Err(code) => result.error_code = code,
             }
             results.push(result);
         }
-        response.topics.push(DeleteRecordsTopicResult { name: topic.name, partitions: results });
+        response.topics.push(DeleteRecordsTopicResult {
+            name: topic.name,
+            partitions: results,
+        });
     }
-    let mut pending = Vec::new();
-    for (core, (places, asks)) in by_owner.into_iter().enumerate() {
-        if !asks.is_empty() {
-            pending.push((places, shard.ask_later(core, asks)));
-        }
-    }
+    let pending: Vec<_> = by_owner
+        .into_owners()
+        .map(|(core, places, asks)| (places, shard.ask_later(core, asks)))
+        .collect();
     let deadline = shard.core.now() + timeout;
     for (places, ask) in pending {
         let left = deadline - shard.core.now();
@@ -234,7 +278,10 @@ pub async fn delete_records(
 
 fn resolve(session: &Session, topic: &str, partition: i32) -> Result<PartitionId, ErrorCode> {
     let view = session.shard.view.borrow();
-    let found = view.cluster.topic(topic).ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let found = view
+        .cluster
+        .topic(topic)
+        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
     if found.internal {
         return Err(ErrorCode::INVALID_TOPIC_EXCEPTION);
     }

@@ -101,7 +101,12 @@ impl Partition {
                 Verdict::Duplicate { base_offset, index } => {
                     let committed = index <= replica.commit_index();
                     let term = replica.term();
-                    return Ok(Appended { base_offset, index, term, committed });
+                    return Ok(Appended {
+                        base_offset,
+                        index,
+                        term,
+                        committed,
+                    });
                 }
                 Verdict::OutOfOrder { .. } => return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
                 Verdict::Fenced { .. } => return Err(ErrorCode::INVALID_PRODUCER_EPOCH),
@@ -111,15 +116,25 @@ impl Partition {
         let proposed = replica.propose(EntryKind::Batch, batch).map_err(refused)?;
         if let Some(producer) = &producer {
             let (offset, index) = (proposed.base_offset, proposed.index);
-            self.producers.appended(producer, offset, index, committed, wall_ms);
+            self.producers
+                .appended(producer, offset, index, committed, wall_ms);
         }
         let (base_offset, index, term) = (proposed.base_offset, proposed.index, proposed.term);
-        Ok(Appended { base_offset, index, term, committed: false })
+        Ok(Appended {
+            base_offset,
+            index,
+            term,
+            committed: false,
+        })
     }
 
     /// Notes who awaits an entry.
     pub fn await_commit(&mut self, appended: Appended, ticket: Ticket) {
-        let ack = Ack { index: appended.index, term: appended.term, ticket };
+        let ack = Ack {
+            index: appended.index,
+            term: appended.term,
+            ticket,
+        };
         // A retry of an entry still in flight lands before newer ones: keep the order.
         let at = self.acks.partition_point(|known| known.index <= ack.index);
         self.acks.insert(at, ack);
@@ -130,7 +145,10 @@ impl Partition {
     pub fn committed(&mut self, index: u64, replica: &Replica, out: &mut Vec<(Ticket, bool)>) {
         while let Some(ack) = self.acks.front().filter(|ack| ack.index <= index) {
             // A sole voter never loses an entry; with peers another leader's entry may stand there.
-            let same = replica.log().term(ack.index).is_none_or(|term| term == ack.term);
+            let same = replica
+                .log()
+                .term(ack.index)
+                .is_none_or(|term| term == ack.term);
             out.push((ack.ticket, same));
             self.acks.pop_front();
         }
@@ -146,7 +164,8 @@ impl Partition {
     /// snapshot, at start-up.
     pub fn replay(&mut self, batch: &Bytes, base_offset: i64, index: u64, wall_ms: i64) {
         if let Some(producer) = ProducerBatch::of(batch) {
-            self.producers.appended(&producer, base_offset, index, index, wall_ms);
+            self.producers
+                .appended(&producer, base_offset, index, index, wall_ms);
         }
     }
 }

@@ -79,7 +79,6 @@ pub struct Producers {
     forgetful: bool,
 }
 
-
 /// A snapshot that cannot be read; the partition then rebuilds its producers from the whole log.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SnapshotError {
@@ -114,7 +113,9 @@ impl Producers {
             return Verdict::Append;
         };
         if batch.producer_epoch < producer.epoch {
-            return Verdict::Fenced { current_epoch: producer.epoch };
+            return Verdict::Fenced {
+                current_epoch: producer.epoch,
+            };
         }
         if batch.producer_epoch > producer.epoch {
             return match batch.base_sequence {
@@ -130,7 +131,10 @@ impl Producers {
             .filter(|_| !self.forgetful)
             .find(|known| known.first_sequence == first && known.last_sequence == last);
         if let Some(known) = duplicate {
-            return Verdict::Duplicate { base_offset: known.base_offset, index: known.index };
+            return Verdict::Duplicate {
+                base_offset: known.base_offset,
+                index: known.index,
+            };
         }
         let expected = match producer.batches.back() {
             Some(newest) => wrapping_sequence(newest.last_sequence, 1),
@@ -153,11 +157,14 @@ impl Producers {
         committed: u64,
         wall_ms: i64,
     ) {
-        let producer = self.by_id.entry(batch.producer_id).or_insert_with(|| Producer {
-            epoch: batch.producer_epoch,
-            batches: VecDeque::with_capacity(WINDOW),
-            last_seen_ms: wall_ms,
-        });
+        let producer = self
+            .by_id
+            .entry(batch.producer_id)
+            .or_insert_with(|| Producer {
+                epoch: batch.producer_epoch,
+                batches: VecDeque::with_capacity(WINDOW),
+                last_seen_ms: wall_ms,
+            });
         if batch.producer_epoch != producer.epoch {
             producer.epoch = batch.producer_epoch;
             producer.batches.clear();
@@ -190,7 +197,10 @@ impl Producers {
     pub fn expire(&mut self, wall_ms: i64, expiration_ms: i64, committed: u64) {
         self.by_id.retain(|_, producer| {
             wall_ms.saturating_sub(producer.last_seen_ms) < expiration_ms
-                || producer.batches.back().is_some_and(|batch| batch.index > committed)
+                || producer
+                    .batches
+                    .back()
+                    .is_some_and(|batch| batch.index > committed)
         });
     }
 
@@ -199,8 +209,11 @@ impl Producers {
     pub fn snapshot(&self, applied: u64) -> Vec<u8> {
         let mut out = vec![SNAPSHOT_VERSION];
         for (producer_id, producer) in &self.by_id {
-            let known: Vec<&Remembered> =
-                producer.batches.iter().filter(|batch| batch.index <= applied).collect();
+            let known: Vec<&Remembered> = producer
+                .batches
+                .iter()
+                .filter(|batch| batch.index <= applied)
+                .collect();
             let known = &known[known.len().saturating_sub(WINDOW)..];
             if known.is_empty() {
                 continue;
@@ -247,15 +260,27 @@ impl Producers {
                     index: u64::from_le_bytes(take(&mut rest)),
                 })
                 .collect();
-            by_id.insert(producer_id, Producer { epoch, batches, last_seen_ms });
+            by_id.insert(
+                producer_id,
+                Producer {
+                    epoch,
+                    batches,
+                    last_seen_ms,
+                },
+            );
         }
-        Ok(Producers { by_id, ..Producers::default() })
+        Ok(Producers {
+            by_id,
+            ..Producers::default()
+        })
     }
 }
 
 /// Splits `N` bytes off the front. The caller has checked the length.
 fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
-    let (head, tail) = rest.split_first_chunk::<N>().expect("length was checked by the caller");
+    let (head, tail) = rest
+        .split_first_chunk::<N>()
+        .expect("length was checked by the caller");
     *rest = tail;
     *head
 }
@@ -273,7 +298,12 @@ mod tests {
     use super::*;
 
     fn batch(base_sequence: i32, record_count: i32) -> ProducerBatch {
-        ProducerBatch { producer_id: 7, producer_epoch: 0, base_sequence, record_count }
+        ProducerBatch {
+            producer_id: 7,
+            producer_epoch: 0,
+            base_sequence,
+            record_count,
+        }
     }
 
     fn append(producers: &mut Producers, batch: ProducerBatch, base_offset: i64, index: u64) {
@@ -285,21 +315,38 @@ mod tests {
     fn a_retry_inside_the_window_gets_its_original_offset() {
         let mut producers = Producers::default();
         for i in 0..8 {
-            append(&mut producers, batch(i * 10, 10), i64::from(i) * 10 + 100, i as u64 + 1);
+            append(
+                &mut producers,
+                batch(i * 10, 10),
+                i64::from(i) * 10 + 100,
+                i as u64 + 1,
+            );
         }
         for i in 3..8 {
             let verdict = producers.judge(&batch(i * 10, 10));
             let base_offset = i64::from(i) * 10 + 100;
-            assert_eq!(verdict, Verdict::Duplicate { base_offset, index: i as u64 + 1 });
+            assert_eq!(
+                verdict,
+                Verdict::Duplicate {
+                    base_offset,
+                    index: i as u64 + 1
+                }
+            );
         }
-        assert_eq!(producers.judge(&batch(20, 10)), Verdict::OutOfOrder { expected: 80 });
+        assert_eq!(
+            producers.judge(&batch(20, 10)),
+            Verdict::OutOfOrder { expected: 80 }
+        );
     }
 
     #[test]
     fn a_gap_is_refused_and_an_unknown_producer_is_not() {
         let mut producers = Producers::default();
         append(&mut producers, batch(40, 1), 0, 1);
-        assert_eq!(producers.judge(&batch(42, 1)), Verdict::OutOfOrder { expected: 41 });
+        assert_eq!(
+            producers.judge(&batch(42, 1)),
+            Verdict::OutOfOrder { expected: 41 }
+        );
         assert_eq!(producers.judge(&batch(41, 1)), Verdict::Append);
     }
 
@@ -313,11 +360,20 @@ mod tests {
             record_count: 1,
         };
         append(&mut producers, at(3, 0), 0, 1);
-        assert_eq!(producers.judge(&at(2, 1)), Verdict::Fenced { current_epoch: 3 });
-        assert_eq!(producers.judge(&at(4, 1)), Verdict::OutOfOrder { expected: 0 });
+        assert_eq!(
+            producers.judge(&at(2, 1)),
+            Verdict::Fenced { current_epoch: 3 }
+        );
+        assert_eq!(
+            producers.judge(&at(4, 1)),
+            Verdict::OutOfOrder { expected: 0 }
+        );
         append(&mut producers, at(4, 0), 1, 2);
         assert_eq!(producers.judge(&at(4, 1)), Verdict::Append);
-        assert_eq!(producers.judge(&at(3, 1)), Verdict::Fenced { current_epoch: 4 });
+        assert_eq!(
+            producers.judge(&at(3, 1)),
+            Verdict::Fenced { current_epoch: 4 }
+        );
     }
 
     #[test]
@@ -325,7 +381,10 @@ mod tests {
         let mut producers = Producers::default();
         append(&mut producers, batch(i32::MAX - 1, 3), 0, 1);
         assert_eq!(producers.judge(&batch(1, 1)), Verdict::Append);
-        assert_eq!(producers.judge(&batch(2, 1)), Verdict::OutOfOrder { expected: 1 });
+        assert_eq!(
+            producers.judge(&batch(2, 1)),
+            Verdict::OutOfOrder { expected: 1 }
+        );
     }
 
     #[test]
@@ -340,7 +399,10 @@ mod tests {
         producers.truncate(5);
         for i in 0..5 {
             let verdict = producers.judge(&batch(i, 1));
-            let expected = Verdict::Duplicate { base_offset: i64::from(i), index: i as u64 + 1 };
+            let expected = Verdict::Duplicate {
+                base_offset: i64::from(i),
+                index: i as u64 + 1,
+            };
             assert_eq!(verdict, expected);
         }
         assert_eq!(producers.judge(&batch(5, 1)), Verdict::Append);
@@ -361,7 +423,10 @@ mod tests {
         let snapshot = producers.snapshot(7);
         for cut in 1..snapshot.len() {
             let short = Producers::restore(&snapshot[..cut]);
-            assert!(cut == 1 || short == Err(SnapshotError::Truncated), "cut at {cut}");
+            assert!(
+                cut == 1 || short == Err(SnapshotError::Truncated),
+                "cut at {cut}"
+            );
         }
         assert_eq!(Producers::restore(&[9]), Err(SnapshotError::Version(9)));
     }
@@ -373,7 +438,11 @@ mod tests {
         producers.expire(1_999, 1_000, 1);
         assert_eq!(producers.len(), 1);
         producers.expire(2_000, 1_000, 0);
-        assert_eq!(producers.len(), 1, "the batch at index 1 is not committed yet");
+        assert_eq!(
+            producers.len(),
+            1,
+            "the batch at index 1 is not committed yet"
+        );
         producers.expire(2_000, 1_000, 1);
         assert!(producers.is_empty());
     }

@@ -21,13 +21,22 @@ impl AskSlots {
     pub fn open(&mut self) -> (AskId, oneshot::Receiver<Answer>) {
         let (sender, receiver) = runtime::oneshot();
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, waiting: None });
+            self.slots.push(Slot {
+                generation: 0,
+                waiting: None,
+            });
             (self.slots.len() - 1) as u32
         });
         let entry = &mut self.slots[slot as usize];
         assert!(entry.waiting.is_none(), "slot {slot} is free and awaited");
         entry.waiting = Some(sender);
-        (AskId { slot, generation: entry.generation }, receiver)
+        (
+            AskId {
+                slot,
+                generation: entry.generation,
+            },
+            receiver,
+        )
     }
 
     /// Hands an answer to whoever awaits it.

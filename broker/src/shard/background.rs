@@ -76,7 +76,10 @@ pub async fn run_periodically(shard: Rc<Shard>) {
             let producers_ms = broker.producer_id_expiration_ms.min(i64::MAX as u64) as i64;
             (broker.log_retention_check_interval_ms, producers_ms)
         };
-        shard.core.sleep(Duration::from_millis(interval.clamp(100, 5_000))).await;
+        shard
+            .core
+            .sleep(Duration::from_millis(interval.clamp(100, 5_000)))
+            .await;
         let now = shard.core.now();
         if now >= retention_due {
             retention_due = now + Duration::from_millis(interval);
@@ -97,7 +100,10 @@ impl Shard {
             let job = {
                 let mut owned = self.owned.borrow_mut();
                 let wall_ms = self.core.wall_ms();
-                owned.replicas.log_mut(id).and_then(|log| log.begin_drain(wall_ms, true))
+                owned
+                    .replicas
+                    .log_mut(id)
+                    .and_then(|log| log.begin_drain(wall_ms, true))
             };
             let Some(job) = job else { continue };
             self.background.draining.borrow_mut().insert(id);
@@ -122,15 +128,22 @@ impl Shard {
 
     fn wants_drain(&self, id: PartitionId) -> bool {
         let owned = self.owned.borrow();
-        owned.replicas.get(id).is_some_and(|replica| replica.log().wants_drain())
+        owned
+            .replicas
+            .get(id)
+            .is_some_and(|replica| replica.log().wants_drain())
     }
 
     /// True if the drain failed and should be tried again.
     fn finish_drain(&self, id: PartitionId, done: storage::DrainDone) -> bool {
         let mut owned = self.owned.borrow_mut();
-        let Owned { journal, replicas, .. } = &mut *owned;
+        let Owned {
+            journal, replicas, ..
+        } = &mut *owned;
         // A partition deleted meanwhile has nothing to finish.
-        let Some(log) = replicas.log_mut(id) else { return false };
+        let Some(log) = replicas.log_mut(id) else {
+            return false;
+        };
         match journal.finish_drain(log, done) {
             Ok(()) => false,
             Err(error) => {
@@ -146,7 +159,8 @@ impl Shard {
             let job = self.owned.borrow_mut().journal.begin_prepare();
             if let Some(job) = job {
                 let done = job.run(self.core.disk()).await;
-                if let Err(error) = self.owned.borrow_mut().journal.finish_prepare(done) {
+                let finished = self.owned.borrow_mut().journal.finish_prepare(done);
+                if let Err(error) = finished {
                     tracing::warn!(%error, "a journal file cannot be prepared; it is tried again");
                     self.core.sleep(RETRY).await;
                 }
@@ -154,7 +168,9 @@ impl Shard {
         }
         if chores.sweep {
             let mut owned = self.owned.borrow_mut();
-            let Owned { journal, replicas, .. } = &mut *owned;
+            let Owned {
+                journal, replicas, ..
+            } = &mut *owned;
             let drains = journal.sweep(replicas.logs_mut());
             drop(owned);
             for id in drains {
@@ -178,13 +194,20 @@ impl Shard {
         for chunk in ids.chunks(CHECKPOINT_PER_PASS) {
             for id in chunk {
                 let wall_ms = self.core.wall_ms();
-                self.owned.borrow_mut().add_to_checkpoint(&mut checkpoint, *id, wall_ms);
+                self.owned
+                    .borrow_mut()
+                    .add_to_checkpoint(&mut checkpoint, *id, wall_ms);
             }
             self.core.yield_now().await;
         }
-        self.views.add_unopened(&self.owned.borrow().journal, &mut checkpoint);
+        self.views
+            .add_unopened(&self.owned.borrow().journal, &mut checkpoint);
         let job = loop {
-            let begun = self.owned.borrow_mut().journal.begin_checkpoint_write(checkpoint);
+            let begun = self
+                .owned
+                .borrow_mut()
+                .journal
+                .begin_checkpoint_write(checkpoint);
             match begun {
                 Ok(job) => break job,
                 Err(early) => {
@@ -195,7 +218,8 @@ impl Shard {
             }
         };
         let done = job.run(self.core.disk()).await;
-        if let Err(error) = self.owned.borrow_mut().journal.finish_checkpoint(done) {
+        let finished = self.owned.borrow_mut().journal.finish_checkpoint(done);
+        if let Err(error) = finished {
             tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
             self.core.sleep(RETRY).await;
         }
@@ -238,16 +262,26 @@ impl Shard {
         for id in ids {
             let job = {
                 let mut owned = self.owned.borrow_mut();
-                let Some(replica) = owned.replicas.get(id) else { continue };
+                let Some(replica) = owned.replicas.get(id) else {
+                    continue;
+                };
                 let keep = replica.applied_index();
-                let Owned { journal, replicas, .. } = &mut *owned;
-                replicas.log_mut(id).and_then(|log| journal.begin_removal(log, keep))
+                let Owned {
+                    journal, replicas, ..
+                } = &mut *owned;
+                replicas
+                    .log_mut(id)
+                    .and_then(|log| journal.begin_removal(log, keep))
             };
             let Some(job) = job else { continue };
             let done = job.run(self.core.disk()).await;
             let mut owned = self.owned.borrow_mut();
-            let Owned { journal, replicas, .. } = &mut *owned;
-            let Some(log) = replicas.log_mut(id) else { continue };
+            let Owned {
+                journal, replicas, ..
+            } = &mut *owned;
+            let Some(log) = replicas.log_mut(id) else {
+                continue;
+            };
             if let Err(error) = journal.finish_removal(log, done) {
                 tracing::warn!(%error, partition = ?id, "old segments could not be removed");
             }
@@ -257,9 +291,18 @@ impl Shard {
     fn expire(&self, producers_ms: i64) {
         let (now, wall_ms) = (self.core.now(), self.core.wall_ms());
         let mut owned = self.owned.borrow_mut();
-        let Owned { partitions, replicas, .. } = &mut *owned;
-        for (id, partition) in partitions.iter_mut().filter(|(_, p)| !p.producers.is_empty()) {
-            let committed = replicas.get(*id).map_or(0, |replica| replica.commit_index());
+        let Owned {
+            partitions,
+            replicas,
+            ..
+        } = &mut *owned;
+        for (id, partition) in partitions
+            .iter_mut()
+            .filter(|(_, p)| !p.producers.is_empty())
+        {
+            let committed = replicas
+                .get(*id)
+                .map_or(0, |replica| replica.commit_index());
             partition.producers.expire(wall_ms, producers_ms, committed);
         }
         owned.expire_offsets(now, wall_ms);
@@ -273,13 +316,18 @@ impl Owned {
         id: PartitionId,
         wall_ms: i64,
     ) {
-        let Some(replica) = self.replicas.get(id) else { return };
+        let Some(replica) = self.replicas.get(id) else {
+            return;
+        };
         let applied = replica.applied_index();
         let configuration = replica.configuration();
         let (applied, state) = if id == METADATA {
             let metadata = self.metadata.as_ref().expect("its owner is here");
             let image = metadata.committed().image();
-            (applied, serde_json::to_vec(&image).expect("an image has text keys only"))
+            (
+                applied,
+                serde_json::to_vec(&image).expect("an image has text keys only"),
+            )
         } else if let Some(coordinator) = self.groups.coordinator(id) {
             // Without a snapshot that says it all, the start replays the log.
             match groups_host::snapshot(coordinator, wall_ms) {
@@ -288,7 +336,10 @@ impl Owned {
             }
         } else {
             let partition = self.partitions.get(&id);
-            (applied, partition.map_or_else(Vec::new, |p| p.producers.snapshot(applied)))
+            (
+                applied,
+                partition.map_or_else(Vec::new, |p| p.producers.snapshot(applied)),
+            )
         };
         let kept = kept::encode(configuration, &state);
         checkpoint.add(&self.journal, replica.log(), applied, &kept);
@@ -308,7 +359,10 @@ impl Shard {
             .groups
             .hosted_ids()
             .filter(|id| {
-                let size = owned.replicas.get(*id).map_or(0, |replica| replica.log().size_bytes());
+                let size = owned
+                    .replicas
+                    .get(*id)
+                    .map_or(0, |replica| replica.log().size_bytes());
                 size >= REWRITE_BYTES_MIN && owned.groups.is_settled(*id)
             })
             .collect();
@@ -320,9 +374,15 @@ impl Shard {
 
 impl Owned {
     fn rewrite_offsets_partition(&mut self, id: PartitionId, wall_ms: i64) {
-        let Some(coordinator) = self.groups.coordinator(id) else { return };
-        let Some(snapshot) = groups_host::snapshot(coordinator, wall_ms) else { return };
-        let Some(replica) = self.replicas.get_mut(id) else { return };
+        let Some(coordinator) = self.groups.coordinator(id) else {
+            return;
+        };
+        let Some(snapshot) = groups_host::snapshot(coordinator, wall_ms) else {
+            return;
+        };
+        let Some(replica) = self.replicas.get_mut(id) else {
+            return;
+        };
         let size = replica.log().size_bytes();
         // A state as large as the log would be written over and over.
         if snapshot.len() as u64 > size / 4 || !replica.is_serving() {

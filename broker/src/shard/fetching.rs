@@ -4,8 +4,8 @@ use super::Shard;
 use super::mail::*;
 use super::owned::{Owned, Reading, check_leader};
 use bytes::Bytes;
-use protocol::error::ErrorCode;
 use protocol::compression::Budget as DecodeBudget;
+use protocol::error::ErrorCode;
 use protocol::records::{self, Batch};
 use std::rc::Rc;
 use storage::{PartitionId, TimestampFound, TimestampJob, TimestampPlan};
@@ -39,7 +39,9 @@ impl Shard {
         let touched = self.owned.borrow_mut().watches.take_touched();
         for slot in touched {
             let mut owned = self.owned.borrow_mut();
-            let Some(watch) = owned.watches.get(slot) else { continue };
+            let Some(watch) = owned.watches.get(slot) else {
+                continue;
+            };
             let fetch = watch.fetch.clone();
             let reading = owned.read(&fetch);
             if reading.suffices(&fetch) {
@@ -53,7 +55,9 @@ impl Shard {
     /// Ends a watch with what there is.
     pub(super) fn finish_watch(self: &Rc<Shard>, slot: u32) {
         let mut owned = self.owned.borrow_mut();
-        let Some(watch) = owned.unwatch(slot) else { return };
+        let Some(watch) = owned.unwatch(slot) else {
+            return;
+        };
         let reading = owned.read(&watch.fetch);
         drop(owned);
         self.answer_fetch(watch.from, watch.ask, reading);
@@ -61,12 +65,20 @@ impl Shard {
 
     fn answer_fetch(self: &Rc<Shard>, from: usize, ask: AskId, reading: Reading) {
         if reading.jobs.is_empty() {
-            self.post.send(from, Mail::Answer { ask, answer: Answer::Fetch(reading.fetched) });
+            self.post.send(
+                from,
+                Mail::Answer {
+                    ask,
+                    answer: Answer::Fetch(reading.fetched),
+                },
+            );
             return;
         }
         let shard = self.clone();
         self.core.spawn("cold read", async move {
-            let Reading { mut fetched, jobs, .. } = reading;
+            let Reading {
+                mut fetched, jobs, ..
+            } = reading;
             // The memory of what is read is lent like that of requests, so cold readers queue up here.
             let bytes = jobs.iter().map(|(_, _, bytes)| bytes).sum();
             let _reservation = shard.budget.reserve(bytes).await;
@@ -80,7 +92,13 @@ impl Shard {
                     }
                 }
             }
-            shard.post.send(from, Mail::Answer { ask, answer: Answer::Fetch(fetched) });
+            shard.post.send(
+                from,
+                Mail::Answer {
+                    ask,
+                    answer: Answer::Fetch(fetched),
+                },
+            );
         });
     }
 
@@ -103,7 +121,13 @@ impl Shard {
             }
         }
         if jobs.is_empty() {
-            self.post.send(from, Mail::Answer { ask, answer: Answer::ListOffsets(listed) });
+            self.post.send(
+                from,
+                Mail::Answer {
+                    ask,
+                    answer: Answer::ListOffsets(listed),
+                },
+            );
             return;
         }
         let shard = self.clone();
@@ -118,7 +142,13 @@ impl Shard {
                     }
                 }
             }
-            shard.post.send(from, Mail::Answer { ask, answer: Answer::ListOffsets(listed) });
+            shard.post.send(
+                from,
+                Mail::Answer {
+                    ask,
+                    answer: Answer::ListOffsets(listed),
+                },
+            );
         });
     }
 }
@@ -137,7 +167,9 @@ impl Shard {
                 TimestampFound::SearchFrom(offset) => offset,
             };
             let mut owned = self.owned.borrow_mut();
-            let Some(log) = owned.replicas.log_mut(id) else { return Ok(None) };
+            let Some(log) = owned.replicas.log_mut(id) else {
+                return Ok(None);
+            };
             match log.find_by_timestamp(timestamp, from) {
                 TimestampPlan::Memory(batch) => return Ok(batch),
                 TimestampPlan::Disk(next) => job = next,
@@ -156,8 +188,12 @@ impl Reading {
 impl Owned {
     /// An offset by its description; with a job if the answer lies on disk.
     fn list_offset(&mut self, wanted: &ListOffset) -> (ListedOffset, Option<(i64, TimestampJob)>) {
-        let mut listed =
-            ListedOffset { error: ErrorCode::NONE, offset: -1, timestamp: -1, leader_epoch: -1 };
+        let mut listed = ListedOffset {
+            error: ErrorCode::NONE,
+            offset: -1,
+            timestamp: -1,
+            leader_epoch: -1,
+        };
         let Some(replica) = self.replicas.get(wanted.partition) else {
             listed.error = self.absent(wanted.partition);
             return (listed, None);
@@ -167,11 +203,18 @@ impl Owned {
             let opening = error == ErrorCode::NOT_LEADER_OR_FOLLOWER
                 && replica.role() == raft_group::Role::Leader
                 && wanted.spec == OffsetSpec::Latest;
-            listed.error = if opening { ErrorCode::OFFSET_NOT_AVAILABLE } else { error };
+            listed.error = if opening {
+                ErrorCode::OFFSET_NOT_AVAILABLE
+            } else {
+                error
+            };
             return (listed, None);
         }
         let epoch = replica.term() as i32;
-        let log = self.replicas.log_mut(wanted.partition).expect("looked up above");
+        let log = self
+            .replicas
+            .log_mut(wanted.partition)
+            .expect("looked up above");
         let end = log.high_watermark();
         match wanted.spec {
             OffsetSpec::Earliest => {

@@ -10,8 +10,8 @@ use crate::groups::{
     RecordToWrite, Token, WriteId,
 };
 use bytes::Bytes;
-use protocol::error::ErrorCode;
 use protocol::compression::Budget;
+use protocol::error::ErrorCode;
 use protocol::records::{self, Batch, BatchBuilder};
 use raft_group::Replica;
 use runtime::{Instant, Post};
@@ -42,7 +42,11 @@ struct Hosted {
 impl GroupsHost {
     /// Takes in the coordinator of a partition, as replayed so far.
     pub fn host(&mut self, id: PartitionId, coordinator: Coordinator) {
-        let hosted = Hosted { coordinator, writes: VecDeque::new(), serving: false };
+        let hosted = Hosted {
+            coordinator,
+            writes: VecDeque::new(),
+            serving: false,
+        };
         self.hosted.insert(id, hosted);
     }
 
@@ -57,11 +61,16 @@ impl GroupsHost {
         first: u64,
         last: u64,
     ) -> Result<(), String> {
-        let Some(hosted) = self.hosted.get_mut(&id) else { return Ok(()) };
-        let entries = log
-            .entries(first, last + 1, u64::MAX)
-            .map_err(|missing| format!("committed entries {first}..={last} are not in memory: {missing:?}"))?;
-        for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Batch) {
+        let Some(hosted) = self.hosted.get_mut(&id) else {
+            return Ok(());
+        };
+        let entries = log.entries(first, last + 1, u64::MAX).map_err(|missing| {
+            format!("committed entries {first}..={last} are not in memory: {missing:?}")
+        })?;
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.kind == EntryKind::Batch)
+        {
             replay(&mut hosted.coordinator, &entry.data)?;
         }
         Ok(())
@@ -89,11 +98,16 @@ impl GroupsHost {
 
     /// Nothing that was written is still on its way to the disk: a snapshot now holds all.
     pub fn is_settled(&self, id: PartitionId) -> bool {
-        self.hosted.get(&id).is_some_and(|hosted| hosted.writes.is_empty() && hosted.serving)
+        self.hosted
+            .get(&id)
+            .is_some_and(|hosted| hosted.writes.is_empty() && hosted.serving)
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.hosted.values().filter_map(|hosted| hosted.coordinator.next_deadline()).min()
+        self.hosted
+            .values()
+            .filter_map(|hosted| hosted.coordinator.next_deadline())
+            .min()
     }
 
     fn token(&mut self, from: usize, ask: AskId) -> Token {
@@ -104,8 +118,17 @@ impl GroupsHost {
     }
 
     fn reply(&mut self, token: Token, response: GroupResponse, post: &Post<Mail>) {
-        let (from, ask) = self.tokens.remove(&token).expect("a token is answered once");
-        post.send(from, Mail::Answer { ask, answer: Answer::Group(Box::new(response)) });
+        let (from, ask) = self
+            .tokens
+            .remove(&token)
+            .expect("a token is answered once");
+        post.send(
+            from,
+            Mail::Answer {
+                ask,
+                answer: Answer::Group(Box::new(response)),
+            },
+        );
     }
 }
 
@@ -162,12 +185,20 @@ impl Owned {
         };
         if let Some(code) = refusal {
             let response = Box::new(GroupResponse::refusal(&request, code));
-            return self.post.send(from, Mail::Answer { ask, answer: Answer::Group(response) });
+            return self.post.send(
+                from,
+                Mail::Answer {
+                    ask,
+                    answer: Answer::Group(response),
+                },
+            );
         }
         let token = self.groups.token(from, ask);
         let hosted = self.groups.hosted.get_mut(&id).expect("looked up above");
         let mut out = Vec::new();
-        hosted.coordinator.handle(token, request, ids, Moment { now, wall_ms }, &mut out);
+        hosted
+            .coordinator
+            .handle(token, request, ids, Moment { now, wall_ms }, &mut out);
         self.carry_out(id, out, now, wall_ms);
     }
 
@@ -180,7 +211,11 @@ impl Owned {
                     self.groups.reply(token, response, &self.post);
                 }
                 // Transactional writes (`producer`) do not come up: nobody gets a transactional id.
-                Output::Append { write, records, producer: _ } => {
+                Output::Append {
+                    write,
+                    records,
+                    producer: _,
+                } => {
                     let appended = self.append_records(id, &records, wall_ms);
                     let hosted = self.groups.hosted.get_mut(&id).expect("it just wrote");
                     match appended {
@@ -203,7 +238,10 @@ impl Owned {
         records: &[RecordToWrite],
         wall_ms: i64,
     ) -> Result<(u64, i64), ErrorCode> {
-        let replica = self.replicas.get_mut(id).ok_or(ErrorCode::NOT_COORDINATOR)?;
+        let replica = self
+            .replicas
+            .get_mut(id)
+            .ok_or(ErrorCode::NOT_COORDINATOR)?;
         let mut batch = BatchBuilder::new();
         for record in records {
             batch.push(wall_ms, Some(&record.key), record.value.as_deref(), &[]);
@@ -222,7 +260,9 @@ impl Owned {
         now: Instant,
         wall_ms: i64,
     ) {
-        let Some(hosted) = self.groups.hosted.get_mut(&id) else { return };
+        let Some(hosted) = self.groups.hosted.get_mut(&id) else {
+            return;
+        };
         let moment = Moment { now, wall_ms };
         let mut out = Vec::new();
         while let Some((index, offset, write)) = hosted.writes.front().copied() {
@@ -230,7 +270,9 @@ impl Owned {
                 break;
             }
             hosted.writes.pop_front();
-            hosted.coordinator.committed(write, offset, moment, &mut out);
+            hosted
+                .coordinator
+                .committed(write, offset, moment, &mut out);
         }
         let replica: Option<&Replica> = self.replicas.get(id);
         if !hosted.serving && replica.is_some_and(Replica::is_serving) {
@@ -242,7 +284,9 @@ impl Owned {
 
     /// The partition is fenced or gone: nothing that was asked can be promised any more.
     pub(super) fn groups_lost(&mut self, id: PartitionId, now: Instant, wall_ms: i64) {
-        let Some(hosted) = self.groups.hosted.get_mut(&id) else { return };
+        let Some(hosted) = self.groups.hosted.get_mut(&id) else {
+            return;
+        };
         hosted.serving = false;
         // What becomes of writes under way is not known: everybody is sent away, nobody is told a result.
         hosted.writes.clear();
@@ -257,13 +301,20 @@ impl Owned {
             .groups
             .hosted
             .iter()
-            .filter(|(_, hosted)| hosted.coordinator.next_deadline().is_some_and(|at| at <= now))
+            .filter(|(_, hosted)| {
+                hosted
+                    .coordinator
+                    .next_deadline()
+                    .is_some_and(|at| at <= now)
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in &due {
             let hosted = self.groups.hosted.get_mut(id).expect("listed above");
             let mut out = Vec::new();
-            hosted.coordinator.on_deadline(Moment { now, wall_ms }, &mut out);
+            hosted
+                .coordinator
+                .on_deadline(Moment { now, wall_ms }, &mut out);
             self.carry_out(*id, out, now, wall_ms);
         }
         !due.is_empty()
@@ -278,7 +329,9 @@ impl Owned {
                 continue;
             }
             let mut out = Vec::new();
-            hosted.coordinator.expire_offsets(Moment { now, wall_ms }, &mut out);
+            hosted
+                .coordinator
+                .expire_offsets(Moment { now, wall_ms }, &mut out);
             self.carry_out(id, out, now, wall_ms);
         }
     }
@@ -289,7 +342,9 @@ impl Owned {
         for id in ids {
             let hosted = self.groups.hosted.get_mut(&id).expect("listed above");
             let mut out = Vec::new();
-            hosted.coordinator.topics_deleted(topics, Moment { now, wall_ms }, &mut out);
+            hosted
+                .coordinator
+                .topics_deleted(topics, Moment { now, wall_ms }, &mut out);
             self.carry_out(id, out, now, wall_ms);
         }
     }

@@ -6,8 +6,8 @@
 //! replayed from the log, which is the truth.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use raft_group::members::{Membership, Step};
 use raft_group::Configuration;
+use raft_group::members::{Membership, Step};
 
 const VERSION: u8 = 1;
 /// Version and length.
@@ -16,7 +16,11 @@ const HEAD_BYTES: usize = 1 + 4;
 /// Puts both into the bytes that the checkpoint stores.
 pub fn encode(configuration: &Configuration, state: &[u8]) -> Bytes {
     let members = configuration.members.clone();
-    let record = Membership { step: Step::Declare, members }.encode();
+    let record = Membership {
+        step: Step::Declare,
+        members,
+    }
+    .encode();
     let mut out = BytesMut::with_capacity(HEAD_BYTES + 8 + record.len() + state.len());
     out.put_u8(VERSION);
     out.put_u32_le(record.len() as u32);
@@ -49,10 +53,16 @@ mod tests {
     #[test]
     fn what_was_put_in_comes_out() {
         let id = ReplicaId::new(3, 7).expect("a valid id");
-        let configuration = Configuration { index: 2, members: Members::of_voters([id]) };
+        let configuration = Configuration {
+            index: 2,
+            members: Members::of_voters([id]),
+        };
         let kept = encode(&configuration, b"state");
         let (found, state) = decode(kept.clone()).expect("own encoding");
-        assert_eq!((found, state.as_ref()), (configuration, b"state".as_slice()));
+        assert_eq!(
+            (found, state.as_ref()),
+            (configuration, b"state".as_slice())
+        );
         for cut in 0..kept.len() - b"state".len() {
             assert!(decode(kept.slice(..cut)).is_none(), "cut at {cut}");
         }

@@ -29,7 +29,11 @@ pub struct Reservation {
 impl Budget {
     /// A budget of `total` bytes.
     pub fn new(total: usize) -> Budget {
-        Budget(Rc::new(RefCell::new(Inner { total, used: 0, waiting: VecDeque::new() })))
+        Budget(Rc::new(RefCell::new(Inner {
+            total,
+            used: 0,
+            waiting: VecDeque::new(),
+        })))
     }
 
     /// Waits until `bytes` are to be had. First come, first served.
@@ -38,13 +42,18 @@ impl Budget {
             let mut inner = self.0.borrow_mut();
             if inner.waiting.is_empty() && inner.fits(bytes) {
                 inner.used += bytes;
-                return Reservation { bytes, budget: self.clone() };
+                return Reservation {
+                    bytes,
+                    budget: self.clone(),
+                };
             }
             let (sender, receiver) = runtime::oneshot();
             inner.waiting.push_back((bytes, sender));
             receiver
         };
-        receiver.await.expect("a budget keeps its waiters until it serves them")
+        receiver
+            .await
+            .expect("a budget keeps its waiters until it serves them")
     }
 
     /// Bytes lent out.
@@ -59,7 +68,11 @@ impl Budget {
 
     fn give_back(&self, bytes: usize) {
         let mut inner = self.0.borrow_mut();
-        assert!(inner.used >= bytes, "{bytes} bytes come back, {} were lent", inner.used);
+        assert!(
+            inner.used >= bytes,
+            "{bytes} bytes come back, {} were lent",
+            inner.used
+        );
         inner.used -= bytes;
         let mut granted = Vec::new();
         while let Some((wanted, _)) = inner.waiting.front() {
@@ -69,7 +82,13 @@ impl Budget {
             }
             let (_, sender) = inner.waiting.pop_front().expect("front was there");
             inner.used += wanted;
-            granted.push((sender, Reservation { bytes: wanted, budget: self.clone() }));
+            granted.push((
+                sender,
+                Reservation {
+                    bytes: wanted,
+                    budget: self.clone(),
+                },
+            ));
         }
         // Outside the borrow: a waiter that has gone away drops its reservation right here.
         drop(inner);

@@ -5,7 +5,7 @@
 //! meantime, so answers to unknown asks are dropped silently. The number of asks in flight is bounded by the
 //! requests that the connections have admitted.
 
-use crate::cluster::{ClusterAsk, ClusterAnswer, Record};
+use crate::cluster::{ClusterAnswer, ClusterAsk, Record};
 use crate::groups::{GroupRequest, GroupResponse, ListGroups, ListedGroup};
 use bytes::Bytes;
 use protocol::error::ErrorCode;
@@ -26,14 +26,21 @@ pub enum Mail {
     Unwatch { ask: AskId },
     /// The metadata owner's core sends committed records, in order, to every core. Answered by
     /// `ViewApplied` once the core has taken them in and the partitions that they brought it can serve.
-    View { version: u64, records: Arc<Vec<Record>> },
+    View {
+        version: u64,
+        records: Arc<Vec<Record>>,
+    },
     /// See `View`.
     ViewApplied { version: u64 },
     /// A core holds nothing of a deleted topic any more. To the metadata's core; said again at the next
     /// start if the node stops in between.
     Purged { topic: Uuid },
     /// An owner puts an ask back for itself, to be taken up behind mail that it has just sent.
-    Again { from: usize, ask: AskId, question: Question },
+    Again {
+        from: usize,
+        ask: AskId,
+        question: Question,
+    },
     /// An owner tells every core who leads its partitions since when. Repeated on every change only: mail
     /// is not lost.
     Leaders(Arc<Vec<Leadership>>),
@@ -78,7 +85,10 @@ pub enum Question {
     /// Sizes on disk of these partitions, or of all that the core owns.
     LogSizes(Option<Vec<PartitionId>>),
     /// To the core that owns the partition of `__consumer_offsets` that the group hashes to.
-    Group { partition: PartitionId, request: Box<GroupRequest> },
+    Group {
+        partition: PartitionId,
+        request: Box<GroupRequest>,
+    },
     /// Groups of all coordinators on the core.
     Groups(ListGroups),
     /// To core 0, which owns the metadata replica.
@@ -234,7 +244,10 @@ impl Asks for AskGroup {
     type Answer = Box<GroupResponse>;
 
     fn question(self) -> Question {
-        Question::Group { partition: self.partition, request: Box::new(self.request) }
+        Question::Group {
+            partition: self.partition,
+            request: Box::new(self.request),
+        }
     }
 
     fn answer(answer: Answer) -> Option<Box<GroupResponse>> {

@@ -82,16 +82,30 @@ impl Owned {
         next_id: &mut dyn FnMut() -> Uuid,
     ) {
         let Some(metadata) = self.metadata.as_mut() else {
-            return answer(&self.post, from, ask, unavailable(ErrorCode::NOT_CONTROLLER));
+            return answer(
+                &self.post,
+                from,
+                ask,
+                unavailable(ErrorCode::NOT_CONTROLLER),
+            );
         };
         if !metadata.serving {
             metadata.early.push((from, ask, request));
             return;
         }
         if self.journal.refuses().is_some() {
-            return answer(&self.post, from, ask, unavailable(ErrorCode::KAFKA_STORAGE_ERROR));
+            return answer(
+                &self.post,
+                from,
+                ask,
+                unavailable(ErrorCode::KAFKA_STORAGE_ERROR),
+            );
         }
-        let mut context = Context { node_id: self.node_id, broker, next_id };
+        let mut context = Context {
+            node_id: self.node_id,
+            broker,
+            next_id,
+        };
         let (records, reply) = cluster::decide::decide(&mut metadata.ahead, &request, &mut context);
         if records.is_empty() {
             return answer(&self.post, from, ask, reply);
@@ -109,7 +123,10 @@ impl Owned {
         let payload = Bytes::from(Records(records).encode());
         match replica.propose(EntryKind::Command, payload) {
             Ok(proposed) => {
-                metadata.proposed.push_back(Proposed { index: proposed.index, asked });
+                metadata.proposed.push_back(Proposed {
+                    index: proposed.index,
+                    asked,
+                });
             }
             Err(_) => {
                 // What was decided on top of entries still in flight stays valid only with them.
@@ -117,7 +134,12 @@ impl Owned {
                     metadata.ahead = metadata.committed.clone();
                 }
                 if let Some((from, ask, _)) = asked {
-                    answer(&self.post, from, ask, unavailable(ErrorCode::NOT_CONTROLLER));
+                    answer(
+                        &self.post,
+                        from,
+                        ask,
+                        unavailable(ErrorCode::NOT_CONTROLLER),
+                    );
                 }
             }
         }
@@ -130,7 +152,8 @@ impl Owned {
         let entries = match replica.log().entries(low, high + 1, u64::MAX) {
             Ok(entries) => entries,
             Err(missing) => {
-                let reason = format!("committed metadata {low}..={high} is not in memory: {missing:?}");
+                let reason =
+                    format!("committed metadata {low}..={high} is not in memory: {missing:?}");
                 replica.fence(reason);
                 return;
             }
@@ -164,9 +187,17 @@ impl Owned {
             metadata.committed.apply(record);
         }
         let mut asked = None;
-        while let Some(proposed) = metadata.proposed.front().filter(|front| front.index <= index) {
+        while let Some(proposed) = metadata
+            .proposed
+            .front()
+            .filter(|front| front.index <= index)
+        {
             if proposed.index == index {
-                asked = metadata.proposed.pop_front().expect("front was there").asked;
+                asked = metadata
+                    .proposed
+                    .pop_front()
+                    .expect("front was there")
+                    .asked;
                 break;
             }
             metadata.proposed.pop_front();
@@ -177,11 +208,19 @@ impl Owned {
             return;
         }
         let cores_left = self.cores;
-        metadata.spreading.insert(index, Spreading { cores_left, asked });
+        metadata
+            .spreading
+            .insert(index, Spreading { cores_left, asked });
         metadata.told = index;
         let records = Arc::new(records);
         for core in 0..self.cores {
-            self.post.send(core, Mail::View { version: index, records: records.clone() });
+            self.post.send(
+                core,
+                Mail::View {
+                    version: index,
+                    records: records.clone(),
+                },
+            );
         }
     }
 
@@ -191,30 +230,61 @@ impl Owned {
         let metadata = self.metadata.as_mut().expect("its owner is here");
         metadata.serving = true;
         metadata.told = version;
-        metadata.purging = metadata.committed.deleted().keys().map(|id| (*id, cores)).collect();
+        metadata.purging = metadata
+            .committed
+            .deleted()
+            .keys()
+            .map(|id| (*id, cores))
+            .collect();
         let state = Box::new(metadata.committed.image());
         let records = Arc::new(vec![Record::Snapshot { state }]);
-        metadata.spreading.insert(version, Spreading { cores_left: cores, asked: None });
+        metadata.spreading.insert(
+            version,
+            Spreading {
+                cores_left: cores,
+                asked: None,
+            },
+        );
         let early = std::mem::take(&mut metadata.early);
         for core in 0..cores {
-            self.post.send(core, Mail::View { version, records: records.clone() });
+            self.post.send(
+                core,
+                Mail::View {
+                    version,
+                    records: records.clone(),
+                },
+            );
         }
         for (from, ask, request) in early {
             // Back through the mail, behind the view that the asker needs to see first.
             let question = super::mail::Question::Cluster(Box::new(request));
-            self.post.send(self.core, Mail::Again { from, ask, question });
+            self.post.send(
+                self.core,
+                Mail::Again {
+                    from,
+                    ask,
+                    question,
+                },
+            );
         }
     }
 
     /// A core has taken a version in and serves what it brought. True if that was the last core.
     pub fn view_applied(&mut self, version: u64) -> bool {
-        let Some(metadata) = self.metadata.as_mut() else { return false };
-        let Some(spreading) = metadata.spreading.get_mut(&version) else { return false };
+        let Some(metadata) = self.metadata.as_mut() else {
+            return false;
+        };
+        let Some(spreading) = metadata.spreading.get_mut(&version) else {
+            return false;
+        };
         spreading.cores_left -= 1;
         if spreading.cores_left > 0 {
             return false;
         }
-        let done = metadata.spreading.remove(&version).expect("looked up above");
+        let done = metadata
+            .spreading
+            .remove(&version)
+            .expect("looked up above");
         if let Some((from, ask, reply)) = done.asked {
             answer(&self.post, from, ask, reply);
         }
@@ -232,8 +302,12 @@ impl Owned {
     /// A core holds nothing of a deleted topic any more.
     pub fn purged(&mut self, topic: Uuid) {
         let node = self.node_id;
-        let Some(metadata) = self.metadata.as_mut() else { return };
-        let Some(left) = metadata.purging.get_mut(&topic) else { return };
+        let Some(metadata) = self.metadata.as_mut() else {
+            return;
+        };
+        let Some(left) = metadata.purging.get_mut(&topic) else {
+            return;
+        };
         *left -= 1;
         if *left > 0 {
             return;
@@ -245,15 +319,27 @@ impl Owned {
     }
 
     pub(super) fn metadata_fenced(&mut self) {
-        let Some(metadata) = self.metadata.as_mut() else { return };
+        let Some(metadata) = self.metadata.as_mut() else {
+            return;
+        };
         metadata.serving = false;
         for proposed in std::mem::take(&mut metadata.proposed) {
             if let Some((from, ask, _)) = proposed.asked {
-                answer(&self.post, from, ask, unavailable(ErrorCode::KAFKA_STORAGE_ERROR));
+                answer(
+                    &self.post,
+                    from,
+                    ask,
+                    unavailable(ErrorCode::KAFKA_STORAGE_ERROR),
+                );
             }
         }
         for (from, ask, _) in std::mem::take(&mut metadata.early) {
-            answer(&self.post, from, ask, unavailable(ErrorCode::KAFKA_STORAGE_ERROR));
+            answer(
+                &self.post,
+                from,
+                ask,
+                unavailable(ErrorCode::KAFKA_STORAGE_ERROR),
+            );
         }
     }
 }
@@ -263,5 +349,11 @@ fn unavailable(code: ErrorCode) -> ClusterAnswer {
 }
 
 fn answer(post: &Post<Mail>, to: usize, ask: AskId, reply: ClusterAnswer) {
-    post.send(to, Mail::Answer { ask, answer: Answer::Cluster(Box::new(reply)) });
+    post.send(
+        to,
+        Mail::Answer {
+            ask,
+            answer: Answer::Cluster(Box::new(reply)),
+        },
+    );
 }

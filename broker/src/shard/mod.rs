@@ -83,7 +83,13 @@ pub struct Shard {
 }
 
 impl Shard {
-    pub fn new(core: Core, post: Post<Mail>, settings: Settings, view: View, owned: Owned) -> Rc<Shard> {
+    pub fn new(
+        core: Core,
+        post: Post<Mail>,
+        settings: Settings,
+        view: View,
+        owned: Owned,
+    ) -> Rc<Shard> {
         let budget = Budget::new(settings.request_bytes_max);
         Rc::new(Shard {
             core,
@@ -118,9 +124,22 @@ impl Shard {
     /// As [`Shard::ask`], but hands out the pending ask, so that several owners can be asked at once.
     pub fn ask_later<Q: Asks>(&self, core: usize, question: Q) -> Pending<'_, Q> {
         let (ask, receiver) = self.asks.borrow_mut().open();
-        self.post.send(core, Mail::Ask { ask, question: question.question() });
+        self.post.send(
+            core,
+            Mail::Ask {
+                ask,
+                question: question.question(),
+            },
+        );
         let kind = std::marker::PhantomData;
-        Pending { shard: self, core, ask, receiver, answered: false, kind }
+        Pending {
+            shard: self,
+            core,
+            ask,
+            receiver,
+            answered: false,
+            kind,
+        }
     }
 
     /// The core of this node that owns a partition.
@@ -161,13 +180,20 @@ impl Shard {
     /// Takes one piece of mail in.
     pub fn on_mail(self: &Rc<Shard>, from: usize, mail: Mail) {
         match mail {
-            Mail::Ask { ask, question } | Mail::Again { from: _, ask, question }
-                if self.stopping.get() =>
-            {
+            Mail::Ask { ask, question }
+            | Mail::Again {
+                from: _,
+                ask,
+                question,
+            } if self.stopping.get() => {
                 drop((ask, question));
             }
             Mail::Ask { ask, question } => self.on_ask(from, ask, question),
-            Mail::Again { from, ask, question } => self.on_ask(from, ask, question),
+            Mail::Again {
+                from,
+                ask,
+                question,
+            } => self.on_ask(from, ask, question),
             Mail::Answer { ask, answer } => self.asks.borrow_mut().answer(ask, answer),
             Mail::Unwatch { ask } => self.on_unwatch(from, ask),
             Mail::View { version, records } => self.views.push(version, records),
@@ -203,7 +229,11 @@ impl Shard {
                 return self.owned.borrow_mut().delete_records(from, ask, wanted);
             }
             Question::Cluster(request) => {
-                assert_eq!(self.core.id(), METADATA_CORE, "metadata is asked of its owner");
+                assert_eq!(
+                    self.core.id(),
+                    METADATA_CORE,
+                    "metadata is asked of its owner"
+                );
                 let broker = self.view.borrow().broker().clone();
                 let mut owned = self.owned.borrow_mut();
                 return owned.cluster(from, ask, *request, &broker, &mut || self.fresh_id());
@@ -282,7 +312,10 @@ impl Shard {
 impl Owned {
     /// When something falls due next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.watches.next_deadline(), self.groups.next_deadline()].into_iter().flatten().min()
+        [self.watches.next_deadline(), self.groups.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -299,7 +332,9 @@ pub struct Pending<'a, Q: Asks> {
 impl<Q: Asks> Pending<'_, Q> {
     /// Tells the owner that a fetch has waited enough; its answer then comes at once.
     pub fn hurry(&self) {
-        self.shard.post.send(self.core, Mail::Unwatch { ask: self.ask });
+        self.shard
+            .post
+            .send(self.core, Mail::Unwatch { ask: self.ask });
     }
 }
 

@@ -4,9 +4,9 @@
 //! id: a recovered log whose topic nobody knows is kept, told about, and not served.
 
 use super::Shard;
-use super::{groups_host, kept};
 use super::mail::Mail;
 use super::view::View;
+use super::{groups_host, kept};
 use crate::cluster::{Change, METADATA_CORE, OFFSETS_TOPIC, Record, Resource, partition_id};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::groups::{self, Coordinator};
@@ -53,7 +53,14 @@ impl ViewQueue {
     /// Puts back a log that could not be dropped.
     fn keep(&self, log: storage::Log) {
         let (applied, state) = (log.commit(), Bytes::new());
-        self.recovered.borrow_mut().insert(log.id(), RecoveredLog { log, applied, state });
+        self.recovered.borrow_mut().insert(
+            log.id(),
+            RecoveredLog {
+                log,
+                applied,
+                state,
+            },
+        );
     }
 
     /// Logs that were recovered and are not opened, as they were: a checkpoint must not forget them.
@@ -85,19 +92,32 @@ pub struct Found {
 impl Found {
     /// A log that has just been created.
     pub fn fresh(log: storage::Log) -> Found {
-        Found { log, applied: 0, state: Bytes::new(), recorded: None }
+        Found {
+            log,
+            applied: 0,
+            state: Bytes::new(),
+            recorded: None,
+        }
     }
 
     /// A log that was recovered.
     pub fn of(found: RecoveredLog) -> Found {
         match kept::decode(found.state) {
-            Some((recorded, state)) => {
-                Found { log: found.log, applied: found.applied, state, recorded: Some(recorded) }
-            }
+            Some((recorded, state)) => Found {
+                log: found.log,
+                applied: found.applied,
+                state,
+                recorded: Some(recorded),
+            },
             // Never in a checkpoint, or one that cannot be read: all comes from the log.
             None => {
                 let applied = found.log.first_index().saturating_sub(1);
-                Found { log: found.log, applied, state: Bytes::new(), recorded: None }
+                Found {
+                    log: found.log,
+                    applied,
+                    state: Bytes::new(),
+                    recorded: None,
+                }
             }
         }
     }
@@ -140,7 +160,11 @@ impl Shard {
                 Change::Replaced => self.take_in_all(version).await,
                 Change::TopicCreated { id } => self.open_topic(id, 0, version).await,
                 Change::PartitionsAdded { id, first } => self.open_topic(id, first, version).await,
-                Change::TopicDeleted { id, name, partitions } => {
+                Change::TopicDeleted {
+                    id,
+                    name,
+                    partitions,
+                } => {
                     self.on_topic_deleted(id, name, partitions);
                 }
                 Change::ConfigChanged { resource } => self.reconfigure(&resource),
@@ -154,8 +178,16 @@ impl Shard {
     async fn take_in_all(self: &Rc<Shard>, version: u64) {
         let (ids, deleted): (Vec<Uuid>, Vec<(Uuid, u32)>) = {
             let view = self.view.borrow();
-            let deleted = view.cluster.deleted().iter().map(|(id, count)| (*id, *count)).collect();
-            (view.cluster.topics().map(|topic| topic.id).collect(), deleted)
+            let deleted = view
+                .cluster
+                .deleted()
+                .iter()
+                .map(|(id, count)| (*id, *count))
+                .collect();
+            (
+                view.cluster.topics().map(|topic| topic.id).collect(),
+                deleted,
+            )
         };
         for id in ids {
             self.open_topic(id, 0, version).await;
@@ -186,14 +218,21 @@ impl Shard {
     /// The partitions of a topic, from `first` on, that this core owns.
     fn wanted(&self, topic: Uuid, first: u32) -> Vec<Wanted> {
         let view = self.view.borrow();
-        let Some(found) = view.cluster.topic_by_id(topic) else { return Vec::new() };
+        let Some(found) = view.cluster.topic_by_id(topic) else {
+            return Vec::new();
+        };
         let name: Rc<str> = found.name.as_str().into();
         let config = view.topic_config(topic);
         let offsets = found.name == OFFSETS_TOPIC;
         (first..found.partitions.len() as u32)
             .map(|partition| partition_id(topic, partition))
             .filter(|id| self.owner(*id) == self.core.id())
-            .map(|id| Wanted { id, name: name.clone(), config: config.clone(), offsets })
+            .map(|id| Wanted {
+                id,
+                name: name.clone(),
+                config: config.clone(),
+                offsets,
+            })
             .collect()
     }
 
@@ -231,7 +270,11 @@ impl Shard {
         partition.inherited = found.log.last_index();
         let wall_ms = self.core.wall_ms();
         // Producers follow the log, coordinators what is committed: see `Owned::commit` for the rest.
-        let to = if coordinator.is_some() { found.log.commit() } else { found.log.last_index() };
+        let to = if coordinator.is_some() {
+            found.log.commit()
+        } else {
+            found.log.last_index()
+        };
         let replayed = self
             .replay(&mut found, to, |entry| {
                 match &mut coordinator {
@@ -244,7 +287,9 @@ impl Shard {
         if let Err(reason) = replayed {
             found.log.fence(reason);
         }
-        let Some(replica) = self.replica(id, found) else { return };
+        let Some(replica) = self.replica(id, found) else {
+            return;
+        };
         let mut owned = self.owned.borrow_mut();
         if let Some(coordinator) = coordinator {
             owned.groups.host(id, coordinator);
@@ -294,7 +339,12 @@ impl Shard {
         to: u64,
         mut take: impl FnMut(&Entry) -> Result<(), String>,
     ) -> Result<(), String> {
-        let Found { log, applied, recorded, .. } = found;
+        let Found {
+            log,
+            applied,
+            recorded,
+            ..
+        } = found;
         let commit = log.commit();
         let mut next = (*applied + 1).max(log.first_index());
         while next <= to {
@@ -311,7 +361,9 @@ impl Shard {
                 }
             };
             let Some(last) = entries.last() else {
-                return Err(format!("the log ends before index {next}, but goes to {to}"));
+                return Err(format!(
+                    "the log ends before index {next}, but goes to {to}"
+                ));
             };
             next = last.index + 1;
             for entry in &entries {
@@ -321,7 +373,10 @@ impl Shard {
                         let membership = Membership::decode(&entry.data)
                             .map_err(|error| format!("entry {}: {error}", entry.index))?;
                         let members = membership.members;
-                        *recorded = Some(Configuration { index: entry.index, members });
+                        *recorded = Some(Configuration {
+                            index: entry.index,
+                            members,
+                        });
                     }
                     _ => {}
                 }
@@ -348,7 +403,12 @@ impl Shard {
                 let id = partition_id(topic, partition);
                 let log = match owned.close(id, self.core.now(), self.core.wall_ms()) {
                     Some(replica) => Some(replica.into_log()),
-                    None => self.views.recovered.borrow_mut().remove(&id).map(|found| found.log),
+                    None => self
+                        .views
+                        .recovered
+                        .borrow_mut()
+                        .remove(&id)
+                        .map(|found| found.log),
                 };
                 let Some(log) = log else { continue };
                 if let Err((log, error)) = owned.journal.stage_drop(log) {
@@ -359,7 +419,9 @@ impl Shard {
         }
         self.wake_turn();
         let shard = self.clone();
-        self.core.spawn("purge", async move { shard.finish_purge(topic, partitions).await });
+        self.core.spawn("purge", async move {
+            shard.finish_purge(topic, partitions).await
+        });
     }
 
     /// Removes the files of dropped partitions, once their markers are on stable storage.
@@ -377,8 +439,12 @@ impl Shard {
                 continue;
             }
             // A drain or another purge may still be at work on one of them.
-            let busy = (0..partitions)
-                .any(|n| self.owned.borrow().journal.is_dropping(partition_id(topic, n)));
+            let busy = (0..partitions).any(|n| {
+                self.owned
+                    .borrow()
+                    .journal
+                    .is_dropping(partition_id(topic, n))
+            });
             if !busy {
                 break;
             }
@@ -392,7 +458,12 @@ impl Shard {
         let view = self.view.borrow();
         let mut owned = self.owned.borrow_mut();
         let topics: Vec<Uuid> = match resource {
-            Resource::Topic(name) => view.cluster.topic(name).map(|topic| topic.id).into_iter().collect(),
+            Resource::Topic(name) => view
+                .cluster
+                .topic(name)
+                .map(|topic| topic.id)
+                .into_iter()
+                .collect(),
             Resource::Broker(_) | Resource::BrokerDefault => {
                 view.cluster.topics().map(|topic| topic.id).collect()
             }
@@ -414,14 +485,17 @@ impl Shard {
             if owned.still_opening(*version) > 0 {
                 return true;
             }
-            self.post.send(METADATA_CORE, Mail::ViewApplied { version: *version });
+            self.post
+                .send(METADATA_CORE, Mail::ViewApplied { version: *version });
             false
         });
     }
 }
 
 fn configure_topic(view: &View, owned: &mut super::owned::Owned, topic: Uuid) {
-    let Some(found) = view.cluster.topic_by_id(topic) else { return };
+    let Some(found) = view.cluster.topic_by_id(topic) else {
+        return;
+    };
     let config = view.topic_config(topic);
     for partition in 0..found.partitions.len() as u32 {
         let id = partition_id(topic, partition);
@@ -438,14 +512,17 @@ fn configure_topic(view: &View, owned: &mut super::owned::Owned, topic: Uuid) {
 fn group_settings(broker: &BrokerConfig) -> groups::Settings {
     let minute_ms = 60_000;
     groups::Settings {
-        initial_rebalance_delay_ms: broker.group_initial_rebalance_delay_ms.min(i32::MAX as u64) as i32,
+        initial_rebalance_delay_ms: broker.group_initial_rebalance_delay_ms.min(i32::MAX as u64)
+            as i32,
         min_session_timeout_ms: broker.group_min_session_timeout_ms,
         max_session_timeout_ms: broker.group_max_session_timeout_ms,
         max_size: broker.group_max_size,
         max_groups: broker.groups_max,
         offset_metadata_max_bytes: broker.offset_metadata_max_bytes,
-        offsets_retention_ms: broker.offsets_retention_minutes.saturating_mul(minute_ms).min(i64::MAX as u64)
-            as i64,
+        offsets_retention_ms: broker
+            .offsets_retention_minutes
+            .saturating_mul(minute_ms)
+            .min(i64::MAX as u64) as i64,
         ..groups::Settings::default()
     }
 }

@@ -3,10 +3,10 @@
 //! Synchronous (law 1): mail comes in, a turn is passed, mail goes out. Whatever has to wait for a disk leaves as
 //! a job in the return value and is run by [`super::Shard`], which then brings its result back.
 
+use super::groups_host::GroupsHost;
 use super::mail::*;
 use super::metadata::MetadataOwner;
 use super::watch::{Watch, Watches};
-use super::groups_host::GroupsHost;
 use crate::cluster::METADATA;
 use crate::partition::{Appended, Partition, Ticket};
 use protocol::error::ErrorCode;
@@ -85,7 +85,13 @@ pub struct Reading {
 }
 
 impl Owned {
-    pub fn new(core: usize, cores: usize, node_id: i32, post: Post<Mail>, journal: Journal) -> Owned {
+    pub fn new(
+        core: usize,
+        cores: usize,
+        node_id: i32,
+        post: Post<Mail>,
+        journal: Journal,
+    ) -> Owned {
         Owned {
             core,
             cores,
@@ -125,14 +131,18 @@ impl Owned {
 
     /// Appends what a handler brought; answers at once or when all of it is committed.
     pub fn produce(&mut self, from: usize, ask: AskId, produce: Produce, wall_ms: i64) {
-        let slot = self.produces.open(Purpose::Produce, from, ask, produce.partitions.len());
+        let slot = self
+            .produces
+            .open(Purpose::Produce, from, ask, produce.partitions.len());
         for (position, (id, batch)) in produce.partitions.into_iter().enumerate() {
             let size = batch.len();
             let outcome = self.append(id, batch, wall_ms);
             let pending = self.produces.get_mut(slot);
             let produced = &mut pending.outcomes[position];
-            produced.log_start_offset =
-                self.replicas.get(id).map_or(-1, |replica| replica.log().log_start_offset());
+            produced.log_start_offset = self
+                .replicas
+                .get(id)
+                .map_or(-1, |replica| replica.log().log_start_offset());
             match outcome {
                 Ok(appended) => {
                     produced.base_offset = appended.base_offset;
@@ -140,7 +150,10 @@ impl Owned {
                     self.counters.bytes_appended += size as u64;
                     if !appended.committed && produce.answer {
                         pending.remaining += 1;
-                        let ticket = Ticket { slot, position: position as u32 };
+                        let ticket = Ticket {
+                            slot,
+                            position: position as u32,
+                        };
                         let partition = self.partitions.get_mut(&id).expect("appended to it");
                         partition.await_commit(appended, ticket);
                     }
@@ -170,13 +183,18 @@ impl Owned {
         }
         let absent = self.absent(id);
         let partition = self.partitions.get_mut(&id).ok_or(absent)?;
-        let replica = self.replicas.get_mut(id).expect("every partition has its replica");
+        let replica = self
+            .replicas
+            .get_mut(id)
+            .expect("every partition has its replica");
         partition.append(replica, batch, wall_ms)
     }
 
     /// Moves log starts up (DeleteRecords); an offset of -1 stands for the high watermark.
     pub fn delete_records(&mut self, from: usize, ask: AskId, wanted: Vec<(PartitionId, i64)>) {
-        let slot = self.produces.open(Purpose::DeleteRecords, from, ask, wanted.len());
+        let slot = self
+            .produces
+            .open(Purpose::DeleteRecords, from, ask, wanted.len());
         for (position, (id, offset)) in wanted.into_iter().enumerate() {
             let outcome = self.move_log_start(id, offset);
             let pending = self.produces.get_mut(slot);
@@ -185,7 +203,10 @@ impl Owned {
                 Ok((start, Some(appended))) => {
                     pending.outcomes[position].base_offset = start;
                     pending.remaining += 1;
-                    let ticket = Ticket { slot, position: position as u32 };
+                    let ticket = Ticket {
+                        slot,
+                        position: position as u32,
+                    };
                     let partition = self.partitions.get_mut(&id).expect("looked up above");
                     partition.await_commit(appended, ticket);
                 }
@@ -209,7 +230,10 @@ impl Owned {
         if self.journal.refuses().is_some() {
             return Err(ErrorCode::KAFKA_STORAGE_ERROR);
         }
-        let replica = self.replicas.get_mut(id).expect("every partition has its replica");
+        let replica = self
+            .replicas
+            .get_mut(id)
+            .expect("every partition has its replica");
         check_leader(replica, -1)?;
         let high_watermark = replica.log().high_watermark();
         let start = if offset == -1 { high_watermark } else { offset };
@@ -225,7 +249,12 @@ impl Owned {
             .propose(EntryKind::LogStart, payload)
             .map_err(|_| ErrorCode::NOT_LEADER_OR_FOLLOWER)?;
         let (index, term) = (proposed.index, proposed.term);
-        let appended = Appended { base_offset: start, index, term, committed: false };
+        let appended = Appended {
+            base_offset: start,
+            index,
+            term,
+            committed: false,
+        };
         Ok((start, Some(appended)))
     }
 
@@ -250,7 +279,13 @@ impl Owned {
                 Answer::DeleteRecords(done.outcomes.into_iter().map(low_watermark).collect())
             }
         };
-        self.post.send(done.from, Mail::Answer { ask: done.ask, answer });
+        self.post.send(
+            done.from,
+            Mail::Answer {
+                ask: done.ask,
+                answer,
+            },
+        );
     }
 
     /// One pass over everything dirty: stages entries into the journal's open turn, applies what is committed,
@@ -308,7 +343,10 @@ impl Owned {
         let (first, last) = (*range.start(), *range.end());
         let replica = self.replicas.get_mut(id).expect("only our replicas commit");
         replica.applied(last);
-        let partition = self.partitions.get_mut(&id).expect("every replica has its partition");
+        let partition = self
+            .partitions
+            .get_mut(&id)
+            .expect("every replica has its partition");
         if first <= partition.inherited {
             let to = last.min(partition.inherited);
             if let Err(reason) = self.groups.take_inherited(id, replica.log(), first, to) {
@@ -324,12 +362,20 @@ impl Owned {
         }
         if replica.is_serving() && partition.opening.is_some() {
             let (leader, epoch) = (self.node_id, replica.term() as i32);
-            self.changed_leaders.push(Leadership { partition: id, leader, epoch });
+            self.changed_leaders.push(Leadership {
+                partition: id,
+                leader,
+                epoch,
+            });
             let version = partition.opening.take().expect("checked above");
             count_opened(&mut self.opening, version);
         }
         for (ticket, same) in tickets {
-            let error = if same { ErrorCode::NONE } else { ErrorCode::NOT_LEADER_OR_FOLLOWER };
+            let error = if same {
+                ErrorCode::NONE
+            } else {
+                ErrorCode::NOT_LEADER_OR_FOLLOWER
+            };
             self.settle(ticket, error);
         }
         self.groups_committed(id, first..=last, now, wall_ms);
@@ -358,19 +404,33 @@ impl Owned {
             }
             Event::Fenced { reason } => {
                 self.fenced(id, &reason, now, wall_ms);
-                (-1, self.replicas.get(id).map_or(-1, |replica| replica.term() as i32))
+                (
+                    -1,
+                    self.replicas
+                        .get(id)
+                        .map_or(-1, |replica| replica.term() as i32),
+                )
             }
         };
-        self.changed_leaders.push(Leadership { partition: id, leader, epoch });
+        self.changed_leaders.push(Leadership {
+            partition: id,
+            leader,
+            epoch,
+        });
     }
 
     fn fenced(&mut self, id: PartitionId, reason: &str, now: Instant, wall_ms: i64) {
         if id == METADATA {
-            tracing::error!(reason, "the metadata replica is fenced: no topic can be changed");
+            tracing::error!(
+                reason,
+                "the metadata replica is fenced: no topic can be changed"
+            );
             self.metadata_fenced();
             return;
         }
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
         tracing::error!(
             topic = &*partition.name,
             partition = id.partition,
@@ -455,12 +515,18 @@ impl Owned {
         if !self.partitions.contains_key(&wanted.partition) {
             return refused(self.absent(wanted.partition), -1);
         }
-        let replica = self.replicas.get(wanted.partition).expect("every partition has its replica");
+        let replica = self
+            .replicas
+            .get(wanted.partition)
+            .expect("every partition has its replica");
         let epoch = replica.term() as i32;
         if let Err(error) = check_leader(replica, wanted.current_leader_epoch) {
             return refused(error, epoch);
         }
-        let log = self.replicas.log_mut(wanted.partition).expect("looked up above");
+        let log = self
+            .replicas
+            .log_mut(wanted.partition)
+            .expect("looked up above");
         let high_watermark = log.high_watermark();
         let mut fetched = Fetched {
             error: ErrorCode::NONE,
@@ -473,9 +539,7 @@ impl Owned {
         };
         if wanted.last_fetched_epoch >= 0 {
             match log.epoch_end_offset(wanted.last_fetched_epoch) {
-                Some((epoch, end))
-                    if epoch < wanted.last_fetched_epoch || end < wanted.offset =>
-                {
+                Some((epoch, end)) if epoch < wanted.last_fetched_epoch || end < wanted.offset => {
                     fetched.diverging = Some((epoch, end));
                     return (fetched, None, 0);
                 }
@@ -507,7 +571,11 @@ impl Owned {
 
     /// Lets a fetch wait for more.
     pub fn watch(&mut self, from: usize, ask: AskId, fetch: Fetch) {
-        let ids: Vec<PartitionId> = fetch.partitions.iter().map(|wanted| wanted.partition).collect();
+        let ids: Vec<PartitionId> = fetch
+            .partitions
+            .iter()
+            .map(|wanted| wanted.partition)
+            .collect();
         let slot = self.watches.insert(Watch { from, ask, fetch });
         for id in ids {
             if let Some(partition) = self.partitions.get_mut(&id) {
@@ -532,14 +600,22 @@ impl Owned {
         if !self.partitions.contains_key(&ask.partition) {
             return Err(self.absent(ask.partition));
         }
-        let replica = self.replicas.get(ask.partition).expect("every partition has its replica");
+        let replica = self
+            .replicas
+            .get(ask.partition)
+            .expect("every partition has its replica");
         check_leader(replica, ask.current_leader_epoch)?;
-        Ok(replica.log().epoch_end_offset(ask.epoch).unwrap_or((-1, -1)))
+        Ok(replica
+            .log()
+            .epoch_end_offset(ask.epoch)
+            .unwrap_or((-1, -1)))
     }
 
     pub fn log_sizes(&self, which: Option<Vec<PartitionId>>) -> Vec<(PartitionId, u64)> {
         let size = |id: PartitionId| {
-            self.replicas.get(id).map(|replica| (id, replica.log().size_bytes()))
+            self.replicas
+                .get(id)
+                .map(|replica| (id, replica.log().size_bytes()))
         };
         match which {
             Some(ids) => ids.into_iter().filter_map(size).collect(),
@@ -550,7 +626,9 @@ impl Owned {
 
 /// One partition less that a version of the view waits for.
 fn count_opened(opening: &mut BTreeMap<u64, usize>, version: u64) {
-    let left = opening.get_mut(&version).expect("counted when it was opened");
+    let left = opening
+        .get_mut(&version)
+        .expect("counted when it was opened");
     *left -= 1;
     if *left == 0 {
         opening.remove(&version);
@@ -597,8 +675,7 @@ impl Produces {
             log_start_offset: -1,
             leader_epoch: -1,
         };
-        let pending =
-            PendingProduce {
+        let pending = PendingProduce {
             purpose,
             from,
             ask,
@@ -618,7 +695,9 @@ impl Produces {
     }
 
     fn get_mut(&mut self, slot: u32) -> &mut PendingProduce {
-        self.slots[slot as usize].as_mut().expect("a ticket names an open produce")
+        self.slots[slot as usize]
+            .as_mut()
+            .expect("a ticket names an open produce")
     }
 
     fn close(&mut self, slot: u32) -> PendingProduce {

@@ -55,10 +55,16 @@ impl View {
 
     /// Takes committed records in; says what changed.
     pub fn apply(&mut self, version: u64, records: &[Record]) -> Vec<Change> {
-        assert!(version >= self.version, "the view goes back from {} to {version}", self.version);
+        assert!(
+            version >= self.version,
+            "the view goes back from {} to {version}",
+            self.version
+        );
         self.version = version;
-        let changes: Vec<Change> =
-            records.iter().filter_map(|record| self.cluster.apply(record)).collect();
+        let changes: Vec<Change> = records
+            .iter()
+            .filter_map(|record| self.cluster.apply(record))
+            .collect();
         for change in &changes {
             self.follow(change);
         }
@@ -72,17 +78,26 @@ impl View {
 
     /// The resolved config of a topic.
     pub fn topic_config(&self, id: Uuid) -> Rc<TopicConfig> {
-        self.topic_configs.get(&id).unwrap_or(&self.topic_defaults).clone()
+        self.topic_configs
+            .get(&id)
+            .unwrap_or(&self.topic_defaults)
+            .clone()
     }
 
     pub fn leader(&self, partition: PartitionId) -> Option<Leader> {
-        self.leaders.get(&partition).copied().filter(|leader| leader.node >= 0)
+        self.leaders
+            .get(&partition)
+            .copied()
+            .filter(|leader| leader.node >= 0)
     }
 
     /// An owner's word on its partitions.
     pub fn lead(&mut self, word: &[Leadership]) {
         for leadership in word {
-            let leader = Leader { node: leadership.leader, epoch: leadership.epoch };
+            let leader = Leader {
+                node: leadership.leader,
+                epoch: leadership.epoch,
+            };
             self.leaders.insert(leadership.partition, leader);
         }
     }
@@ -97,31 +112,47 @@ impl View {
                     self.leaders.remove(&partition_id(*id, partition));
                 }
             }
-            Change::ConfigChanged { resource: Resource::Topic(name) } => {
+            Change::ConfigChanged {
+                resource: Resource::Topic(name),
+            } => {
                 if let Some(id) = self.cluster.topic(name).map(|topic| topic.id) {
                     self.resolve_topic(id);
                 }
             }
-            Change::ConfigChanged { resource: Resource::Group(_) } => {}
+            Change::ConfigChanged {
+                resource: Resource::Group(_),
+            } => {}
             Change::ConfigChanged { .. } | Change::Replaced => self.resolve_all(),
         }
     }
 
     fn resolve_all(&mut self) {
         let nothing = BTreeMap::new();
-        let defaults = self.cluster.configs(&Resource::BrokerDefault).unwrap_or(&nothing);
-        let own = self.cluster.configs(&Resource::Broker(self.node_id)).unwrap_or(&nothing);
+        let defaults = self
+            .cluster
+            .configs(&Resource::BrokerDefault)
+            .unwrap_or(&nothing);
+        let own = self
+            .cluster
+            .configs(&Resource::Broker(self.node_id))
+            .unwrap_or(&nothing);
         self.broker = Rc::new(self.base.with_dynamic(defaults, own));
         self.topic_defaults = Rc::new(TopicConfig::resolve(&nothing, &self.broker));
         self.topic_configs.clear();
-        let ids: Vec<Uuid> = self.cluster.topics().map(|topic: &Topic| topic.id).collect();
+        let ids: Vec<Uuid> = self
+            .cluster
+            .topics()
+            .map(|topic: &Topic| topic.id)
+            .collect();
         for id in ids {
             self.resolve_topic(id);
         }
     }
 
     fn resolve_topic(&mut self, id: Uuid) {
-        let Some(topic) = self.cluster.topic_by_id(id) else { return };
+        let Some(topic) = self.cluster.topic_by_id(id) else {
+            return;
+        };
         let overrides = self.cluster.configs(&Resource::Topic(topic.name.clone()));
         match overrides.filter(|overrides| !overrides.is_empty()) {
             Some(overrides) => {

@@ -29,7 +29,10 @@ pub struct Watches {
 impl Watches {
     /// Registers a fetch that has a deadline; the caller puts the slot into its partitions.
     pub fn insert(&mut self, watch: Watch) -> u32 {
-        let deadline = watch.fetch.deadline.expect("only fetches with a deadline wait");
+        let deadline = watch
+            .fetch
+            .deadline
+            .expect("only fetches with a deadline wait");
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             (self.slots.len() - 1) as u32
@@ -47,7 +50,10 @@ impl Watches {
     /// Ends a watch. The caller takes the slot out of its partitions.
     pub fn remove(&mut self, slot: u32) -> Option<Watch> {
         let watch = self.slots.get_mut(slot as usize)?.take()?;
-        let deadline = watch.fetch.deadline.expect("only fetches with a deadline wait");
+        let deadline = watch
+            .fetch
+            .deadline
+            .expect("only fetches with a deadline wait");
         self.deadlines.remove(&(deadline, slot));
         self.by_ask.remove(&(watch.from, watch.ask));
         self.touched.remove(&slot);
@@ -75,7 +81,10 @@ impl Watches {
 
     /// A watch whose deadline has come.
     pub fn overdue(&self, now: Instant) -> Option<u32> {
-        self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, slot)| *slot)
+        self.deadlines
+            .first()
+            .filter(|(deadline, _)| *deadline <= now)
+            .map(|(_, slot)| *slot)
     }
 
     pub fn len(&self) -> usize {

@@ -27,7 +27,11 @@ struct Admin {
 
 /// Does one thing after the other until the end.
 pub(super) async fn administer(stage: Rc<Stage>, client: Client, _number: u32) {
-    let mut admin = Admin { stage, client, segment_ms: (None, BTreeSet::new()) };
+    let mut admin = Admin {
+        stage,
+        client,
+        segment_ms: (None, BTreeSet::new()),
+    };
     let mut healed_rounds = 0;
     while !admin.stage.is_over() && !admin.stage.has_lasting_topics() {
         admin.pause(2_000).await;
@@ -84,7 +88,9 @@ impl Admin {
             ..CreateTopicsRequest::default()
         };
         let version = self.client.version::<CreateTopicsRequest>(7);
-        self.stage.history().tell(|| format!("creates {name} with {partitions} partitions"));
+        self.stage
+            .history()
+            .tell(|| format!("creates {name} with {partitions} partitions"));
         let response = self.client.call(&request, version).await?;
         let answer = &response.topics[0];
         let code = self.stage.history().code("CreateTopics", answer.error_code);
@@ -97,14 +103,25 @@ impl Admin {
 
     async fn delete(&mut self, name: &str) -> Option<()> {
         let (id, _) = self.stage.topic(name)?;
-        let state = DeleteTopicState { name: None, topic_id: id };
-        let request =
-            DeleteTopicsRequest { topics: vec![state], timeout_ms: 1_000, ..DeleteTopicsRequest::default() };
+        let state = DeleteTopicState {
+            name: None,
+            topic_id: id,
+        };
+        let request = DeleteTopicsRequest {
+            topics: vec![state],
+            timeout_ms: 1_000,
+            ..DeleteTopicsRequest::default()
+        };
         self.stage.history().deleting(id);
-        self.stage.history().tell(|| format!("deletes {name} ({id})"));
+        self.stage
+            .history()
+            .tell(|| format!("deletes {name} ({id})"));
         let version = self.client.version::<DeleteTopicsRequest>(6);
         let response = self.client.call(&request, version).await?;
-        let code = self.stage.history().code("DeleteTopics", response.responses[0].error_code);
+        let code = self
+            .stage
+            .history()
+            .code("DeleteTopics", response.responses[0].error_code);
         // What is unknown was deleted by an attempt whose answer was lost.
         if matches!(code, ErrorCode::NONE | ErrorCode::UNKNOWN_TOPIC_ID) {
             self.stage.history().deleted(id);
@@ -131,7 +148,10 @@ impl Admin {
         };
         let version = self.client.version::<CreatePartitionsRequest>(0);
         let response = self.client.call(&request, version).await?;
-        let code = self.stage.history().code("CreatePartitions", response.results[0].error_code);
+        let code = self
+            .stage
+            .history()
+            .code("CreatePartitions", response.results[0].error_code);
         if code == ErrorCode::NONE {
             self.stage.history().count("topics grown");
             self.stage.add_topic(name, id, count);
@@ -150,7 +170,10 @@ impl Admin {
         let request = DeleteRecordsRequest {
             topics: vec![DeleteRecordsTopic {
                 name: Str::copied(name),
-                partitions: vec![DeleteRecordsPartition { partition_index: place.1, offset }],
+                partitions: vec![DeleteRecordsPartition {
+                    partition_index: place.1,
+                    offset,
+                }],
             }],
             timeout_ms: 1_000,
         };
@@ -160,8 +183,20 @@ impl Admin {
         let answer = &response.topics[0].partitions[0];
         let mut history = self.stage.history();
         if history.code("DeleteRecords", answer.error_code) == ErrorCode::NONE {
-            let told = Floor { high_watermark: -1, log_start: answer.low_watermark, leader_epoch: -1 };
-            history.stands("DeleteRecords", place, Floor { log_start: offset, ..before }, told);
+            let told = Floor {
+                high_watermark: -1,
+                log_start: answer.low_watermark,
+                leader_epoch: -1,
+            };
+            history.stands(
+                "DeleteRecords",
+                place,
+                Floor {
+                    log_start: offset,
+                    ..before
+                },
+                told,
+            );
             history.count("records deleted");
         }
         Some(())
@@ -209,12 +244,18 @@ impl Admin {
         let version = self.client.version::<DescribeConfigsRequest>(1);
         let response = self.client.call(&request, version).await?;
         let answer = &response.results[0];
-        self.stage.history().code("DescribeConfigs", answer.error_code).ok().ok()?;
+        self.stage
+            .history()
+            .code("DescribeConfigs", answer.error_code)
+            .ok()
+            .ok()?;
         let value = answer.configs.first()?.value.as_ref()?.as_str();
         let (acked, unknown) = &self.segment_ms;
         let right = acked.as_deref().is_none_or(|acked| acked == value) || unknown.contains(value);
         if !right {
-            let what = format!("segment.ms is {value}; {acked:?} was acknowledged, {unknown:?} sent since");
+            let what = format!(
+                "segment.ms is {value}; {acked:?} was acknowledged, {unknown:?} sent since"
+            );
             self.stage.history().violate(what);
         }
         Some(())
@@ -230,14 +271,18 @@ impl Admin {
             0 => ("retention.ms", "1".to_owned()),
             _ => ("retention.bytes", "2000".to_owned()),
         };
-        self.alter(name, &[config, ("segment.ms", "1".to_owned())]).await?;
+        self.alter(name, &[config, ("segment.ms", "1".to_owned())])
+            .await?;
         self.stage.history().count("retention set");
         Some(())
     }
 
     /// The metadata of these topics (created if they may be), or of all. What it says of topics is taken over.
     async fn look(&mut self, names: &[&str]) -> Option<()> {
-        let topic = |name: &&str| MetadataRequestTopic { name: Some(Str::copied(name)), topic_id: Uuid::nil() };
+        let topic = |name: &&str| MetadataRequestTopic {
+            name: Some(Str::copied(name)),
+            topic_id: Uuid::nil(),
+        };
         let request = MetadataRequest {
             topics: (!names.is_empty()).then(|| names.iter().map(topic).collect()),
             allow_auto_topic_creation: true,
@@ -262,11 +307,16 @@ impl Admin {
                 let place = (topic.topic_id, partition.partition_index);
                 let before = floors.get(&place).copied().unwrap_or_default();
                 let leader_epoch = partition.leader_epoch;
-                let told = Floor { high_watermark: -1, log_start: -1, leader_epoch };
+                let told = Floor {
+                    high_watermark: -1,
+                    log_start: -1,
+                    leader_epoch,
+                };
                 self.stage.history().stands("Metadata", place, before, told);
             }
             if !name.starts_with("__") {
-                self.stage.add_topic(name, topic.topic_id, topic.partitions.len() as i32);
+                self.stage
+                    .add_topic(name, topic.topic_id, topic.partitions.len() as i32);
             }
         }
         for (name, (id, partitions)) in known.into_iter().filter(|_| names.is_empty()) {

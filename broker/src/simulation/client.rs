@@ -36,7 +36,13 @@ pub(super) struct Sent {
 
 impl Client {
     pub fn new(core: Core, address: SocketAddr) -> Client {
-        Client { core, address, stream: None, received: BytesMut::new(), next_id: 0 }
+        Client {
+            core,
+            address,
+            stream: None,
+            received: BytesMut::new(),
+            next_id: 0,
+        }
     }
 
     /// A number below `end`, by the client's seed.
@@ -60,7 +66,11 @@ impl Client {
     }
 
     /// A request and its answer.
-    pub async fn call<R: RequestMessage>(&mut self, request: &R, version: i16) -> Option<R::Response> {
+    pub async fn call<R: RequestMessage>(
+        &mut self,
+        request: &R,
+        version: i16,
+    ) -> Option<R::Response> {
         let sent = self.send(request, version).await?;
         self.receive::<R>(sent).await
     }
@@ -72,7 +82,9 @@ impl Client {
             match timeout(&self.core, CONNECT_WITHIN, connect).await {
                 Ok(Ok(stream)) => self.stream = Some(stream),
                 _ => {
-                    self.core.sleep(Duration::from_millis(2 + self.below(10))).await;
+                    self.core
+                        .sleep(Duration::from_millis(2 + self.below(10)))
+                        .await;
                     return None;
                 }
             }
@@ -81,7 +93,10 @@ impl Client {
         self.next_id += 1;
         let name = Str::copied("simulation");
         let parts = frame::request(Some(&name), id, version, request).unwrap_or_else(|error| {
-            panic!("the simulation's own {} v{version} cannot be written: {error}", R::KEY)
+            panic!(
+                "the simulation's own {} v{version} cannot be written: {error}",
+                R::KEY
+            )
         });
         let stream = self.stream.as_ref().expect("connected").try_clone();
         match timeout(&self.core, ANSWER_WITHIN, stream.write_all(parts)).await {
@@ -105,17 +120,28 @@ impl Client {
         let mut input = Decoder::new(frame);
         let header = ResponseHeader::decode(&mut input, R::KEY, sent.version);
         let header = header.unwrap_or_else(|error| panic!("an answer's header: {error}"));
-        assert_eq!(header.correlation_id, sent.id, "answers come in the order of the requests");
+        assert_eq!(
+            header.correlation_id, sent.id,
+            "answers come in the order of the requests"
+        );
         let response = R::Response::decode(&mut input, sent.version)
             .unwrap_or_else(|error| panic!("an answer to {} v{}: {error}", R::KEY, sent.version));
-        assert_eq!(input.remaining(), 0, "bytes behind the answer to {} v{}", R::KEY, sent.version);
+        assert_eq!(
+            input.remaining(),
+            0,
+            "bytes behind the answer to {} v{}",
+            R::KEY,
+            sent.version
+        );
         Some(response)
     }
 
     async fn frame(&mut self) -> Option<Bytes> {
         let stream = self.stream.as_ref()?.try_clone();
         loop {
-            if let Some(frame) = frame::cut(&mut self.received, FRAME_BYTES_MAX).expect("a frame of the broker") {
+            if let Some(frame) =
+                frame::cut(&mut self.received, FRAME_BYTES_MAX).expect("a frame of the broker")
+            {
                 return Some(frame);
             }
             let mut buffer = std::mem::take(&mut self.received);

@@ -26,7 +26,11 @@ type Membership = (i32, Str);
 
 /// Commits to a group of its own, and looks.
 pub(super) async fn committer(stage: Rc<Stage>, client: Client, number: u32) {
-    let mut client = GroupClient { stage, client, group: format!("solo-{number}") };
+    let mut client = GroupClient {
+        stage,
+        client,
+        group: format!("solo-{number}"),
+    };
     let mut healed_rounds = 0;
     while healed_rounds < ROUNDS_HEALED && !client.stage.is_over() {
         client.pause(8_000).await;
@@ -43,7 +47,11 @@ pub(super) async fn committer(stage: Rc<Stage>, client: Client, number: u32) {
 
 /// Joins, works for a while and leaves, over and over.
 pub(super) async fn member(stage: Rc<Stage>, client: Client, _number: u32) {
-    let mut client = GroupClient { stage, client, group: TEAM.to_owned() };
+    let mut client = GroupClient {
+        stage,
+        client,
+        group: TEAM.to_owned(),
+    };
     let mut healed_rounds = 0;
     while healed_rounds < 1 && !client.stage.is_over() {
         client.pause(10_000).await;
@@ -51,7 +59,9 @@ pub(super) async fn member(stage: Rc<Stage>, client: Client, _number: u32) {
             continue;
         }
         let healed = client.stage.healed.get();
-        let Some((membership, partition)) = client.join().await else { continue };
+        let Some((membership, partition)) = client.join().await else {
+            continue;
+        };
         client.stage.history().count("generations joined");
         let worked = client.work(&membership, partition).await;
         healed_rounds += u32::from(worked && healed);
@@ -79,7 +89,9 @@ impl GroupClient {
             4.. => request.coordinator_keys = vec![Str::copied(&self.group)],
             _ => request.key = Str::copied(&self.group),
         }
-        let Some(response) = self.client.call(&request, version).await else { return false };
+        let Some(response) = self.client.call(&request, version).await else {
+            return false;
+        };
         let code = match response.coordinators.first() {
             Some(found) => found.error_code,
             None => response.error_code,
@@ -90,7 +102,10 @@ impl GroupClient {
     async fn commit(&mut self, partition: i32, membership: &Membership) -> Option<ErrorCode> {
         let offset = self.stage.next_commit();
         let min = if membership.0 < 0 { 0 } else { 1 };
-        let version = self.client.version::<OffsetCommitRequest>(min).min(NAMED_MAX);
+        let version = self
+            .client
+            .version::<OffsetCommitRequest>(min)
+            .min(NAMED_MAX);
         let request = OffsetCommitRequest {
             group_id: Str::copied(&self.group),
             generation_id_or_member_epoch: membership.0,
@@ -106,7 +121,9 @@ impl GroupClient {
             }],
             ..OffsetCommitRequest::default()
         };
-        self.stage.history().committing(&self.group, partition, offset);
+        self.stage
+            .history()
+            .committing(&self.group, partition, offset);
         let response = self.client.call(&request, version).await?;
         let code = self.code("OffsetCommit", response.topics[0].partitions[0].error_code);
         let mut history = self.stage.history();
@@ -141,15 +158,29 @@ impl GroupClient {
                 partition_indexes: vec![partition],
             }]);
         }
-        let Some(response) = self.client.call(&request, version).await else { return false };
+        let Some(response) = self.client.call(&request, version).await else {
+            return false;
+        };
         let (whole, found) = match response.groups.first() {
             Some(group) => {
-                let found = group.topics.first().and_then(|topic| topic.partitions.first());
-                (group.error_code, found.map(|found| (found.error_code, found.committed_offset)))
+                let found = group
+                    .topics
+                    .first()
+                    .and_then(|topic| topic.partitions.first());
+                (
+                    group.error_code,
+                    found.map(|found| (found.error_code, found.committed_offset)),
+                )
             }
             None => {
-                let found = response.topics.first().and_then(|topic| topic.partitions.first());
-                (response.error_code, found.map(|found| (found.error_code, found.committed_offset)))
+                let found = response
+                    .topics
+                    .first()
+                    .and_then(|topic| topic.partitions.first());
+                (
+                    response.error_code,
+                    found.map(|found| (found.error_code, found.committed_offset)),
+                )
             }
         };
         let Some((code, offset)) = found.filter(|_| whole == ErrorCode::NONE) else {
@@ -187,10 +218,11 @@ impl GroupClient {
         if self.code("JoinGroup", joined.error_code) != ErrorCode::NONE {
             return None;
         }
-        let assignment = |(order, member): (usize, &JoinGroupResponseMember)| SyncGroupRequestAssignment {
-            member_id: member.member_id.clone(),
-            assignment: Bytes::copy_from_slice(&(order as i32).to_be_bytes()),
-        };
+        let assignment =
+            |(order, member): (usize, &JoinGroupResponseMember)| SyncGroupRequestAssignment {
+                member_id: member.member_id.clone(),
+                assignment: Bytes::copy_from_slice(&(order as i32).to_be_bytes()),
+            };
         let request = SyncGroupRequest {
             group_id: Str::copied(&self.group),
             generation_id: joined.generation_id,
@@ -205,7 +237,10 @@ impl GroupClient {
         if self.code("SyncGroup", synced.error_code) != ErrorCode::NONE {
             return None;
         }
-        let order = synced.assignment.first_chunk().map(|bytes| i32::from_be_bytes(*bytes));
+        let order = synced
+            .assignment
+            .first_chunk()
+            .map(|bytes| i32::from_be_bytes(*bytes));
         Some(((joined.generation_id, joined.member_id), order? % 2))
     }
 
@@ -221,7 +256,9 @@ impl GroupClient {
                 ..HeartbeatRequest::default()
             };
             let version = self.client.version::<HeartbeatRequest>(0);
-            let Some(response) = self.client.call(&request, version).await else { return committed };
+            let Some(response) = self.client.call(&request, version).await else {
+                return committed;
+            };
             if self.code("Heartbeat", response.error_code) != ErrorCode::NONE {
                 return committed;
             }
@@ -236,11 +273,16 @@ impl GroupClient {
 
     async fn leave(&mut self, membership: &Membership) {
         let version = self.client.version::<LeaveGroupRequest>(0);
-        let mut request = LeaveGroupRequest { group_id: Str::copied(&self.group), ..Default::default() };
+        let mut request = LeaveGroupRequest {
+            group_id: Str::copied(&self.group),
+            ..Default::default()
+        };
         match version {
             3.. => {
-                request.members =
-                    vec![MemberIdentity { member_id: membership.1.clone(), ..Default::default() }];
+                request.members = vec![MemberIdentity {
+                    member_id: membership.1.clone(),
+                    ..Default::default()
+                }];
             }
             _ => request.member_id = membership.1.clone(),
         }

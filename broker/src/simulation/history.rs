@@ -5,10 +5,10 @@
 //! the story of the last events; the run then ends.
 
 use super::value::Value;
+use bytes::Bytes;
 use protocol::compression::Budget;
 use protocol::error::ErrorCode;
 use protocol::records;
-use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;
 
@@ -85,7 +85,8 @@ impl History {
         if self.story.len() == STORY_EVENTS {
             self.story.pop_front();
         }
-        self.story.push_back(format!("{:>10} us  {}", self.now_us, event()));
+        self.story
+            .push_back(format!("{:>10} us  {}", self.now_us, event()));
     }
 
     pub fn count(&mut self, what: &'static str) {
@@ -122,26 +123,40 @@ impl History {
 
     /// A value leaves its producer, for the first time or again.
     pub fn sent(&mut self, value: Value, place: Place, idempotent: bool) {
-        let new = SentValue { place, idempotent, attempts: 0, fate: Fate::Unknown, offset: None };
+        let new = SentValue {
+            place,
+            idempotent,
+            attempts: 0,
+            fate: Fate::Unknown,
+            offset: None,
+        };
         let sent = self.values.entry(value).or_insert(new);
         sent.attempts += 1;
     }
 
     /// A value was refused for good: it was sent once and the code says that it was not written.
     pub fn refused(&mut self, value: Value, code: ErrorCode) {
-        let sent = self.values.get_mut(&value).expect("refused values were sent");
+        let sent = self
+            .values
+            .get_mut(&value)
+            .expect("refused values were sent");
         if sent.attempts > 1 {
             return;
         }
         sent.fate = Fate::Refused;
         if let Some(offset) = sent.offset {
-            self.violate(format!("{value:?} stands at offset {offset} and was refused with {code}"));
+            self.violate(format!(
+                "{value:?} stands at offset {offset} and was refused with {code}"
+            ));
         }
     }
 
     /// A value was acknowledged at this offset.
     pub fn acked(&mut self, value: Value, offset: i64) {
-        let sent = self.values.get_mut(&value).expect("acknowledged values were sent");
+        let sent = self
+            .values
+            .get_mut(&value)
+            .expect("acknowledged values were sent");
         sent.fate = Fate::Acked;
         let place = sent.place;
         self.seen(place, offset, value, "acknowledged");
@@ -161,15 +176,21 @@ impl History {
             ));
         }
         let Some(sent) = self.values.get_mut(&value) else {
-            return self.violate(format!("{value:?} is {how} at offset {offset} and was never sent"));
+            return self.violate(format!(
+                "{value:?} is {how} at offset {offset} and was never sent"
+            ));
         };
         let known = *sent.offset.get_or_insert(offset);
         let (idempotent, attempts, fate) = (sent.idempotent, sent.attempts, sent.fate);
         if sent.place != place {
             let home = sent.place;
-            self.violate(format!("{value:?} was sent to {home:?} and is {how} in {place:?}"));
+            self.violate(format!(
+                "{value:?} was sent to {home:?} and is {how} in {place:?}"
+            ));
         } else if fate == Fate::Refused {
-            self.violate(format!("{value:?} was refused for good and is {how} at offset {offset}"));
+            self.violate(format!(
+                "{value:?} was refused for good and is {how} at offset {offset}"
+            ));
         } else if known != offset && (idempotent || attempts == 1) {
             self.violate(format!(
                 "{value:?} is {how} at offset {offset}, and stands at {known}: sent {attempts} times, idempotent: \
@@ -182,7 +203,9 @@ impl History {
 
     /// What must not go back from now on: taken before a request leaves.
     pub fn floor(&self, place: Place) -> Floor {
-        self.partitions.get(&place).map_or(Floor::default(), |partition| partition.floor)
+        self.partitions
+            .get(&place)
+            .map_or(Floor::default(), |partition| partition.floor)
     }
 
     /// An answer said where a partition stands. -1 for what it did not say.
@@ -198,7 +221,9 @@ impl History {
             || below(told.log_start, before.log_start)
             || below(told.leader_epoch.into(), before.leader_epoch.into());
         if back {
-            self.violate(format!("{api} went back on {place:?}: {told:?} after {before:?}"));
+            self.violate(format!(
+                "{api} went back on {place:?}: {told:?} after {before:?}"
+            ));
         }
         if told.log_start > deletable {
             self.violate(format!(
@@ -217,7 +242,10 @@ impl History {
     /// Whether everything that was ever acknowledged in this partition has to be there.
     pub fn keeps_all(&self, place: Place) -> bool {
         !self.doomed.contains(&place.0)
-            && self.partitions.get(&place).is_none_or(|partition| partition.deletable == 0)
+            && self
+                .partitions
+                .get(&place)
+                .is_none_or(|partition| partition.deletable == 0)
     }
 
     /// Judges fetched bytes. Returns the offset after the last record, `from` if there is none.
@@ -229,10 +257,16 @@ impl History {
                 return next;
             };
             if let Err(error) = batch.view().check_crc() {
-                self.violate(format!("a batch at {} of {place:?}: {error}", batch.view().base_offset()));
+                self.violate(format!(
+                    "a batch at {} of {place:?}: {error}",
+                    batch.view().base_offset()
+                ));
                 return next;
             }
-            let (base, epoch) = (batch.view().base_offset(), batch.view().partition_leader_epoch());
+            let (base, epoch) = (
+                batch.view().base_offset(),
+                batch.view().partition_leader_epoch(),
+            );
             self.epoch_at(place, base, epoch);
             let mut budget = Budget::new(DECOMPRESSED_BYTES_MAX);
             let Ok(records) = records::records(&batch, &mut budget) else {
@@ -240,9 +274,13 @@ impl History {
                 return next;
             };
             for record in records {
-                let value = record.ok().and_then(|record| Some((record.offset, record.value?)));
+                let value = record
+                    .ok()
+                    .and_then(|record| Some((record.offset, record.value?)));
                 let Some((offset, value)) = value else {
-                    self.violate(format!("a record behind {base} of {place:?} cannot be read"));
+                    self.violate(format!(
+                        "a record behind {base} of {place:?} cannot be read"
+                    ));
                     return next;
                 };
                 if offset < from {
@@ -272,7 +310,11 @@ impl History {
                 "{place:?} has leader epoch {epoch} at {offset}, between {before:?} and {after:?}"
             ));
         } else {
-            self.partitions.entry(place).or_default().epochs.insert(offset, epoch);
+            self.partitions
+                .entry(place)
+                .or_default()
+                .epochs
+                .insert(offset, epoch);
         }
     }
 
@@ -284,7 +326,9 @@ impl History {
         });
         if let Some((value, sent)) = lost {
             let offset = sent.offset;
-            let told = format!("{value:?} was acknowledged at {offset:?} of {place:?}, which ends at {end}");
+            let told = format!(
+                "{value:?} was acknowledged at {offset:?} of {place:?}, which ends at {end}"
+            );
             return self.violate(told);
         }
         let partition = self.partitions.entry(place).or_default();
@@ -313,12 +357,18 @@ impl History {
 
     /// A commit leaves its client.
     pub fn committing(&mut self, group: &str, partition: i32, offset: i64) {
-        let committed = self.committed.entry((group.to_owned(), partition)).or_default();
+        let committed = self
+            .committed
+            .entry((group.to_owned(), partition))
+            .or_default();
         committed.unknown.insert(offset);
     }
 
     pub fn committed(&mut self, group: &str, partition: i32, offset: i64) {
-        let committed = self.committed.entry((group.to_owned(), partition)).or_default();
+        let committed = self
+            .committed
+            .entry((group.to_owned(), partition))
+            .or_default();
         committed.unknown.remove(&offset);
         committed.acked = committed.acked.max(offset);
         self.count("committed");
@@ -326,7 +376,10 @@ impl History {
 
     /// A commit was refused, so it has not happened.
     pub fn not_committed(&mut self, group: &str, partition: i32, offset: i64) {
-        let committed = self.committed.entry((group.to_owned(), partition)).or_default();
+        let committed = self
+            .committed
+            .entry((group.to_owned(), partition))
+            .or_default();
         committed.unknown.remove(&offset);
     }
 
@@ -338,7 +391,10 @@ impl History {
 
     /// A committed offset was read; -1 for none. Commits of a group only grow here.
     pub fn offset_fetched(&mut self, group: &str, partition: i32, offset: i64, before: i64) {
-        let committed = self.committed.entry((group.to_owned(), partition)).or_default();
+        let committed = self
+            .committed
+            .entry((group.to_owned(), partition))
+            .or_default();
         let possible = committed.unknown.contains(&offset);
         let invented = offset.max(0) > committed.acked && !possible;
         if (offset.max(0) < before && !possible) || invented {
@@ -353,7 +409,9 @@ impl History {
     /// A producer id was given out.
     pub fn producer_id(&mut self, id: i64, epoch: i16) {
         if !self.producer_ids.insert((id, epoch)) {
-            self.violate(format!("producer id {id} epoch {epoch} was given out twice"));
+            self.violate(format!(
+                "producer id {id} epoch {epoch} was given out twice"
+            ));
         }
     }
 

@@ -37,7 +37,12 @@ struct Parcel {
 
 impl Producer {
     fn new(stage: Rc<Stage>, client: Client, number: u32) -> Producer {
-        Producer { stage, client, number, next_value: 0 }
+        Producer {
+            stage,
+            client,
+            number,
+            next_value: 0,
+        }
     }
 
     fn parcel(&mut self, topic: &str, place: Place, sequence: Option<(i64, i16, i32)>) -> Parcel {
@@ -49,16 +54,28 @@ impl Producer {
         let first = self.next_value;
         self.next_value += records as u32;
         let values: Vec<Value> = (first..self.next_value)
-            .map(|number| Value { producer: self.number, number })
+            .map(|number| Value {
+                producer: self.number,
+                number,
+            })
             .collect();
         let sized: Vec<_> = values.iter().map(|value| (*value, bytes)).collect();
         let bytes = batch(&sized, sequence, self.client.core.wall_ms());
-        Parcel { place, topic: topic.to_owned(), values, bytes }
+        Parcel {
+            place,
+            topic: topic.to_owned(),
+            values,
+            bytes,
+        }
     }
 
     async fn send(&mut self, parcel: &Parcel, acks: i16, idempotent: bool) -> Option<Sent> {
         // A name may mean another incarnation of the topic by now, an id cannot.
-        let min = if self.stage.is_lasting(&parcel.topic) { 3 } else { 13 };
+        let min = if self.stage.is_lasting(&parcel.topic) {
+            3
+        } else {
+            13
+        };
         let version = self.client.version::<ProduceRequest>(min);
         for value in &parcel.values {
             self.stage.history().sent(*value, parcel.place, idempotent);
@@ -67,7 +84,10 @@ impl Producer {
         let number = self.number;
         self.stage.history().tell(|| {
             let numbers: Vec<u32> = values.iter().map(|value| value.number).collect();
-            format!("producer {number} sends {numbers:?} to {}/{}", parcel.topic, place.1)
+            format!(
+                "producer {number} sends {numbers:?} to {}/{}",
+                parcel.topic, place.1
+            )
         });
         let request = ProduceRequest {
             acks,
@@ -91,12 +111,16 @@ impl Producer {
         let answer = &response.responses[0].partition_responses[0];
         let code = self.stage.history().code("Produce", answer.error_code);
         if code == ErrorCode::NONE {
-            self.stage.check_durable(parcel.place, &parcel.bytes, answer.base_offset);
+            self.stage
+                .check_durable(parcel.place, &parcel.bytes, answer.base_offset);
             let number = self.number;
             let mut history = self.stage.history();
             history.tell(|| {
                 let first = parcel.values[0].number;
-                format!("producer {number}: {first} is acknowledged at {}", answer.base_offset)
+                format!(
+                    "producer {number}: {first} is acknowledged at {}",
+                    answer.base_offset
+                )
             });
             for (value, offset) in parcel.values.iter().zip(answer.base_offset..) {
                 history.acked(*value, offset);
@@ -117,13 +141,17 @@ impl Producer {
 /// An idempotent producer that never gives up.
 pub(super) async fn idempotent(stage: Rc<Stage>, client: Client, number: u32) {
     let mut producer = Producer::new(stage, client, number);
-    let Some((id, epoch)) = producer.begin().await else { return };
+    let Some((id, epoch)) = producer.begin().await else {
+        return;
+    };
     let mut next_sequence = std::collections::BTreeMap::new();
     let mut healed_rounds = 0;
     while healed_rounds < ROUNDS_HEALED && !producer.stage.is_over() {
         healed_rounds += u32::from(producer.stage.healed.get());
         producer.pause().await;
-        let Some((topic, place)) = producer.stage.any_place(&producer.client, 5) else { continue };
+        let Some((topic, place)) = producer.stage.any_place(&producer.client, 5) else {
+            continue;
+        };
         let sequence = next_sequence.entry(place).or_insert(0);
         let mut parcels = Vec::new();
         for _ in 0..=producer.client.below(IN_FLIGHT_MAX) {
@@ -138,11 +166,19 @@ pub(super) async fn idempotent(stage: Rc<Stage>, client: Client, number: u32) {
 impl Producer {
     /// A producer id; once in a while a bumped epoch.
     async fn begin(&mut self) -> Option<(i64, i16)> {
-        let request = InitProducerIdRequest { transaction_timeout_ms: 1_000, ..Default::default() };
+        let request = InitProducerIdRequest {
+            transaction_timeout_ms: 1_000,
+            ..Default::default()
+        };
         while !self.stage.is_over() {
             let version = self.client.version::<InitProducerIdRequest>(0);
-            let Some(response) = self.client.call(&request, version).await else { continue };
-            let code = self.stage.history().code("InitProducerId", response.error_code);
+            let Some(response) = self.client.call(&request, version).await else {
+                continue;
+            };
+            let code = self
+                .stage
+                .history()
+                .code("InitProducerId", response.error_code);
             if code == ErrorCode::NONE {
                 let given = (response.producer_id, response.producer_epoch);
                 self.stage.history().producer_id(given.0, given.1);
@@ -179,11 +215,15 @@ impl Producer {
                 broken |= code.is_none();
                 match code {
                     Some(ErrorCode::NONE) => {}
-                    Some(ErrorCode::UNKNOWN_TOPIC_ID) if self.stage.history().is_doomed(parcel.place.0) => {
+                    Some(ErrorCode::UNKNOWN_TOPIC_ID)
+                        if self.stage.history().is_doomed(parcel.place.0) =>
+                    {
                         return;
                     }
                     // Behind one that was not taken this is right.
-                    Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER) if !left.is_empty() => left.push(parcel),
+                    Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER) if !left.is_empty() => {
+                        left.push(parcel)
+                    }
                     Some(code) if !code.retriable() => {
                         let what = format!(
                             "an idempotent batch of {:?} that is next in its sequence was refused with {code}",
@@ -205,7 +245,9 @@ pub(super) async fn plain(stage: Rc<Stage>, client: Client, number: u32) {
     let mut healed_rounds = 0;
     while healed_rounds < ROUNDS_HEALED && !producer.stage.is_over() {
         producer.pause().await;
-        let Some((topic, place)) = producer.stage.any_place(&producer.client, 3) else { continue };
+        let Some((topic, place)) = producer.stage.any_place(&producer.client, 3) else {
+            continue;
+        };
         let done = match producer.client.below(8) {
             0 => producer.forget(&topic, place).await,
             1 => producer.offend(&topic, place).await,
@@ -235,7 +277,9 @@ impl Producer {
             parcel.values.truncate(1);
             parcel.bytes = batch(&[(parcel.values[0], OVERSIZED_BYTES)], None, wall_ms);
         }
-        let Some(sent) = self.send(&parcel, -1, false).await else { return false };
+        let Some(sent) = self.send(&parcel, -1, false).await else {
+            return false;
+        };
         let code = self.answer(sent, &parcel).await;
         if code == Some(ErrorCode::NONE) {
             let what = format!("a batch that cannot be taken was: {:?}", parcel.values);
@@ -266,7 +310,9 @@ impl Producer {
     }
 
     fn settle(&self, parcel: &Parcel, code: Option<ErrorCode>) {
-        let Some(code) = code.filter(|code| is_definite(*code)) else { return };
+        let Some(code) = code.filter(|code| is_definite(*code)) else {
+            return;
+        };
         for value in &parcel.values {
             self.stage.history().refused(*value, code);
         }
@@ -275,6 +321,9 @@ impl Producer {
 
 /// Whether a code promises that nothing was written. NOT_LEADER_OR_FOLLOWER does here.
 fn is_definite(code: ErrorCode) -> bool {
-    let damaged = matches!(code, ErrorCode::CORRUPT_MESSAGE | ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    let damaged = matches!(
+        code,
+        ErrorCode::CORRUPT_MESSAGE | ErrorCode::NOT_LEADER_OR_FOLLOWER
+    );
     code != ErrorCode::NONE && (damaged || !code.retriable())
 }

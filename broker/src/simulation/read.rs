@@ -22,7 +22,9 @@ pub(super) async fn reader(stage: Rc<Stage>, client: Client, _number: u32) {
     while healed_rounds < 3 && !reader.stage.is_over() {
         let pause = reader.client.below(6_000);
         reader.client.core.sleep(Duration::from_micros(pause)).await;
-        let Some((topic, place)) = reader.stage.any_place(&reader.client, 4) else { continue };
+        let Some((topic, place)) = reader.stage.any_place(&reader.client, 4) else {
+            continue;
+        };
         let done = match reader.client.below(6) {
             0 => reader.list_offsets(&topic, place).await.is_some(),
             1 => reader.epoch_end(&topic, place).await.is_some(),
@@ -92,8 +94,14 @@ impl Reader {
         if code != ErrorCode::NONE {
             return Some((0, None));
         }
-        let answers = response.responses.iter().flat_map(|topic| &topic.partitions);
-        let Some(answer) = answers.into_iter().find(|answer| answer.partition_index == place.1) else {
+        let answers = response
+            .responses
+            .iter()
+            .flat_map(|topic| &topic.partitions);
+        let Some(answer) = answers
+            .into_iter()
+            .find(|answer| answer.partition_index == place.1)
+        else {
             return Some((response.session_id, None));
         };
         let mut history = self.stage.history();
@@ -103,7 +111,9 @@ impl Reader {
                 && history.keeps_all(place)
                 && from <= before.high_watermark
             {
-                history.violate(format!("offset {from} of {place:?} is out of range, {before:?}"));
+                history.violate(format!(
+                    "offset {from} of {place:?} is out of range, {before:?}"
+                ));
             }
             return Some((response.session_id, None));
         }
@@ -113,16 +123,28 @@ impl Reader {
             leader_epoch: -1,
         };
         history.stands("Fetch", place, before, told);
-        let bytes = answer.records.as_ref().map(|records| records.joined()).unwrap_or_default();
+        let bytes = answer
+            .records
+            .as_ref()
+            .map(|records| records.joined())
+            .unwrap_or_default();
         let next = history.fetched(place, from, bytes);
         if next > answer.high_watermark {
-            let what = format!("{place:?} was read up to {next}, above the high watermark {}", told.high_watermark);
+            let what = format!(
+                "{place:?} was read up to {next}, above the high watermark {}",
+                told.high_watermark
+            );
             history.violate(what);
         }
         if next == from && from < answer.high_watermark {
-            history.violate(format!("a fetch from {from} of {place:?} brought nothing: {told:?}"));
+            history.violate(format!(
+                "a fetch from {from} of {place:?} brought nothing: {told:?}"
+            ));
         }
-        let fetched = Fetched { next, high_watermark: answer.high_watermark };
+        let fetched = Fetched {
+            next,
+            high_watermark: answer.high_watermark,
+        };
         Some((response.session_id, Some(fetched)))
     }
 
@@ -174,7 +196,11 @@ impl Reader {
         if !self.stage.is_lasting(topic) {
             return Some(-1);
         }
-        let timestamp = if self.client.below(2) == 0 { LATEST } else { EARLIEST };
+        let timestamp = if self.client.below(2) == 0 {
+            LATEST
+        } else {
+            EARLIEST
+        };
         let request = ListOffsetsRequest {
             replica_id: -1,
             topics: vec![ListOffsetsTopic {
@@ -196,11 +222,31 @@ impl Reader {
             return None;
         }
         let offset = answer.offset;
-        let (high_watermark, log_start) = if timestamp == LATEST { (offset, -1) } else { (-1, offset) };
+        let (high_watermark, log_start) = if timestamp == LATEST {
+            (offset, -1)
+        } else {
+            (-1, offset)
+        };
         // Of the earliest offset the epoch is that of its record.
-        let leader_epoch = if timestamp == LATEST { answer.leader_epoch } else { -1 };
-        let told = Floor { high_watermark, log_start, leader_epoch };
-        history.stands("ListOffsets", place, Floor { leader_epoch: -1, ..before }, told);
+        let leader_epoch = if timestamp == LATEST {
+            answer.leader_epoch
+        } else {
+            -1
+        };
+        let told = Floor {
+            high_watermark,
+            log_start,
+            leader_epoch,
+        };
+        history.stands(
+            "ListOffsets",
+            place,
+            Floor {
+                leader_epoch: -1,
+                ..before
+            },
+            told,
+        );
         Some(offset)
     }
 
@@ -225,8 +271,13 @@ impl Reader {
         let response = self.client.call(&request, version).await?;
         let answer = response.topics.first()?.partitions.first()?;
         let mut history = self.stage.history();
-        if history.code("OffsetForLeaderEpoch", answer.error_code) == ErrorCode::NONE && answer.leader_epoch > asked {
-            let what = format!("epoch {asked} of {place:?} was answered with epoch {}", answer.leader_epoch);
+        if history.code("OffsetForLeaderEpoch", answer.error_code) == ErrorCode::NONE
+            && answer.leader_epoch > asked
+        {
+            let what = format!(
+                "epoch {asked} of {place:?} was answered with epoch {}",
+                answer.leader_epoch
+            );
             history.violate(what);
         }
         history.count("epoch ends");
@@ -236,7 +287,11 @@ impl Reader {
     /// From the first offset to the high watermark, without a gap.
     async fn read_whole(&mut self, topic: &str, place: Place) -> Option<()> {
         let floor = self.stage.history().floor(place);
-        let start = if self.stage.history().keeps_all(place) { 0 } else { floor.log_start };
+        let start = if self.stage.history().keeps_all(place) {
+            0
+        } else {
+            floor.log_start
+        };
         let mut from = start;
         loop {
             let mut request = self.fetch_request(topic, place, from);

@@ -1,7 +1,7 @@
 //! Values of records: each is unique and tells who sent it, so that any record can be judged by itself.
 
-use protocol::records::BatchBuilder;
 use bytes::Bytes;
+use protocol::records::BatchBuilder;
 
 /// Bytes of a value before its filling: producer, number, length.
 const HEAD_BYTES: usize = 4 + 4 + 4;
@@ -22,7 +22,9 @@ impl Value {
         out.extend((bytes.max(HEAD_BYTES) as u32).to_be_bytes());
         let mut state = u64::from(self.producer) << 32 | u64::from(self.number);
         while out.len() < bytes {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let left = bytes - out.len();
             let piece = (state ^ state >> 29).to_le_bytes();
             out.extend(&piece[..left.min(8)]);
@@ -36,7 +38,10 @@ impl Value {
             let word = bytes.get(at..at + 4)?;
             Some(u32::from_be_bytes(word.try_into().expect("four bytes")))
         };
-        let value = Value { producer: word(0)?, number: word(4)? };
+        let value = Value {
+            producer: word(0)?,
+            number: word(4)?,
+        };
         (word(8)? as usize == bytes.len() && value.encode(bytes.len()) == bytes).then_some(value)
     }
 }
@@ -62,7 +67,10 @@ mod tests {
 
     #[test]
     fn a_value_comes_back_and_damage_is_seen() {
-        let value = Value { producer: 3, number: 9 };
+        let value = Value {
+            producer: 3,
+            number: 9,
+        };
         let bytes = value.encode(1_000);
         assert_eq!(Value::decode(&bytes), Some(value));
         for at in [0, 5, 11, 12, 999] {

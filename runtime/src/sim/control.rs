@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -178,6 +178,11 @@ impl Control {
     /// The oracle: length of a file on the platter.
     pub fn durable_len(&self, node: NodeId, path: impl AsRef<Path>) -> Option<u64> {
         self.disk(node).tree.borrow().durable_len(path.as_ref())
+    }
+
+    /// The oracle: all files whose names are on the platter, sorted.
+    pub fn durable_files(&self, node: NodeId) -> Vec<PathBuf> {
+        self.disk(node).tree.borrow().durable_files()
     }
 
     /// Resets every connection between two nodes.

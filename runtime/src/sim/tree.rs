@@ -28,7 +28,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::inode::Inode;
 use super::random::Random;
@@ -326,6 +326,23 @@ impl Tree {
     /// Length of a file on the platter.
     pub(crate) fn durable_len(&self, path: &Path) -> Option<u64> {
         self.durable_file(path).map(|file| file.durable().len())
+    }
+
+    /// Paths of all files whose names are on the platter, sorted.
+    pub(crate) fn durable_files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut open = vec![(PathBuf::from("/"), ROOT)];
+        while let Some((path, id)) = open.pop() {
+            match self.nodes.get(&id) {
+                Some(Node::Dir(dir)) => {
+                    open.extend(dir.durable.iter().map(|(name, id)| (path.join(name), *id)));
+                }
+                Some(Node::File(_)) => files.push(path),
+                None => {}
+            }
+        }
+        files.sort();
+        files
     }
 
     fn durable_file(&self, path: &Path) -> Option<&Inode> {
