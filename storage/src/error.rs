@@ -71,6 +71,13 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// Whether the segment was removed while the job was under way: ask the log again.
+    pub fn is_removed(&self) -> bool {
+        matches!(self, ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// Why entries cannot be had from memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EntriesMissing {

@@ -118,6 +118,14 @@ impl Memory {
         self.next_number
     }
 
+    /// Counts bookkeeping that lives as long as the newest buffer.
+    pub fn charge(&mut self, bytes: u64) {
+        if let Some((_, size)) = self.buffers.back_mut() {
+            *size += bytes;
+            self.bytes += bytes;
+        }
+    }
+
     /// The number below which buffers have to go so that the rest fits into `bytes_max`. The
     /// newest one stays.
     fn excess_below(&self, bytes_max: u64) -> Option<u64> {

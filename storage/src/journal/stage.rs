@@ -18,7 +18,7 @@ use crate::format::frame::{
 };
 use crate::format::pages;
 use crate::log::append::Reset;
-use crate::log::tail::TailEntry;
+use crate::log::tail::{ENTRY_OVERHEAD_BYTES, TailEntry};
 use crate::log::{HardState, Log};
 use crate::partition::mix;
 
@@ -120,24 +120,7 @@ impl Journal {
         data: &Bytes,
     ) -> Result<Staged, StageError> {
         log.check_append(term, index)?;
-        let bytes_max = self.options.entry_bytes_max;
-        if data.len() > bytes_max {
-            return Err(StageError::TooLarge {
-                bytes: data.len(),
-                bytes_max,
-            });
-        }
-        let (offset_count, max_timestamp) = match kind {
-            EntryKind::Batch => {
-                let fields = read_fields(data)?;
-                (fields.offset_count, fields.max_timestamp)
-            }
-            EntryKind::Command => (1, -1),
-            EntryKind::LogStart if data.len() != 8 => {
-                return Err(StageError::LogStart(data.len()));
-            }
-            EntryKind::LogStart | EntryKind::NoOp | EntryKind::Membership => (0, -1),
-        };
+        let (offset_count, max_timestamp) = self.measure(kind, data)?;
         let direct = self.goes_direct(log, index, data.len());
         if direct {
             self.make_room(Self::reference_room(log), Room::AboveMarkerReserve)?;
@@ -175,6 +158,7 @@ impl Journal {
             entry.data = self.open_buffer().slice(place.data);
         }
         log.push(entry);
+        self.memory.charge(ENTRY_OVERHEAD_BYTES);
         self.cache.counters.add(|s| {
             s.entries += 1;
             s.payload_bytes += data.len() as u64;
@@ -183,6 +167,23 @@ impl Journal {
             base_offset,
             next_offset: log.next_offset(),
         })
+    }
+
+    /// How many offsets an entry takes, and its largest timestamp.
+    fn measure(&self, kind: EntryKind, data: &Bytes) -> Result<(u32, i64), StageError> {
+        let (bytes, bytes_max) = (data.len(), self.options.entry_bytes_max);
+        if bytes > bytes_max {
+            return Err(StageError::TooLarge { bytes, bytes_max });
+        }
+        match kind {
+            EntryKind::Batch => {
+                let fields = read_fields(data)?;
+                Ok((fields.offset_count, fields.max_timestamp))
+            }
+            EntryKind::LogStart if bytes != 8 => Err(StageError::LogStart(bytes)),
+            EntryKind::Command => Ok((1, -1)),
+            EntryKind::LogStart | EntryKind::NoOp | EntryKind::Membership => Ok((0, -1)),
+        }
     }
 
     /// Stages the replica's hard state.

@@ -16,6 +16,7 @@ mod scan;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use runtime::{Disk, OpenOptions};
@@ -142,59 +143,42 @@ pub(crate) async fn recover_from(
     let cache = SegmentCache::new(disk, data, &options);
     cache.look_at_space().await;
     let slots = open_slots(disk, directory).await.map_err(at("read"))?;
-    let (newest, older, damaged_checkpoints) = read_checkpoints(disk, directory).await?;
-    let begun = !slots.is_empty() || damaged_checkpoints > 0;
-    let mut report = RecoveryReport {
-        damaged_checkpoints,
-        ..RecoveryReport::default()
+    let place = Place {
+        disk,
+        data,
+        directory,
+        core,
+        cores,
     };
-    let mut numbers = Checkpoints::default();
-    let mut replay = match newest {
-        Some(file) => {
-            check_layout(&file, directory, core, cores)?;
-            numbers.number = file.number;
-            numbers.replay_from = [file.replay_from, older.unwrap_or(0)];
-            Replay::new(&cache, file)
-        }
-        None => {
-            let logs = rebuild::logs(disk, data, core, cores, &cache).await?;
-            report.fresh = !begun && logs.is_empty();
-            report.rebuilt = !report.fresh;
-            let mut replay = Replay::new(&cache, CheckpointFile::empty(core, cores));
-            if report.rebuilt {
-                tracing::error!(
-                    path = %directory.display(),
-                    partitions = logs.len(),
-                    "no checkpoint can be read: the logs are rebuilt from their segments"
-                );
-            }
-            logs.into_iter().for_each(|log| replay.add_rebuilt(log));
-            replay
-        }
-    };
+    let Start {
+        mut replay,
+        checkpoints,
+        mut report,
+    } = place.read_checkpoints(!slots.is_empty(), &cache).await?;
     let mut memory = Memory::default();
-    let replay_from = numbers.replay_from[0];
-    let mutation = options.mutation;
-    let scanned = scan(slots, core, &mut replay, &mut memory, replay_from, mutation);
-    let (mut files, last_sequence, previous_crc, torn) = scanned.await.map_err(at("read"))?;
-    let [newest, previous] = numbers.replay_from;
+    let [newest, previous] = checkpoints.replay_from;
+    let scanned = scan(
+        slots,
+        core,
+        &mut replay,
+        &mut memory,
+        newest,
+        options.mutation,
+    );
+    let Scanned {
+        mut files,
+        last_sequence,
+        previous_crc,
+        torn,
+    } = scanned.await.map_err(at("read"))?;
     files.recycle_below(newest.min(previous));
-    for replayed in replay.logs.values_mut().filter(|r| r.recut) {
-        rebuild::measure(disk, &mut replayed.log)
-            .await
-            .map_err(at("read"))?;
-    }
-    replay.finish();
-    load::hollow_entries(disk, &mut replay)
-        .await
-        .map_err(at("read"))?;
+    complete(disk, &mut replay).await.map_err(at("read"))?;
     report.torn = torn;
     report.blocks = replay.report.blocks;
     report.frames = replay.report.frames;
     report.damaged = replay.report.damaged;
     let drops = replay.drops.iter().copied().collect();
-    let logs = std::mem::take(&mut replay.logs);
-    let mut logs: Vec<RecoveredLog> = logs.into_values().map(RecoveredLog::from).collect();
+    let mut logs: Vec<RecoveredLog> = replay.logs.into_values().map(RecoveredLog::from).collect();
     settle_memory(&mut logs, &mut memory, &options);
     report.fenced = fenced(&logs);
     let opened = Opened {
@@ -205,21 +189,89 @@ pub(crate) async fn recover_from(
         files,
         last_sequence,
         previous_crc,
-        checkpoints: numbers,
+        checkpoints,
         drops,
         memory,
     };
     let mut journal = Journal::new(opened, options);
     // After damage, too: what is fenced now stays so, and what is not is not doubted again.
     let checkpoint = report.fresh || report.rebuilt || report.damaged;
-    begin(disk, directory, &mut journal, &mut logs, checkpoint)
-        .await
-        .map_err(at("write"))?;
+    let begun = begin(disk, directory, &mut journal, &mut logs, checkpoint);
+    begun.await.map_err(at("write"))?;
     Ok(Recovered {
         logs,
         journal,
         report,
     })
+}
+
+/// What is recovered, and from where.
+struct Place<'a> {
+    disk: &'a Disk,
+    data: &'a Path,
+    directory: &'a Path,
+    core: usize,
+    cores: usize,
+}
+
+/// Where the replay of the journal begins.
+struct Start {
+    replay: Replay,
+    checkpoints: Checkpoints,
+    report: RecoveryReport,
+}
+
+impl Place<'_> {
+    /// From the newest readable checkpoint; from the segments if there is none.
+    async fn read_checkpoints(
+        &self,
+        journal_begun: bool,
+        cache: &Rc<SegmentCache>,
+    ) -> Result<Start, RecoverError> {
+        let (newest, older, damaged) = read_checkpoints(self.disk, self.directory).await?;
+        let mut report = RecoveryReport {
+            damaged_checkpoints: damaged,
+            ..RecoveryReport::default()
+        };
+        let mut checkpoints = Checkpoints::default();
+        if let Some(file) = newest {
+            check_layout(&file, self.directory, self.core, self.cores)?;
+            checkpoints.number = file.number;
+            checkpoints.replay_from = [file.replay_from, older.unwrap_or(0)];
+            let replay = Replay::new(cache, file);
+            return Ok(Start {
+                replay,
+                checkpoints,
+                report,
+            });
+        }
+        let logs = rebuild::logs(self.disk, self.data, self.core, self.cores, cache).await?;
+        report.fresh = !journal_begun && damaged == 0 && logs.is_empty();
+        report.rebuilt = !report.fresh;
+        if report.rebuilt {
+            tracing::error!(
+                path = %self.directory.display(),
+                partitions = logs.len(),
+                "no checkpoint can be read: the logs are rebuilt from their segments"
+            );
+        }
+        let mut replay = Replay::new(cache, CheckpointFile::empty(self.core, self.cores));
+        logs.into_iter().for_each(|log| replay.add_rebuilt(log));
+        Ok(Start {
+            replay,
+            checkpoints,
+            report,
+        })
+    }
+}
+
+/// The journal was read: decides what is still in doubt, and reads what it only refers to.
+async fn complete(disk: &Disk, replay: &mut Replay) -> io::Result<()> {
+    for replayed in replay.logs.values_mut().filter(|r| r.recut) {
+        rebuild::measure(disk, &mut replayed.log).await?;
+    }
+    replay.finish();
+    load::hollow_entries(disk, replay).await
 }
 
 fn io_error(what: &'static str, path: &Path, source: io::Error) -> RecoverError {
@@ -303,6 +355,14 @@ async fn open_slots(disk: &Disk, directory: &Path) -> io::Result<Vec<Slot>> {
     Ok(slots)
 }
 
+/// What the journal files hold.
+struct Scanned {
+    files: JournalFiles,
+    last_sequence: u64,
+    previous_crc: u32,
+    torn: bool,
+}
+
 /// Reads the files in the order of their use, and sorts them into full, active and ready.
 async fn scan(
     slots: Vec<Slot>,
@@ -311,7 +371,7 @@ async fn scan(
     memory: &mut Memory,
     replay_from: u64,
     mutation: Option<Mutation>,
-) -> io::Result<(JournalFiles, u64, u32, bool)> {
+) -> io::Result<Scanned> {
     let mut sources = Vec::new();
     let mut unused = Vec::new();
     for slot in slots {
@@ -368,7 +428,12 @@ async fn scan(
         // A write that was under way when the process ended may not have reached the platter.
         active.slot.file.sync_data().await?;
     }
-    Ok((files, last_sequence, previous_crc, torn))
+    Ok(Scanned {
+        files,
+        last_sequence,
+        previous_crc,
+        torn,
+    })
 }
 
 fn sort_files(
