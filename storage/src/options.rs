@@ -35,7 +35,8 @@ pub struct Options {
     pub buffer_bytes: usize,
     /// Random, new at each start: two runs never write the same journal header.
     pub salt: u64,
-    /// A known bug, brought back so that a test can prove that it would be found. None but for that.
+    /// A known bug, brought back so that a test can prove that it would be found. None but for
+    /// that.
     pub mutation: Option<Mutation>,
 }
 

@@ -1,5 +1,6 @@
-//! The bug of [`Mutation::TailRewrittenInPlace`], kept alive so that the simulator can show that it finds it: a turn
-//! goes on in the block that the turn before ended with, and so rewrites what was acknowledged.
+//! The bug of [`Mutation::TailRewrittenInPlace`], kept alive so that the simulator can show that
+//! it finds it: a turn goes on in the block that the turn before ended with, and so rewrites what
+//! was acknowledged.
 
 use bytes::Bytes;
 use runtime::{AppendBuf, File};
@@ -42,7 +43,8 @@ impl Journal {
         });
     }
 
-    /// Opens the last sealed block again, with room for `bytes` more. False without the mutation, or if it cannot be.
+    /// Opens the last sealed block again, with room for `bytes` more. False without the mutation,
+    /// or if it cannot be.
     pub(super) fn reopen_tail(&mut self, bytes: u64) -> bool {
         let Some(tail) = self.sealed_tail.take() else {
             return false;

@@ -112,10 +112,10 @@ impl JournalWrite {
         }
     }
 
-    /// As [`run`](Self::run), but a full disk is no failure: the journal's own files were written ahead of
-    /// their use, only bulk needs new room, and without it nothing of the turn is durable. The write comes
-    /// back, to be tried again when there is room; meanwhile the owner lets the journal
-    /// [`hold`](Journal::hold).
+    /// As [`run`](Self::run), but a full disk is no failure: the journal's own files were written
+    /// ahead of their use, only bulk needs new room, and without it nothing of the turn is
+    /// durable. The write comes back, to be tried again when there is room; meanwhile the owner
+    /// lets the journal [`hold`](Journal::hold).
     pub async fn try_run(self) -> Result<JournalWritten, JournalWrite> {
         let cache = &self.cache;
         let extents = self

@@ -120,6 +120,10 @@ pub struct Log {
     pub(crate) bulk_turn: u64,
 }
 
+/// Ten thousand idle logs a core are a normal day: an idle log with one segment and one term takes
+/// this much, 120 bytes more for those two, and nothing else.
+const _: () = assert!(size_of::<Log>() <= 512);
+
 /// A file to be removed once the frame that retired it is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Retired {

@@ -288,7 +288,7 @@ impl Replayed {
         let found = (self.log.last_index(), self.log.last_term());
         if found != (last_index, last_term) && !self.log.is_fenced() {
             self.log.fence(format!(
-                "the journal brings back entries up to {} of term {}, the checkpoint knows {} of {}",
+                "the journal brings back entries up to {} of term {}, the checkpoint has {} of {}",
                 found.0, found.1, last_index, last_term
             ));
         }

@@ -4,6 +4,7 @@
 //! kill. After each restart every partition must be in a state that the model allows: at least
 //! what was durable, at most what was staged, and nothing in between that never was.
 
+mod checks;
 mod partition;
 mod scenario;
 
