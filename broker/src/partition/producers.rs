@@ -176,9 +176,8 @@ impl Producers {
             base_offset,
             index,
         });
-        while producer.batches.len() > WINDOW
-            && producer.batches[producer.batches.len() - WINDOW].index <= committed
-        {
+        // One more than the window is committed: the oldest is not needed any more.
+        while producer.batches.get(WINDOW).is_some_and(|batch| batch.index <= committed) {
             producer.batches.pop_front();
         }
     }
