@@ -1,0 +1,166 @@
+//! `bench sim`: many seeds of the broker's simulation (`broker::simulation`), several at a time, one thread each.
+//!
+//! It stops at the first violation and prints its story. With `--mutation` the sense is reversed: a known bug is
+//! brought back, and some seed has to find it.
+
+use std::collections::BTreeMap;
+use std::panic;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use broker::simulation::{Failure, Mutation, Options, Outcome, RED_SEEDS, run};
+use clap::Args;
+
+use crate::error::{BenchError, Result};
+
+#[derive(Clone, Debug, Args)]
+pub struct SimArguments {
+    /// Seeds to play, after those that were red once
+    #[arg(long, default_value_t = 2_000, value_name = "COUNT")]
+    pub seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub from: u64,
+    /// Simulations at a time
+    #[arg(long, default_value_t = 2, value_name = "COUNT")]
+    pub jobs: usize,
+    /// Play this seed alone, twice, and compare the traces
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+    /// Bring back a known bug; some seed has to find it
+    #[arg(long, value_name = "NAME", value_parser = parse_mutation)]
+    pub mutation: Option<Mutation>,
+}
+
+fn parse_mutation(name: &str) -> std::result::Result<Mutation, String> {
+    let known = Mutation::ALL.iter().find(|(known, _)| *known == name);
+    known.map(|(_, mutation)| *mutation).ok_or_else(|| {
+        let names: Vec<&str> = Mutation::ALL.iter().map(|(name, _)| *name).collect();
+        format!("no such bug; known are {}", names.join(", "))
+    })
+}
+
+/// Plays what was asked for.
+pub fn simulate(arguments: &SimArguments) -> Result<()> {
+    // A panic of the broker is a finding, told with its seed and story.
+    panic::set_hook(Box::new(|_| {}));
+    let done = match arguments.seed {
+        Some(seed) => replay(seed, arguments.mutation),
+        None => campaign(arguments),
+    };
+    let _ = panic::take_hook();
+    done
+}
+
+fn replay(seed: u64, mutation: Option<Mutation>) -> Result<()> {
+    let options = Options { seed, mutation };
+    let first = run(options).map_err(|failure| BenchError::Unusable(failure.to_string()))?;
+    let second = run(options).map_err(|failure| BenchError::Unusable(failure.to_string()))?;
+    if first != second {
+        let traces = format!("{:x} and {:x}", first.trace_hash, second.trace_hash);
+        let what = format!("seed {seed} is not deterministic: traces {traces}");
+        return Err(BenchError::Unusable(what));
+    }
+    println!(
+        "seed {seed}: trace {:x}, {} events, the same twice",
+        first.trace_hash, first.trace_events
+    );
+    print_counts(&first.counts);
+    Ok(())
+}
+
+/// What the threads of a campaign share.
+struct Campaign {
+    seeds: Vec<u64>,
+    next: AtomicU64,
+    failed: AtomicBool,
+    totals: Mutex<Totals>,
+}
+
+#[derive(Default)]
+struct Totals {
+    played: u64,
+    events: u64,
+    counts: BTreeMap<&'static str, u64>,
+    failure: Option<Box<Failure>>,
+}
+
+impl Totals {
+    fn add(&mut self, outcome: std::result::Result<Outcome, Box<Failure>>) {
+        self.played += 1;
+        match outcome {
+            Ok(outcome) => {
+                self.events += outcome.trace_events;
+                for (what, count) in outcome.counts {
+                    *self.counts.entry(what).or_default() += count;
+                }
+            }
+            Err(failure) => {
+                self.failure.get_or_insert(failure);
+            }
+        }
+    }
+}
+
+fn campaign(arguments: &SimArguments) -> Result<()> {
+    let fresh = arguments.from..arguments.from + arguments.seeds;
+    let campaign = Campaign {
+        seeds: match arguments.mutation {
+            None => RED_SEEDS.into_iter().chain(fresh).collect(),
+            Some(_) => fresh.collect(),
+        },
+        next: AtomicU64::new(0),
+        failed: AtomicBool::new(false),
+        totals: Mutex::default(),
+    };
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..arguments.jobs.max(1) {
+            scope.spawn(|| campaign.work(arguments.mutation));
+        }
+    });
+    let totals = campaign.totals.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let seconds = began.elapsed().as_secs_f64();
+    let per_minute = totals.played as f64 / seconds * 60.0;
+    println!(
+        "{} seeds in {seconds:.1} s ({per_minute:.0} a minute), {} events",
+        totals.played, totals.events
+    );
+    match (arguments.mutation, totals.failure) {
+        (None, None) => {
+            print_counts(&totals.counts);
+            Ok(())
+        }
+        (None, Some(failure)) => Err(BenchError::Unusable(failure.to_string())),
+        (Some(_), Some(failure)) => {
+            println!("found: {failure}");
+            Ok(())
+        }
+        (Some(mutation), None) => {
+            let what = format!("{} was not found in {} seeds", mutation.name(), totals.played);
+            Err(BenchError::Unusable(what))
+        }
+    }
+}
+
+impl Campaign {
+    fn work(&self, mutation: Option<Mutation>) {
+        while !self.failed.load(Ordering::Relaxed) {
+            let next = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(&seed) = self.seeds.get(next as usize) else { return };
+            let outcome = run(Options { seed, mutation });
+            if outcome.is_err() {
+                self.failed.store(true, Ordering::Relaxed);
+            }
+            self.totals.lock().expect("no panic while it is held").add(outcome);
+        }
+    }
+}
+
+fn print_counts(counts: &BTreeMap<&'static str, u64>) {
+    for (what, count) in counts {
+        println!("{count:>10}  {what}");
+    }
+}
