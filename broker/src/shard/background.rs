@@ -61,7 +61,10 @@ pub async fn run(shard: Rc<Shard>) {
             if !shard.background.chores.take() {
                 break;
             }
-            shard.chores().await;
+            if shard.chores().await {
+                // Room in the journal may be what others wait for, and one checkpoint may call for the next.
+                shard.wake_turn();
+            }
         }
     }
 }
@@ -153,11 +156,14 @@ impl Shard {
         }
     }
 
-    async fn chores(self: &Rc<Shard>) {
+    /// Does what is due. False if nothing could be done: looking again at once would not help.
+    async fn chores(self: &Rc<Shard>) -> bool {
+        let mut progress = false;
         let chores = self.owned.borrow().journal.chores();
         if chores.prepare {
             let job = self.owned.borrow_mut().journal.begin_prepare();
             if let Some(job) = job {
+                progress = true;
                 let done = job.run(self.core.disk()).await;
                 let finished = self.owned.borrow_mut().journal.finish_prepare(done);
                 if let Err(error) = finished {
@@ -174,13 +180,16 @@ impl Shard {
             let drains = journal.sweep(replicas.logs_mut());
             drop(owned);
             for id in drains {
+                progress = true;
                 self.background.want_drain(id);
             }
             self.start_drains();
         }
         if chores.checkpoint {
+            progress = true;
             self.checkpoint().await;
         }
+        progress
     }
 
     /// Writes the state of every log, so that journal files can be recycled and a start is short.

@@ -12,8 +12,10 @@ use crate::partition::{Appended, Partition, Ticket};
 use protocol::error::ErrorCode;
 use raft_group::{Event, Outputs, Replica, Replicas};
 use runtime::{Instant, Post};
-use std::collections::{BTreeMap, BTreeSet};
-use storage::{Condition, EntryKind, Journal, JournalWritten, PartitionId, ReadJob, ReadPlan};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use storage::{
+    Condition, EntryKind, Journal, JournalWritten, PartitionId, ReadJob, ReadPlan, Refusal,
+};
 
 /// The partitions of a core and all that hangs on them.
 pub struct Owned {
@@ -31,6 +33,8 @@ pub struct Owned {
     pub metadata: Option<MetadataOwner>,
     pub groups: GroupsHost,
     produces: Produces,
+    /// Produces that wait for room in the journal.
+    waiting: VecDeque<(usize, AskId, Produce)>,
     outputs: Outputs,
     changed_leaders: Vec<Leadership>,
     /// Partitions whose tails are worth draining, found in passes since this was last taken.
@@ -105,6 +109,7 @@ impl Owned {
             metadata: None,
             groups: GroupsHost::default(),
             produces: Produces::default(),
+            waiting: VecDeque::new(),
             outputs: Outputs::default(),
             changed_leaders: Vec::new(),
             drains: Vec::new(),
@@ -130,7 +135,28 @@ impl Owned {
     }
 
     /// Appends what a handler brought; answers at once or when all of it is committed.
+    ///
+    /// While the journal waits for its oldest file to be drained, produces wait too, in order: their handlers hold
+    /// the requests' memory, so back-pressure reaches the clients, and their timeouts bound the wait.
     pub fn produce(&mut self, from: usize, ask: AskId, produce: Produce, wall_ms: i64) {
+        if !self.waiting.is_empty() || self.journal.refuses() == Some(Refusal::Full) {
+            self.waiting.push_back((from, ask, produce));
+            return;
+        }
+        self.produce_now(from, ask, produce, wall_ms);
+    }
+
+    /// Takes up produces that waited for the journal.
+    fn admit_waiting(&mut self, wall_ms: i64) {
+        while self.journal.refuses() != Some(Refusal::Full) {
+            let Some((from, ask, produce)) = self.waiting.pop_front() else {
+                return;
+            };
+            self.produce_now(from, ask, produce, wall_ms);
+        }
+    }
+
+    fn produce_now(&mut self, from: usize, ask: AskId, produce: Produce, wall_ms: i64) {
         let slot = self
             .produces
             .open(Purpose::Produce, from, ask, produce.partitions.len());
@@ -292,6 +318,7 @@ impl Owned {
     /// answers who waited for it.
     pub fn pass(&mut self, now: Instant, wall_ms: i64) {
         self.counters.turns += 1;
+        self.admit_waiting(wall_ms);
         let mut outputs = std::mem::take(&mut self.outputs);
         self.replicas.pass(&mut self.journal, &mut outputs);
         for (id, range) in outputs.committed.drain(..) {

@@ -17,7 +17,9 @@ pub async fn run(shard: Rc<Shard>) {
         shard.work.wait().await;
         // Everything that is ready now, mail and completions included, gets into this turn.
         shard.core.yield_now().await;
-        while turn(&shard).await {}
+        while turn(&shard).await {
+            shard.core.yield_now().await;
+        }
     }
 }
 

@@ -85,6 +85,7 @@ impl Journal {
         }
         self.checkpoints.running = true;
         self.checkpoints.bytes_since = 0;
+        self.checkpoints.drained_since = false;
         let begun_at = self
             .blocks
             .last()

@@ -98,7 +98,17 @@ pub(crate) struct Checkpoints {
     pub replay_from: [u64; 2],
     /// Journal bytes written since the newest one was begun.
     pub bytes_since: u64,
+    /// Something was drained since the newest one was begun.
+    pub drained_since: bool,
     pub running: bool,
+}
+
+impl Checkpoints {
+    /// Would another one need less of the journal? A full journal writes nothing any more, so bytes alone do
+    /// not say: drains free room too, and what the newest one freed stays until the one before it has gone.
+    pub fn would_help(&self) -> bool {
+        self.bytes_since > 0 || self.drained_since || self.replay_from[0] > self.replay_from[1]
+    }
 }
 
 /// The buffers that slices may still refer to: their numbers and sizes, oldest first.

@@ -34,7 +34,10 @@ impl Journal {
         Chores {
             prepare: self.files.wanted_bytes(&self.options).is_some() && !self.failed,
             sweep: due || self.memory.bytes > self.options.memory_bytes_max,
-            checkpoint: due && since > 0 && !self.checkpoints.running && !self.failed,
+            checkpoint: due
+                && self.checkpoints.would_help()
+                && !self.checkpoints.running
+                && !self.failed,
             drop: self.droppable().is_some(),
         }
     }
@@ -116,6 +119,7 @@ impl Journal {
             return Ok(());
         }
         log.drained_to(done.segment);
+        self.checkpoints.drained_since = true;
         if let Err(error) = self.note_drains(log) {
             tracing::debug!(partition = %log.id(), %error, "drain not noted in the journal");
         }

@@ -158,19 +158,20 @@ impl<'a> Scanner<'a> {
 
     /// Takes a candidate. Says whether the block counts.
     fn take(&mut self, header: BlockHeader, frames: Bytes, buffer: u64) -> bool {
-        if !frames_are_whole(&header, &frames, self.mutation) {
-            if header.sequence == self.expected {
-                self.torn = true;
-                self.doubtful = Some(Doubtful {
-                    header,
-                    frames,
-                    buffer,
-                });
-            }
-            return false;
-        }
         if header.sequence > self.expected {
+            // Its header vouches for what is missing, whatever became of its frames.
             self.give_up_until(header.sequence);
+            self.expected = header.sequence;
+            self.previous_crc = None;
+        }
+        if !frames_are_whole(&header, &frames, self.mutation) {
+            self.torn = true;
+            self.doubtful = Some(Doubtful {
+                header,
+                frames,
+                buffer,
+            });
+            return false;
         }
         if header.sequence >= self.replay_from {
             self.replay.report.blocks += 1;
