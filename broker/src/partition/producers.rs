@@ -177,7 +177,11 @@ impl Producers {
             index,
         });
         // One more than the window is committed: the oldest is not needed any more.
-        while producer.batches.get(WINDOW).is_some_and(|batch| batch.index <= committed) {
+        while producer
+            .batches
+            .get(WINDOW)
+            .is_some_and(|batch| batch.index <= committed)
+        {
             producer.batches.pop_front();
         }
     }
