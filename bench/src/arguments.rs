@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::load::Acks;
+use crate::sim::SimArguments;
 
 /// Measures Kafka brokers: open-loop load, comparison with Apache Kafka, micro benchmarks
 #[derive(Debug, Parser)]
@@ -28,6 +29,8 @@ pub enum Command {
     Limits(LimitsArguments),
     /// Run a broker that keeps nothing on disk: the floor of what the load generator can measure
     Null(NullArguments),
+    /// Play seeds of the broker's simulation: random load, power losses, every answer judged
+    Sim(SimArguments),
     /// Serve echoes for `bench echo`, which starts this itself
     #[command(hide = true)]
     EchoServe(EchoServeArguments),

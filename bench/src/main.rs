@@ -2,7 +2,8 @@
 //!
 //! [`load`] is the load generator, [`compare`] runs the workloads of docs/benchmarks.md on Corelane
 //! and on Apache Kafka in turn, [`echo`] compares runtimes, [`machine`] reads what was spent and
-//! what is possible, [`null`] is the floor. Nothing in here knows how a broker works inside: it
+//! what is possible, [`null`] is the floor, [`sim`] plays
+//! the broker's simulation. But for that, nothing in here knows how a broker works inside: it
 //! talks Kafka's protocol and watches processes.
 
 mod arguments;
@@ -15,6 +16,7 @@ mod load;
 mod machine;
 mod null;
 mod schedule;
+mod sim;
 mod table;
 mod wire;
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::EchoServe(arguments) => echo::serve(arguments),
         Command::Limits(arguments) => limits(arguments),
         Command::Null(arguments) => null(arguments),
+        Command::Sim(arguments) => sim::simulate(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

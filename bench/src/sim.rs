@@ -121,7 +121,10 @@ fn campaign(arguments: &SimArguments) -> Result<()> {
             scope.spawn(|| campaign.work(arguments.mutation));
         }
     });
-    let totals = campaign.totals.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let totals = campaign
+        .totals
+        .into_inner()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let seconds = began.elapsed().as_secs_f64();
     let per_minute = totals.played as f64 / seconds * 60.0;
     println!(
@@ -139,7 +142,11 @@ fn campaign(arguments: &SimArguments) -> Result<()> {
             Ok(())
         }
         (Some(mutation), None) => {
-            let what = format!("{} was not found in {} seeds", mutation.name(), totals.played);
+            let what = format!(
+                "{} was not found in {} seeds",
+                mutation.name(),
+                totals.played
+            );
             Err(BenchError::Unusable(what))
         }
     }
@@ -149,12 +156,17 @@ impl Campaign {
     fn work(&self, mutation: Option<Mutation>) {
         while !self.failed.load(Ordering::Relaxed) {
             let next = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(&seed) = self.seeds.get(next as usize) else { return };
+            let Some(&seed) = self.seeds.get(next as usize) else {
+                return;
+            };
             let outcome = run(Options { seed, mutation });
             if outcome.is_err() {
                 self.failed.store(true, Ordering::Relaxed);
             }
-            self.totals.lock().expect("no panic while it is held").add(outcome);
+            self.totals
+                .lock()
+                .expect("no panic while it is held")
+                .add(outcome);
         }
     }
 }

@@ -1,41 +1,79 @@
-//! Some seeds of the simulation at every `cargo test`; continuous integration plays thousands (`bench sim`).
+//! Some seeds of the simulation at every `cargo test`; continuous integration plays thousands
+//! (`bench sim`, see docs/simulation.md).
 
-use broker::simulation::{Mutation, Options, run};
+use broker::simulation::{Mutation, Options, RED_SEEDS, run};
 
+const SEEDS: u64 = 60;
+
+fn play(seed: u64) -> broker::simulation::Outcome {
+    let options = Options {
+        seed,
+        mutation: None,
+    };
+    run(options).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+/// Each half on a thread of its own; together the seeds must have been through everything.
 #[test]
 fn seeds_hold() {
-    let count = std::env::var("SIMX").map_or(60, |text| text.parse().unwrap());
-    let from: u64 = std::env::var("SIMF").map_or(0, |text| text.parse().unwrap());
-    let mutation = std::env::var("SIMM")
-        .ok()
-        .map(|name| Mutation::ALL.iter().find(|(n, _)| *n == name).unwrap().1);
+    let halves = [0, 1].map(|half| {
+        std::thread::spawn(move || {
+            let mine = (0..SEEDS).chain(RED_SEEDS.iter().copied());
+            mine.filter(|seed| seed % 2 == half)
+                .map(play)
+                .collect::<Vec<_>>()
+        })
+    });
     let mut counts = std::collections::BTreeMap::new();
-    let mut bad = 0;
-    for seed in from..from + count {
-        let began = std::time::Instant::now();
-        match run(Options { seed, mutation }) {
-            Ok(outcome) => {
-                if count < 20 {
-                    println!(
-                        "{seed} {:x} {} {:?}",
-                        outcome.trace_hash,
-                        outcome.trace_events,
-                        began.elapsed()
-                    );
-                }
-                for (what, n) in outcome.counts {
-                    *counts.entry(what).or_insert(0) += n;
-                }
-            }
-            Err(failure) => {
-                bad += 1;
-                if bad < 4 {
-                    println!("{failure}\n")
-                } else {
-                    println!("seed {} {}", failure.options.seed, failure.violation)
-                }
-            }
+    for outcome in halves.into_iter().flat_map(|half| half.join().unwrap()) {
+        for (what, count) in outcome.counts {
+            *counts.entry(what).or_insert(0) += count;
         }
     }
-    println!("{counts:#?} {bad} bad");
+    let wanted = [
+        "acknowledged",
+        "committed",
+        "durable at the acknowledgement",
+        "epoch ends",
+        "fetch sessions",
+        "generations joined",
+        "losses at a time",
+        "losses at an operation",
+        "offsets fetched",
+        "records deleted",
+        "retention set",
+        "retries",
+        "topics created",
+        "topics deleted",
+        "topics grown",
+        "whole logs",
+    ];
+    for what in wanted {
+        assert!(
+            counts.contains_key(what),
+            "{what}: never in {SEEDS} seeds, {counts:?}"
+        );
+    }
+}
+
+#[test]
+fn a_seed_replays_identically() {
+    for seed in [1, 2, 7] {
+        assert_eq!(play(seed), play(seed), "seed {seed}");
+    }
+}
+
+/// Each known bug is found by one of the first seeds, and by what it breaks. The same seeds hold without it:
+/// see `seeds_hold`.
+#[test]
+fn known_bugs_are_found() {
+    for (name, mutation) in Mutation::ALL {
+        let found = (0..mutation.found_within()).find_map(|seed| {
+            let mutation = Some(mutation);
+            run(Options { seed, mutation }).err()
+        });
+        let failure = found.unwrap_or_else(|| panic!("{name} was not found"));
+        let replay = format!("--seed {} --mutation {name}", failure.options.seed);
+        assert!(failure.to_string().ends_with(&replay), "{failure}");
+    }
 }

@@ -218,7 +218,8 @@ impl Producer {
                     Some(ErrorCode::UNKNOWN_TOPIC_ID)
                         if self.stage.history().is_doomed(parcel.place.0) =>
                     {
-                        return;
+                        // With the answers that nobody will read.
+                        return self.client.hang_up();
                     }
                     // Behind one that was not taken this is right.
                     Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER) if !left.is_empty() => {

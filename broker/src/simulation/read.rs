@@ -201,6 +201,10 @@ impl Reader {
         } else {
             EARLIEST
         };
+        self.ask_offset(topic, place, timestamp).await
+    }
+
+    async fn ask_offset(&mut self, topic: &str, place: Place, timestamp: i64) -> Option<i64> {
         let request = ListOffsetsRequest {
             replica_id: -1,
             topics: vec![ListOffsetsTopic {
@@ -286,11 +290,11 @@ impl Reader {
 
     /// From the first offset to the high watermark, without a gap.
     async fn read_whole(&mut self, topic: &str, place: Place) -> Option<()> {
-        let floor = self.stage.history().floor(place);
-        let start = if self.stage.history().keeps_all(place) {
-            0
-        } else {
-            floor.log_start
+        // Nothing is deleted any more, so the name is the topic's.
+        let keeps_all = self.stage.history().keeps_all(place);
+        let start = match keeps_all {
+            true => 0,
+            false => self.ask_offset(topic, place, EARLIEST).await?,
         };
         let mut from = start;
         loop {
