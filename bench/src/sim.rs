@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::panic;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
@@ -71,14 +70,6 @@ fn replay(seed: u64, mutation: Option<Mutation>) -> Result<()> {
     Ok(())
 }
 
-/// What the threads of a campaign share.
-struct Campaign {
-    seeds: Vec<u64>,
-    next: AtomicU64,
-    failed: AtomicBool,
-    totals: Mutex<Totals>,
-}
-
 #[derive(Default)]
 struct Totals {
     played: u64,
@@ -106,25 +97,12 @@ impl Totals {
 
 fn campaign(arguments: &SimArguments) -> Result<()> {
     let fresh = arguments.from..arguments.from + arguments.seeds;
-    let campaign = Campaign {
-        seeds: match arguments.mutation {
-            None => RED_SEEDS.into_iter().chain(fresh).collect(),
-            Some(_) => fresh.collect(),
-        },
-        next: AtomicU64::new(0),
-        failed: AtomicBool::new(false),
-        totals: Mutex::default(),
+    let seeds: Vec<u64> = match arguments.mutation {
+        None => RED_SEEDS.into_iter().chain(fresh).collect(),
+        Some(_) => fresh.collect(),
     };
     let began = Instant::now();
-    thread::scope(|scope| {
-        for _ in 0..arguments.jobs.max(1) {
-            scope.spawn(|| campaign.work(arguments.mutation));
-        }
-    });
-    let totals = campaign
-        .totals
-        .into_inner()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let totals = play(&seeds, arguments.jobs.max(1), arguments.mutation);
     let seconds = began.elapsed().as_secs_f64();
     let per_minute = totals.played as f64 / seconds * 60.0;
     println!(
@@ -152,23 +130,31 @@ fn campaign(arguments: &SimArguments) -> Result<()> {
     }
 }
 
-impl Campaign {
-    fn work(&self, mutation: Option<Mutation>) {
-        while !self.failed.load(Ordering::Relaxed) {
-            let next = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(&seed) = self.seeds.get(next as usize) else {
-                return;
-            };
-            let outcome = run(Options { seed, mutation });
-            if outcome.is_err() {
-                self.failed.store(true, Ordering::Relaxed);
-            }
-            self.totals
-                .lock()
-                .expect("no panic while it is held")
-                .add(outcome);
+/// Plays the seeds on `jobs` threads, up to the first failure.
+fn play(seeds: &[u64], jobs: usize, mutation: Option<Mutation>) -> Totals {
+    let mut totals = Totals::default();
+    let (outcomes, played) = mpsc::sync_channel(jobs);
+    thread::scope(|scope| {
+        for job in 0..jobs {
+            let outcomes = outcomes.clone();
+            scope.spawn(move || {
+                for &seed in seeds.iter().skip(job).step_by(jobs) {
+                    // Nobody listens any more: another thread has failed.
+                    if outcomes.send(run(Options { seed, mutation })).is_err() {
+                        return;
+                    }
+                }
+            });
         }
-    }
+        drop(outcomes);
+        while totals.failure.is_none()
+            && let Ok(outcome) = played.recv()
+        {
+            totals.add(outcome);
+        }
+        drop(played);
+    });
+    totals
 }
 
 fn print_counts(counts: &BTreeMap<&'static str, u64>) {

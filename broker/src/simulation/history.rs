@@ -72,6 +72,8 @@ pub(super) struct History {
     doomed: BTreeSet<Uuid>,
     gone: BTreeSet<Uuid>,
     story: VecDeque<String>,
+    /// Faults and starts: few, and always told.
+    fates: Vec<String>,
     violation: Option<String>,
     /// Virtual time of the event under way, us.
     pub now_us: u64,
@@ -89,6 +91,12 @@ impl History {
             .push_back(format!("{:>10} us  {}", self.now_us, event()));
     }
 
+    /// Adds a fault or a start to the story.
+    pub fn tell_fate(&mut self, event: String) {
+        self.fates.push(format!("{:>10} us  {event}", self.now_us));
+        self.tell(|| event);
+    }
+
     pub fn count(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
     }
@@ -104,7 +112,8 @@ impl History {
     }
 
     pub fn story(&self) -> Vec<String> {
-        self.story.iter().cloned().collect()
+        let forgotten = self.fates.iter().filter(|fate| !self.story.contains(fate));
+        forgotten.chain(&self.story).cloned().collect()
     }
 
     /// Every error code of every answer comes by here.

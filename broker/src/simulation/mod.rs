@@ -496,13 +496,11 @@ impl World {
         } else {
             "loses power"
         };
-        history.tell(|| {
-            let failed = if failed { ", one of which failed" } else { "" };
-            format!(
-                "life {life}: the node {how} after {} disk operations{failed}",
-                ops - before
-            )
-        });
+        let failed_too = if failed { ", one of which failed" } else { "" };
+        let ops = ops - before;
+        history.tell_fate(format!(
+            "life {life}: the node {how} after {ops} disk operations{failed_too}"
+        ));
         drop(history);
         self.hear_news(failed);
         self.sim
@@ -514,7 +512,7 @@ impl World {
         start(&self.sim, self.cores, &self.plan);
         self.stage
             .history()
-            .tell(|| "the node is started again".to_owned());
+            .tell_fate("the node is started again".to_owned());
     }
 
     /// An operation that is still to fail does so, and the node starts once more: it takes nothing in after that.
@@ -553,7 +551,7 @@ impl World {
     /// No more faults: every client finishes its work, then everything is read.
     fn heal(&mut self, clients: &[(String, NodeId)]) {
         self.stage.healed.set(true);
-        self.stage.history().tell(|| "no more faults".to_owned());
+        self.stage.history().tell_fate("no more faults".to_owned());
         let (sim, stage) = (&self.sim, self.stage.clone());
         let at_work = || clients.iter().find(|(_, node)| !sim.is_done(*node));
         sim.run_until(HEALED_WITHIN, || at_work().is_none() || stage.is_over());
