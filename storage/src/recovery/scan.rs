@@ -152,7 +152,8 @@ impl<'a> Scanner<'a> {
         let linked = self
             .previous_crc
             .is_none_or(|crc| crc == header.previous_crc);
-        let next = header.sequence == self.expected && linked && self.doubtful.is_none();
+        // Also behind a doubtful one: if that was torn, the next run wrote its own in its stead.
+        let next = header.sequence == self.expected && linked;
         next || (header.sequence > self.expected && header.durable_sequence >= self.expected)
     }
 
@@ -186,6 +187,7 @@ impl<'a> Scanner<'a> {
         self.expected = header.sequence + 1;
         self.previous_crc = Some(header.crc());
         self.torn = false;
+        self.doubtful = None;
         true
     }
 
