@@ -219,6 +219,10 @@ impl Shard {
                 .begin_checkpoint_write(checkpoint);
             match begun {
                 Ok(job) => break job,
+                Err(early) if self.owned.borrow().journal.failure().is_some() => {
+                    self.owned.borrow_mut().journal.abandon_checkpoint(early);
+                    return;
+                }
                 Err(early) => {
                     checkpoint = early;
                     self.wake_turn();

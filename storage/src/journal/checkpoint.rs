@@ -123,7 +123,8 @@ impl Journal {
             .unwrap_or(0)
             .max(checkpoint.turn);
         let nothing_staged = self.blocks.is_empty() && !self.in_flight;
-        if self.durable_turn < turn && !nothing_staged {
+        // After a failure it is not known what is durable: then no checkpoint may say anything.
+        if self.failed || (self.durable_turn < turn && !nothing_staged) {
             return Err(checkpoint);
         }
         checkpoint.file.drops = drops.map(|(id, _)| *id).collect();
