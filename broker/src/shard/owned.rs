@@ -349,8 +349,9 @@ impl Owned {
 
     /// The disk is full and a turn waits for room: nothing new is accepted, and who waits for an acknowledgement is
     /// told so now, by a code that is retried and does not say whether the batch will be in the log.
-    pub fn hold(&mut self) {
+    pub fn hold(&mut self, wall_ms: i64) {
         self.journal.hold();
+        self.admit_waiting(wall_ms);
         let mut tickets = Vec::new();
         for partition in self.partitions.values_mut() {
             partition.abandon(&mut tickets);

@@ -49,7 +49,7 @@ async fn write_out(shard: &Rc<Shard>, mut write: JournalWrite) -> JournalWritten
             Ok(written) => return written,
             Err(held) => write = held,
         }
-        shard.owned.borrow_mut().hold();
+        shard.owned.borrow_mut().hold(shard.core.wall_ms());
         if !told {
             tracing::error!("the disk is full: writes wait, reads go on; free some space");
             told = true;
