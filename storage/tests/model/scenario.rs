@@ -132,6 +132,9 @@ pub struct Owner {
     pub world: Shared,
     journal: Journal,
     pub logs: BTreeMap<PartitionId, Log>,
+    /// A checkpoint to which these logs are still to be added, and those dropped meanwhile.
+    begun: Option<(Checkpoint, Vec<PartitionId>)>,
+    dropped: Vec<PartitionId>,
     /// A checkpoint that waits for the journal.
     draft: Option<Checkpoint>,
     done: Rc<RefCell<Vec<Done>>>,
@@ -222,6 +225,8 @@ impl Owner {
             world,
             journal,
             logs: found,
+            begun: None,
+            dropped: Vec::new(),
             draft: None,
             done: Rc::default(),
         }
@@ -266,6 +271,9 @@ impl Owner {
 
     async fn step(&mut self) {
         self.take_done();
+        if self.begun.is_some() && self.world.borrow_mut().random.one_in(3) {
+            self.checkpoint();
+        }
         let choice = self.world.borrow_mut().random.below(100);
         match choice {
             0..40 => self.stage_some(),
@@ -521,15 +529,32 @@ impl Owner {
         }
     }
 
+    /// Begins a checkpoint, or goes on with one: logs are added in several turns.
     fn checkpoint(&mut self) {
-        let Some(mut checkpoint) = self.journal.begin_checkpoint() else {
-            return;
+        let (mut draft, mut missing) = match self.begun.take() {
+            Some(begun) => begun,
+            None => match self.journal.begin_checkpoint() {
+                Some(draft) => {
+                    self.dropped.clear();
+                    (draft, self.logs.keys().copied().collect())
+                }
+                None => return,
+            },
         };
-        for log in self.logs.values() {
-            let applied = log.applied();
-            checkpoint.add(&self.journal, log, applied, &applied.to_le_bytes());
+        let count = self.world.borrow_mut().random.below(6) as usize;
+        let now = missing.len().saturating_sub(count);
+        for id in missing.split_off(now) {
+            // One that was dropped meanwhile needs no record, nor does its successor.
+            if let Some(log) = self.logs.get(&id).filter(|_| !self.dropped.contains(&id)) {
+                let applied = log.applied();
+                draft.add(&self.journal, log, applied, &applied.to_le_bytes());
+            }
         }
-        self.write_checkpoint(checkpoint);
+        if missing.is_empty() {
+            self.write_checkpoint(draft);
+        } else {
+            self.begun = Some((draft, missing));
+        }
     }
 
     fn write_checkpoint(&mut self, draft: Checkpoint) {
@@ -572,6 +597,7 @@ impl Owner {
             let log = self.logs.remove(&id).unwrap();
             match self.journal.stage_drop(log) {
                 Ok(()) => {
+                    self.dropped.push(id);
                     partition.change(turn, |s| *s = State::default());
                     partition.commit = 0;
                     partition.used.clear();
