@@ -104,8 +104,9 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Would another one need less of the journal? A full journal writes nothing any more, so bytes alone do
-    /// not say: drains free room too, and what the newest one freed stays until the one before it has gone.
+    /// Would another one need less of the journal? A full journal writes nothing any more, so
+    /// bytes alone do not say: drains free room too, and what the newest one freed stays until the
+    /// one before it has gone.
     pub fn would_help(&self) -> bool {
         self.bytes_since > 0 || self.drained_since || self.replay_from[0] > self.replay_from[1]
     }

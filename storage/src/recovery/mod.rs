@@ -173,10 +173,19 @@ pub(crate) async fn recover_from(
     } = scanned.await.map_err(at("read"))?;
     files.recycle_below(newest.min(previous));
     complete(disk, &mut replay).await.map_err(at("read"))?;
-    report.torn = torn;
-    report.blocks = replay.report.blocks;
-    report.frames = replay.report.frames;
-    report.damaged = replay.report.damaged;
+    let RecoveryReport {
+        blocks,
+        frames,
+        damaged,
+        ..
+    } = replay.report;
+    report = RecoveryReport {
+        torn,
+        blocks,
+        frames,
+        damaged,
+        ..report
+    };
     let drops = replay.drops.iter().copied().collect();
     let mut logs: Vec<RecoveredLog> = replay.logs.into_values().map(RecoveredLog::from).collect();
     settle_memory(&mut logs, &mut memory, &options);
@@ -372,31 +381,7 @@ async fn scan(
     replay_from: u64,
     mutation: Option<Mutation>,
 ) -> io::Result<Scanned> {
-    let mut sources = Vec::new();
-    let mut unused = Vec::new();
-    for slot in slots {
-        let page = slot.file.read_at(0, PAGE_BYTES).await?;
-        let read = FileHeader::decode(&page).filter(|h| h.core as usize == core);
-        let written = page.iter().any(|b| *b != 0);
-        let header = match read {
-            None if written => probe_blocks(&slot, core as u32).await?,
-            header => header,
-        };
-        match header {
-            Some(header) => sources.push(Source {
-                slot,
-                header,
-                header_lost: read.is_none(),
-                end: 0,
-                last_sequence: 0,
-            }),
-            None => {
-                // It may have been prepared just before a crash: its length, too, has to last.
-                slot.file.sync_all().await?;
-                unused.push(slot);
-            }
-        }
-    }
+    let (mut sources, unused) = read_headers(slots, core).await?;
     sources.sort_by_key(|s| (s.header.first_sequence, s.header.number));
     let next_number = sources
         .iter()
@@ -434,6 +419,36 @@ async fn scan(
         previous_crc,
         torn,
     })
+}
+
+/// The files that were used, and those that never were.
+async fn read_headers(slots: Vec<Slot>, core: usize) -> io::Result<(Vec<Source>, Vec<Slot>)> {
+    let mut sources = Vec::new();
+    let mut unused = Vec::new();
+    for slot in slots {
+        let page = slot.file.read_at(0, PAGE_BYTES).await?;
+        let read = FileHeader::decode(&page).filter(|h| h.core as usize == core);
+        let written = page.iter().any(|b| *b != 0);
+        let header = match read {
+            None if written => probe_blocks(&slot, core as u32).await?,
+            header => header,
+        };
+        match header {
+            Some(header) => sources.push(Source {
+                slot,
+                header,
+                header_lost: read.is_none(),
+                end: 0,
+                last_sequence: 0,
+            }),
+            None => {
+                // It may have been prepared just before a crash: its length, too, has to last.
+                slot.file.sync_all().await?;
+                unused.push(slot);
+            }
+        }
+    }
+    Ok((sources, unused))
 }
 
 fn sort_files(

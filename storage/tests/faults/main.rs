@@ -235,6 +235,32 @@ async fn contents(core: &Core, cores: usize) -> BTreeMap<PartitionId, (Vec<u64>,
     found
 }
 
+/// Some drained, some in a checkpoint, some in the journal only.
+async fn fill_nine_partitions(core: &Core) {
+    open(core, 1).await;
+    let mut node = Node::start(core, options()).await;
+    node.prepare().await.unwrap();
+    for mark in 1..=40 {
+        node.append(id(mark as u32 % 7), mark, 300).unwrap();
+        node.vote(
+            id(mark as u32 % 7),
+            HardState {
+                term: 1,
+                vote: mark,
+                commit: 0,
+            },
+        );
+    }
+    node.turn().await.unwrap();
+    node.commit_all();
+    node.drain_all().await.unwrap();
+    node.checkpoint().await.unwrap();
+    for mark in 41..=60 {
+        node.append(id(mark as u32 % 9), mark, 300).unwrap();
+    }
+    node.turn().await.unwrap();
+}
+
 /// From one core to three, to two, with a power loss at any operation of the move.
 #[test]
 fn partitions_move_to_new_owners_whatever_happens() {
@@ -247,28 +273,7 @@ fn partitions_move_to_new_owners_whatever_happens() {
         let name = live(&sim, move |core| {
             let told = Rc::clone(&told);
             async move {
-                open(&core, 1).await;
-                let mut node = Node::start(&core, options()).await;
-                node.prepare().await.unwrap();
-                for mark in 1..=40 {
-                    node.append(id(mark as u32 % 7), mark, 300).unwrap();
-                    node.vote(
-                        id(mark as u32 % 7),
-                        HardState {
-                            term: 1,
-                            vote: mark,
-                            commit: 0,
-                        },
-                    );
-                }
-                node.turn().await.unwrap();
-                node.commit_all();
-                node.drain_all().await.unwrap();
-                node.checkpoint().await.unwrap();
-                for mark in 41..=60 {
-                    node.append(id(mark as u32 % 9), mark, 300).unwrap();
-                }
-                node.turn().await.unwrap();
+                fill_nine_partitions(&core).await;
                 told.replace(contents(&core, 1).await);
             }
         });

@@ -370,7 +370,8 @@ impl Owner {
 
     fn stage_some(&mut self) {
         let Some(id) = self.pick() else { return };
-        let mut shared = self.world.borrow_mut();
+        let owned = Rc::clone(&self.world);
+        let mut shared = owned.borrow_mut();
         let world = &mut *shared;
         if self.journal.refuses().is_some() {
             world.coverage.refusals += 1;
@@ -437,18 +438,24 @@ impl Owner {
             );
             world.coverage.entries += 1;
         }
-        if random.one_in(3) {
-            let hard_state = HardState {
-                term: partition.now().last_term() + random.below(2),
-                vote: random.below(4),
-                commit: partition.commit,
-            };
-            if self.journal.stage_hard_state(log, hard_state).is_ok() {
-                partition.change(self.journal.staged_turn(), |s| {
-                    s.exists = true;
-                    s.hard_state = hard_state;
-                });
-            }
+        if world.random.one_in(3) {
+            self.vote(id, &mut shared);
+        }
+    }
+
+    fn vote(&mut self, id: PartitionId, world: &mut World) {
+        let partition = world.partitions.get_mut(&id).unwrap();
+        let log = self.logs.get_mut(&id).unwrap();
+        let hard_state = HardState {
+            term: partition.now().last_term() + world.random.below(2),
+            vote: world.random.below(4),
+            commit: partition.commit,
+        };
+        if self.journal.stage_hard_state(log, hard_state).is_ok() {
+            partition.change(self.journal.staged_turn(), |s| {
+                s.exists = true;
+                s.hard_state = hard_state;
+            });
         }
     }
 
