@@ -96,6 +96,15 @@ pub struct RecoveryReport {
     pub fenced: Vec<(PartitionId, String)>,
 }
 
+impl RecoveryReport {
+    fn take(&mut self, replayed: &RecoveryReport, torn: bool) {
+        self.blocks = replayed.blocks;
+        self.frames = replayed.frames;
+        self.damaged = replayed.damaged;
+        self.torn = torn;
+    }
+}
+
 /// Brings back the storage of core `core` of `cores` from the data directory `data`, or begins
 /// it. The layout must be for that many cores (see `DataDir::open`).
 pub async fn recover(
@@ -157,35 +166,12 @@ pub(crate) async fn recover_from(
     } = place.read_checkpoints(!slots.is_empty(), &cache).await?;
     let mut memory = Memory::default();
     let [newest, previous] = checkpoints.replay_from;
-    let scanned = scan(
-        slots,
-        core,
-        &mut replay,
-        &mut memory,
-        newest,
-        options.mutation,
-    );
-    let Scanned {
-        mut files,
-        last_sequence,
-        previous_crc,
-        torn,
-    } = scanned.await.map_err(at("read"))?;
-    files.recycle_below(newest.min(previous));
+    let mutation = options.mutation;
+    let scanned = scan(slots, core, &mut replay, &mut memory, newest, mutation);
+    let mut scanned = scanned.await.map_err(at("read"))?;
+    scanned.files.recycle_below(newest.min(previous));
     complete(disk, &mut replay).await.map_err(at("read"))?;
-    let RecoveryReport {
-        blocks,
-        frames,
-        damaged,
-        ..
-    } = replay.report;
-    report = RecoveryReport {
-        torn,
-        blocks,
-        frames,
-        damaged,
-        ..report
-    };
+    report.take(&replay.report, scanned.torn);
     let drops = replay.drops.iter().copied().collect();
     let mut logs: Vec<RecoveredLog> = replay.logs.into_values().map(RecoveredLog::from).collect();
     settle_memory(&mut logs, &mut memory, &options);
@@ -195,9 +181,9 @@ pub(crate) async fn recover_from(
         cores: cores as u32,
         directory: directory.to_path_buf(),
         cache,
-        files,
-        last_sequence,
-        previous_crc,
+        files: scanned.files,
+        last_sequence: scanned.last_sequence,
+        previous_crc: scanned.previous_crc,
         checkpoints,
         drops,
         memory,

@@ -403,26 +403,7 @@ impl Owner {
             }
             world.mark += 1;
             let mark = world.mark;
-            let (kind, data) = match random.below(12) {
-                0 => (EntryKind::NoOp, Bytes::new()),
-                1 => (EntryKind::Membership, Bytes::from(vec![1, 2, 3])),
-                2 => (EntryKind::Command, Bytes::from(mark.to_le_bytes().to_vec())),
-                3 => {
-                    let offset = random.below(now.next_offset() as u64 + 1) as i64;
-                    (
-                        EntryKind::LogStart,
-                        Bytes::from(offset.to_le_bytes().to_vec()),
-                    )
-                }
-                _ => {
-                    let body = random.below(if heavy { 5500 } else { 300 }) as usize;
-                    let timestamp = 1000 + random.below(5000) as i64;
-                    (
-                        EntryKind::Batch,
-                        batch(1 + random.below(9) as u32, timestamp, body, mark),
-                    )
-                }
-            };
+            let (kind, data) = entry(random, now.next_offset(), heavy, mark);
             let Ok(staged) = self.journal.stage_entry(log, term, index, kind, &data) else {
                 return;
             };
@@ -630,6 +611,30 @@ impl Owner {
             });
             partition.commit = reset.last_index;
             world.coverage.resets += 1;
+        }
+    }
+}
+
+/// An entry of any kind, mostly a batch; `mark` makes it unlike all others.
+fn entry(random: &mut Random, next_offset: i64, heavy: bool, mark: u64) -> (EntryKind, Bytes) {
+    match random.below(12) {
+        0 => (EntryKind::NoOp, Bytes::new()),
+        1 => (EntryKind::Membership, Bytes::from(vec![1, 2, 3])),
+        2 => (EntryKind::Command, Bytes::from(mark.to_le_bytes().to_vec())),
+        3 => {
+            let offset = random.below(next_offset as u64 + 1) as i64;
+            (
+                EntryKind::LogStart,
+                Bytes::from(offset.to_le_bytes().to_vec()),
+            )
+        }
+        _ => {
+            let body = random.below(if heavy { 5500 } else { 300 }) as usize;
+            let timestamp = 1000 + random.below(5000) as i64;
+            (
+                EntryKind::Batch,
+                batch(1 + random.below(9) as u32, timestamp, body, mark),
+            )
         }
     }
 }
