@@ -173,7 +173,6 @@ fn start(shard: &Rc<Shard>, stream: Stream) {
         lane.closed.set(true);
         lane.stream.shutdown();
         lane.started.notify_one();
-        session.close();
         let mut connections = shard.connections.borrow_mut();
         connections.open -= 1;
         connections.streams.remove(&id);

@@ -65,9 +65,6 @@ impl Session {
             software: RefCell::new(None),
         }
     }
-
-    /// The connection has ended.
-    pub fn close(&self) {}
 }
 
 /// Starts a request whose body is next in `input`.

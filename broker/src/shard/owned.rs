@@ -50,7 +50,6 @@ pub struct Counters {
     pub turns: u64,
     pub batches_appended: u64,
     pub bytes_appended: u64,
-    pub records_appended: u64,
     pub bytes_fetched: u64,
     pub cold_reads: u64,
 }
