@@ -76,6 +76,9 @@ pub enum News {
 const REQUEST_SHARE: usize = 4;
 const TAIL_SHARE: usize = 3;
 const CACHE_SHARE: usize = 8;
+/// Tails are read within seconds of their append, or from disk. More memory would only be touched for the first
+/// time for longer, which costs more than all else that is done with a batch.
+const TAIL_BYTES_MAX: usize = 1 << 30;
 
 /// What one core of a node runs, on any backend.
 pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan: Plan) {
@@ -217,7 +220,7 @@ async fn bring_up(
 pub fn storage_limits(config: &BrokerConfig, memory_per_core: usize) -> storage::Options {
     storage::Options {
         journal_bytes_max: config.journal_bytes,
-        memory_bytes_max: (memory_per_core / TAIL_SHARE) as u64,
+        memory_bytes_max: (memory_per_core / TAIL_SHARE).min(TAIL_BYTES_MAX) as u64,
         cache_bytes_max: (memory_per_core / CACHE_SHARE) as u64,
         ..storage::Options::default()
     }
