@@ -16,13 +16,13 @@ use protocol::api::ApiKey;
 use protocol::codec::Decoder;
 use protocol::frame::{self, PREFIX_BYTES};
 use protocol::messages::RequestHeader;
-use runtime::{Notify, Parcel, Stream};
+use runtime::{Instant, Notify, Parcel, Stream};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Requests of one connection that may be under way.
@@ -31,6 +31,9 @@ const IN_FLIGHT_MAX: usize = 64;
 const RECEIVE_BYTES: usize = 8 << 10;
 /// Receive buffer of a connection that has filled the smaller one: fewer, larger receives.
 const RECEIVE_BYTES_BUSY: usize = 64 << 10;
+/// How often a silent connection is looked at before it is cut for that, and how rarely at most.
+const IDLE_LOOKS: u32 = 8;
+const IDLE_LOOK_MAX: Duration = Duration::from_secs(30);
 /// The core that accepts.
 pub const ACCEPTING_CORE: usize = 0;
 
@@ -41,7 +44,7 @@ pub struct Connections {
     pub accepted: u64,
     /// By core, on the accepting core only.
     per_core: Vec<usize>,
-    streams: std::collections::BTreeMap<u64, Stream>,
+    lanes: std::collections::BTreeMap<u64, Rc<Lane>>,
     next_id: u64,
     /// Peers whose malformed frames were told to the log, so that each is told once.
     pub malformed: u64,
@@ -58,11 +61,14 @@ impl Connections {
 struct Lane {
     stream: Stream,
     answers: RefCell<VecDeque<InFlight>>,
-    /// The writer has something to look at.
-    started: Notify,
+    /// Requests are first polled by the reader, in the writer's name: who completes one wakes the writer.
+    writer: RefCell<Option<Waker>>,
     /// The reader may start more.
     answered: Notify,
     closed: Cell<bool>,
+    /// When the client was last heard.
+    heard: Cell<Instant>,
+    idle: Cell<bool>,
 }
 
 struct InFlight {
@@ -140,29 +146,49 @@ pub fn closed_on(shard: &Shard, core: usize) {
 
 /// Cuts every connection, at a stop.
 pub fn shut_all(shard: &Shard) {
-    for stream in shard.connections.borrow().streams.values() {
-        stream.shutdown();
+    for lane in shard.connections.borrow().lanes.values() {
+        lane.stream.shutdown();
+    }
+}
+
+/// Cuts connections that have been silent for `connections.max.idle.ms`, for as long as the core runs. One look at
+/// all of them now and then is cheaper than a timer for every receive.
+pub async fn cut_idle(shard: Rc<Shard>) {
+    loop {
+        let limit = shard.view.borrow().broker().connections_max_idle_ms;
+        let limit = limit.map_or(Duration::MAX, Duration::from_millis);
+        let pause = (limit / IDLE_LOOKS).clamp(Duration::from_millis(10), IDLE_LOOK_MAX);
+        shard.core.sleep(pause).await;
+        let now = shard.core.now();
+        for lane in shard.connections.borrow().lanes.values() {
+            if now - lane.heard.get() >= limit {
+                lane.idle.set(true);
+                lane.stream.shutdown();
+            }
+        }
     }
 }
 
 fn start(shard: &Rc<Shard>, stream: Stream) {
     let peer = stream.peer_addr();
+    let lane = Rc::new(Lane {
+        stream,
+        answers: RefCell::default(),
+        writer: RefCell::default(),
+        answered: Notify::new(),
+        closed: Cell::new(false),
+        heard: Cell::new(shard.core.now()),
+        idle: Cell::new(false),
+    });
     let id = {
         let mut connections = shard.connections.borrow_mut();
         connections.open += 1;
         connections.accepted += 1;
         connections.next_id += 1;
         let id = connections.next_id;
-        connections.streams.insert(id, stream.try_clone());
+        connections.lanes.insert(id, lane.clone());
         id
     };
-    let lane = Rc::new(Lane {
-        stream,
-        answers: RefCell::default(),
-        started: Notify::new(),
-        answered: Notify::new(),
-        closed: Cell::new(false),
-    });
     let session = Rc::new(Session::new(shard.clone(), peer));
     shard
         .core
@@ -172,10 +198,10 @@ fn start(shard: &Rc<Shard>, stream: Stream) {
         let end = serve(&shard, &session, &lane).await;
         lane.closed.set(true);
         lane.stream.shutdown();
-        lane.started.notify_one();
+        lane.wake_writer();
         let mut connections = shard.connections.borrow_mut();
         connections.open -= 1;
-        connections.streams.remove(&id);
+        connections.lanes.remove(&id);
         match end {
             End::Malformed(reason) => {
                 connections.malformed += 1;
@@ -192,14 +218,7 @@ fn start(shard: &Rc<Shard>, stream: Stream) {
 
 /// Reads requests and starts them until the connection ends.
 async fn serve(shard: &Rc<Shard>, session: &Rc<Session>, lane: &Rc<Lane>) -> End {
-    let (frame_bytes_max, idle) = {
-        let view = shard.view.borrow();
-        let idle = view
-            .broker()
-            .connections_max_idle_ms
-            .map_or(Duration::MAX, Duration::from_millis);
-        (view.broker().socket_request_max_bytes, idle)
-    };
+    let frame_bytes_max = shard.view.borrow().broker().socket_request_max_bytes;
     let mut buffer = BytesMut::with_capacity(RECEIVE_BYTES);
     let mut chunk = RECEIVE_BYTES;
     loop {
@@ -223,7 +242,7 @@ async fn serve(shard: &Rc<Shard>, session: &Rc<Session>, lane: &Rc<Lane>) -> End
                     if buffer.capacity() - buffer.len() < missing.min(chunk) || bytes > chunk {
                         buffer.reserve(missing);
                     }
-                    match receive(shard, lane, &mut buffer, idle).await {
+                    match receive(shard, lane, &mut buffer).await {
                         Ok(n) => {
                             if n >= chunk / 2 {
                                 chunk = RECEIVE_BYTES_BUSY;
@@ -245,7 +264,7 @@ async fn serve(shard: &Rc<Shard>, session: &Rc<Session>, lane: &Rc<Lane>) -> End
                 if buffer.capacity() - buffer.len() < PREFIX_BYTES {
                     buffer.reserve(chunk);
                 }
-                if let Err(end) = receive(shard, lane, &mut buffer, idle).await {
+                if let Err(end) = receive(shard, lane, &mut buffer).await {
                     return end;
                 }
             }
@@ -254,22 +273,17 @@ async fn serve(shard: &Rc<Shard>, session: &Rc<Session>, lane: &Rc<Lane>) -> End
 }
 
 /// One receive into the buffer's spare room.
-async fn receive(
-    shard: &Shard,
-    lane: &Lane,
-    buffer: &mut BytesMut,
-    idle: Duration,
-) -> Result<usize, End> {
-    let read = lane.stream.read(std::mem::take(buffer));
-    match runtime::timeout(&shard.core, idle, read).await {
-        Ok((Ok(0), _)) => Err(End::ClosedByPeer),
-        Ok((Ok(n), filled)) => {
+async fn receive(shard: &Shard, lane: &Lane, buffer: &mut BytesMut) -> Result<usize, End> {
+    let (received, filled) = lane.stream.read(std::mem::take(buffer)).await;
+    match received {
+        Ok(0) if lane.idle.get() => Err(End::Idle),
+        Ok(0) => Err(End::ClosedByPeer),
+        Ok(n) => {
+            lane.heard.set(shard.core.now());
             *buffer = filled;
             Ok(n)
         }
-        Ok((Err(error), _)) => Err(End::Failed(error)),
-        Err(_) if lane.answers.borrow().is_empty() => Err(End::Idle),
-        Err(_) => Err(End::Idle),
+        Err(error) => Err(End::Failed(error)),
     }
 }
 
@@ -298,13 +312,12 @@ async fn admit(
         _memory: memory,
     };
     // The first poll happens here, in the order of arrival: a Produce posts its mail before its first wait.
-    std::future::poll_fn(|context| {
-        started.poll(context);
-        Poll::Ready(())
-    })
-    .await;
+    let writer = lane.writer.borrow().clone();
+    let done = writer.is_none_or(|writer| started.poll(&mut Context::from_waker(&writer)));
     lane.answers.borrow_mut().push_back(started);
-    lane.started.notify_one();
+    if done {
+        lane.wake_writer();
+    }
     Ok(())
 }
 
@@ -330,26 +343,18 @@ impl InFlight {
 
 /// Writes answers in the order of the requests, all that are ready at once.
 async fn write_answers(lane: Rc<Lane>) {
-    loop {
-        let batch = std::future::poll_fn(|context| lane.poll_ready(context));
-        let parts = match runtime::select(batch, lane.started.wait()).await {
-            runtime::Either::Left(parts) => parts,
-            runtime::Either::Right(()) if lane.closed.get() => break,
-            runtime::Either::Right(()) => continue,
-        };
-        let written = match parts {
-            Some(parts) if parts.is_empty() => Ok(()),
-            Some(parts) => lane.stream.write_all(parts).await,
-            // A handler wants the connection closed.
-            None => Err(std::io::ErrorKind::ConnectionAborted.into()),
+    while let Some(parts) = std::future::poll_fn(|context| lane.poll_ready(context)).await {
+        let written = match parts.is_empty() {
+            true => Ok(()),
+            false => lane.stream.write_all(parts).await,
         };
         lane.answered.notify_one();
         if written.is_err() {
-            lane.closed.set(true);
-            lane.stream.shutdown();
             break;
         }
     }
+    lane.closed.set(true);
+    lane.stream.shutdown();
     // Whoever waits in a handler of this connection has nobody to answer any more.
     let abandoned = std::mem::take(&mut *lane.answers.borrow_mut());
     drop(abandoned);
@@ -357,8 +362,14 @@ async fn write_answers(lane: Rc<Lane>) {
 }
 
 impl Lane {
-    /// The parts of all answers that are ready, from the front. `None`: close the connection.
+    /// The parts of all answers that are ready, from the front. `None`: the connection ends.
     fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Option<Vec<Bytes>>> {
+        if self.closed.get() {
+            return Poll::Ready(None);
+        }
+        if self.writer.borrow().is_none() {
+            *self.writer.borrow_mut() = Some(context.waker().clone());
+        }
         let mut answers = self.answers.borrow_mut();
         let mut parts = Vec::new();
         let mut any = false;
@@ -371,6 +382,7 @@ impl Lane {
             match ready.done.expect("polled to its end") {
                 Answered::Frame(frame) => parts.extend(frame),
                 Answered::Nothing => {}
+                // A handler wants the connection closed.
                 Answered::Close => return Poll::Ready(None),
             }
         }
@@ -378,6 +390,12 @@ impl Lane {
             Poll::Ready(Some(parts))
         } else {
             Poll::Pending
+        }
+    }
+
+    fn wake_writer(&self) {
+        if let Some(writer) = &*self.writer.borrow() {
+            writer.wake_by_ref();
         }
     }
 }

@@ -78,7 +78,7 @@ const TAIL_SHARE: usize = 3;
 const CACHE_SHARE: usize = 8;
 /// Tails are read within seconds of their append, or from disk. More memory would only be touched for the first
 /// time for longer, which costs more than all else that is done with a batch.
-const TAIL_BYTES_MAX: usize = 1 << 30;
+const TAIL_BYTES_MAX: usize = 512 << 20;
 
 /// What one core of a node runs, on any backend.
 pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan: Plan) {
@@ -101,6 +101,7 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
     core.spawn("turn", turn::run(shard.clone()));
     core.spawn("deadlines", shard.clone().keep_deadlines());
     core.spawn("metadata", shard.clone().follow_metadata());
+    core.spawn("idle connections", connection::cut_idle(shard.clone()));
     core.spawn("background", background::run(shard.clone()));
     core.spawn("housekeeping", background::run_periodically(shard.clone()));
     shard.wake_turn();

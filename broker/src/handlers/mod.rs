@@ -101,54 +101,56 @@ pub fn start(
     }))
 }
 
+/// All but Produce are boxed: the future of a request is as large as the largest that it can become, and it is moved.
 async fn handle(session: &Session, header: &RequestHeader, request: Request) -> Reply {
     let version = header.version;
-    Reply::Answer(match request {
+    let response: Pin<Box<dyn Future<Output = Response> + '_>> = match request {
         Request::Produce(request) => return produce::handle(session, version, request).await,
-        Request::Fetch(request) => fetch::handle(session, version, request).await.into(),
-        Request::ListOffsets(request) => {
-            list_offsets::handle(session, version, request).await.into()
+        Request::ApiVersions(request) => {
+            return Reply::Answer(api_versions::handle(session, header, request).into());
         }
-        Request::Metadata(request) => metadata::handle(session, version, request).await.into(),
-        Request::ApiVersions(request) => api_versions::handle(session, header, request).into(),
-        Request::InitProducerId(request) => producer_ids::handle(session, request).await.into(),
-        Request::OffsetForLeaderEpoch(request) => {
-            leader_epochs::handle(session, request).await.into()
+        Request::DescribeCluster(request) => {
+            return Reply::Answer(cluster::describe(session, version, request).into());
         }
-        Request::CreateTopics(request) => topics::create(session, version, request).await.into(),
-        Request::DeleteTopics(request) => topics::delete(session, version, request).await.into(),
-        Request::CreatePartitions(request) => topics::grow(session, request).await.into(),
-        Request::DeleteRecords(request) => topics::delete_records(session, request).await.into(),
-        Request::DescribeConfigs(request) => {
-            configs::describe(session, version, request).await.into()
-        }
-        Request::AlterConfigs(request) => configs::alter(session, request).await.into(),
-        Request::IncrementalAlterConfigs(request) => {
-            configs::alter_incrementally(session, request).await.into()
-        }
-        Request::DescribeCluster(request) => cluster::describe(session, version, request).into(),
         Request::DescribeTopicPartitions(request) => {
-            cluster::describe_topic_partitions(session, request).into()
+            return Reply::Answer(cluster::describe_topic_partitions(session, request).into());
         }
-        Request::DescribeLogDirs(request) => {
-            cluster::describe_log_dirs(session, request).await.into()
+        Request::Fetch(request) => boxed(fetch::handle(session, version, request)),
+        Request::ListOffsets(request) => boxed(list_offsets::handle(session, version, request)),
+        Request::Metadata(request) => boxed(metadata::handle(session, version, request)),
+        Request::InitProducerId(request) => boxed(producer_ids::handle(session, request)),
+        Request::OffsetForLeaderEpoch(request) => boxed(leader_epochs::handle(session, request)),
+        Request::CreateTopics(request) => boxed(topics::create(session, version, request)),
+        Request::DeleteTopics(request) => boxed(topics::delete(session, version, request)),
+        Request::CreatePartitions(request) => boxed(topics::grow(session, request)),
+        Request::DeleteRecords(request) => boxed(topics::delete_records(session, request)),
+        Request::DescribeConfigs(request) => boxed(configs::describe(session, version, request)),
+        Request::AlterConfigs(request) => boxed(configs::alter(session, request)),
+        Request::IncrementalAlterConfigs(request) => {
+            boxed(configs::alter_incrementally(session, request))
         }
-        Request::FindCoordinator(request) => groups::find_coordinator(session, version, request)
-            .await
-            .into(),
-        Request::JoinGroup(request) => groups::join(session, header, request).await.into(),
-        Request::SyncGroup(request) => groups::sync(session, version, request).await.into(),
-        Request::Heartbeat(request) => groups::heartbeat(session, request).await.into(),
-        Request::LeaveGroup(request) => groups::leave(session, version, request).await.into(),
-        Request::ListGroups(request) => groups::list(session, request).await.into(),
-        Request::DescribeGroups(request) => {
-            groups::describe(session, version, request).await.into()
+        Request::DescribeLogDirs(request) => boxed(cluster::describe_log_dirs(session, request)),
+        Request::FindCoordinator(request) => {
+            boxed(groups::find_coordinator(session, version, request))
         }
-        Request::DeleteGroups(request) => groups::delete(session, request).await.into(),
-        Request::OffsetCommit(request) => offsets::commit(session, version, request).await.into(),
-        Request::OffsetFetch(request) => offsets::fetch(session, version, request).await.into(),
-        Request::OffsetDelete(request) => offsets::delete(session, request).await.into(),
-    })
+        Request::JoinGroup(request) => boxed(groups::join(session, header, request)),
+        Request::SyncGroup(request) => boxed(groups::sync(session, version, request)),
+        Request::Heartbeat(request) => boxed(groups::heartbeat(session, request)),
+        Request::LeaveGroup(request) => boxed(groups::leave(session, version, request)),
+        Request::ListGroups(request) => boxed(groups::list(session, request)),
+        Request::DescribeGroups(request) => boxed(groups::describe(session, version, request)),
+        Request::DeleteGroups(request) => boxed(groups::delete(session, request)),
+        Request::OffsetCommit(request) => boxed(offsets::commit(session, version, request)),
+        Request::OffsetFetch(request) => boxed(offsets::fetch(session, version, request)),
+        Request::OffsetDelete(request) => boxed(offsets::delete(session, request)),
+    };
+    Reply::Answer(response.await)
+}
+
+fn boxed<'a, R: Into<Response>>(
+    answer: impl Future<Output = R> + 'a,
+) -> Pin<Box<dyn Future<Output = Response> + 'a>> {
+    Box::pin(async move { answer.await.into() })
 }
 
 fn encode(header: &RequestHeader, response: &Response) -> Answered {

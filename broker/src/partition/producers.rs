@@ -124,26 +124,21 @@ impl Producers {
             };
         }
         let (first, last) = (batch.base_sequence, batch.last_sequence());
-        let duplicate = producer
-            .batches
-            .iter()
-            .rev()
-            .filter(|_| !self.forgetful)
-            .find(|known| known.first_sequence == first && known.last_sequence == last);
-        if let Some(known) = duplicate {
-            return Verdict::Duplicate {
-                base_offset: known.base_offset,
-                index: known.index,
-            };
-        }
         let expected = match producer.batches.back() {
             Some(newest) => wrapping_sequence(newest.last_sequence, 1),
             None => 0,
         };
+        // The usual case first. It is no retry: between two equal sequences lie two billion records.
         if first == expected || first == -1 {
-            Verdict::Append
-        } else {
-            Verdict::OutOfOrder { expected }
+            return Verdict::Append;
+        }
+        let mut known = producer.batches.iter().filter(|_| !self.forgetful);
+        match known.find(|known| known.first_sequence == first && known.last_sequence == last) {
+            Some(known) => Verdict::Duplicate {
+                base_offset: known.base_offset,
+                index: known.index,
+            },
+            None => Verdict::OutOfOrder { expected },
         }
     }
 

@@ -15,6 +15,7 @@
 //! absent: file handles (a core's cache of open files has them) and any wish to be told the time.
 
 pub(crate) mod append;
+mod chunked;
 pub(crate) mod drain;
 mod entries;
 pub(crate) mod index;

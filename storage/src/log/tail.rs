@@ -1,11 +1,10 @@
 //! The newest entries of a log, in memory: all that are not in segments yet, and those before
 //! them for as long as there is room, so that readers of the tail never touch the disk.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 
 use super::Entry;
+use super::chunked::Chunked;
 use crate::format::frame::{EntryKind, FrameHeader, FrameKind, frame_bytes};
 use crate::partition::PartitionId;
 
@@ -93,7 +92,7 @@ impl TailEntry {
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
     first: u64,
-    entries: VecDeque<TailEntry>,
+    entries: Chunked<TailEntry>,
     bytes: u64,
 }
 
@@ -102,7 +101,7 @@ impl Tail {
     pub fn new(next: u64) -> Tail {
         Tail {
             first: next,
-            entries: VecDeque::new(),
+            entries: Chunked::default(),
             bytes: 0,
         }
     }
@@ -154,17 +153,12 @@ impl Tail {
             self.first += 1;
             self.entries.pop_front();
         }
-        if self.entries.is_empty() {
-            self.entries = VecDeque::new();
-        } else if self.entries.capacity() > 64 && self.entries.len() * 4 < self.entries.capacity() {
-            self.entries.shrink_to(self.entries.len() * 2);
-        }
     }
 
     /// Copies out of the buffers below `buffer` what still lies in them, so that one small entry
     /// does not hold a whole buffer.
     pub fn detach_below(&mut self, buffer: u64) {
-        for entry in &mut self.entries {
+        for entry in self.entries.iter_mut() {
             if (1..buffer).contains(&entry.buffer) {
                 entry.data = Bytes::copy_from_slice(&entry.data);
                 entry.buffer = 0;
@@ -178,7 +172,7 @@ impl Tail {
         let skip = skip.min(self.entries.len());
         let first = self.first + skip as u64;
         self.entries
-            .range(skip..)
+            .iter_from(skip)
             .enumerate()
             .map(move |(i, e)| (first + i as u64, e))
     }
