@@ -1,6 +1,6 @@
 //! `bench sim`: many seeds of the broker's simulation (`broker::simulation`), several at a time, one thread each.
 //!
-//! It stops at the first violation and prints its story. With `--mutation` the sense is reversed: a known bug is
+//! It stops at the first violation and prints its story, unless it is to keep going. With `--mutation` the sense is reversed: a known bug is
 //! brought back, and some seed has to find it.
 
 use std::collections::BTreeMap;
@@ -28,6 +28,9 @@ pub struct SimArguments {
     /// Play this seed alone, twice, and compare the traces
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
+    /// Go on after a violation, and tell all of them
+    #[arg(long)]
+    pub keep_going: bool,
     /// Bring back a known bug; some seed has to find it
     #[arg(long, value_name = "NAME", value_parser = parse_mutation)]
     pub mutation: Option<Mutation>,
@@ -75,7 +78,7 @@ struct Totals {
     played: u64,
     events: u64,
     counts: BTreeMap<&'static str, u64>,
-    failure: Option<Box<Failure>>,
+    failures: Vec<Box<Failure>>,
 }
 
 impl Totals {
@@ -88,9 +91,7 @@ impl Totals {
                     *self.counts.entry(what).or_default() += count;
                 }
             }
-            Err(failure) => {
-                self.failure.get_or_insert(failure);
-            }
+            Err(failure) => self.failures.push(failure),
         }
     }
 }
@@ -102,21 +103,21 @@ fn campaign(arguments: &SimArguments) -> Result<()> {
         Some(_) => fresh.collect(),
     };
     let began = Instant::now();
-    let totals = play(&seeds, arguments.jobs.max(1), arguments.mutation);
+    let totals = play(&seeds, arguments);
     let seconds = began.elapsed().as_secs_f64();
     let per_minute = totals.played as f64 / seconds * 60.0;
     println!(
         "{} seeds in {seconds:.1} s ({per_minute:.0} a minute), {} events",
         totals.played, totals.events
     );
-    match (arguments.mutation, totals.failure) {
+    match (arguments.mutation, told(&totals.failures)) {
         (None, None) => {
             print_counts(&totals.counts);
             Ok(())
         }
-        (None, Some(failure)) => Err(BenchError::Unusable(failure.to_string())),
-        (Some(_), Some(failure)) => {
-            println!("found: {failure}");
+        (None, Some(failures)) => Err(BenchError::Unusable(failures)),
+        (Some(_), Some(found)) => {
+            println!("found: {found}");
             Ok(())
         }
         (Some(mutation), None) => {
@@ -130,8 +131,14 @@ fn campaign(arguments: &SimArguments) -> Result<()> {
     }
 }
 
-/// Plays the seeds on `jobs` threads, up to the first failure.
-fn play(seeds: &[u64], jobs: usize, mutation: Option<Mutation>) -> Totals {
+fn told(failures: &[Box<Failure>]) -> Option<String> {
+    let stories: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    (!stories.is_empty()).then(|| stories.join("\n\n"))
+}
+
+/// Plays the seeds on several threads, up to the first failure or all of them.
+fn play(seeds: &[u64], arguments: &SimArguments) -> Totals {
+    let (jobs, mutation) = (arguments.jobs.max(1), arguments.mutation);
     let mut totals = Totals::default();
     let (outcomes, played) = mpsc::sync_channel(jobs);
     thread::scope(|scope| {
@@ -147,7 +154,7 @@ fn play(seeds: &[u64], jobs: usize, mutation: Option<Mutation>) -> Totals {
             });
         }
         drop(outcomes);
-        while totals.failure.is_none()
+        while (totals.failures.is_empty() || arguments.keep_going)
             && let Ok(outcome) = played.recv()
         {
             totals.add(outcome);

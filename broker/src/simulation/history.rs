@@ -10,10 +10,13 @@ use protocol::compression::Budget;
 use protocol::error::ErrorCode;
 use protocol::records;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use uuid::Uuid;
 
 /// Events that a failure tells.
 const STORY_EVENTS: usize = 60;
+/// An event equal to one of so many before it is counted there: clients that wait in vain say the same in turns.
+const REPEATED_WITHIN: usize = 8;
 const DECOMPRESSED_BYTES_MAX: usize = 16 << 20;
 
 /// A partition of one incarnation of a topic.
@@ -61,6 +64,26 @@ struct Committed {
     unknown: BTreeSet<i64>,
 }
 
+/// An event of the story.
+struct Told {
+    first_us: u64,
+    last_us: u64,
+    times: u32,
+    event: String,
+    /// A fault or a start. Nothing is counted across it.
+    is_fate: bool,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>10} us  {}", self.first_us, self.event)?;
+        match self.times {
+            1 => Ok(()),
+            times => write!(f, " ... x {times}, until {} us", self.last_us),
+        }
+    }
+}
+
 /// All that was sent and answered in one simulation.
 #[derive(Default)]
 pub(super) struct History {
@@ -71,9 +94,9 @@ pub(super) struct History {
     /// Topics whose deletion was asked for, answered or not; and those where it was acknowledged.
     doomed: BTreeSet<Uuid>,
     gone: BTreeSet<Uuid>,
-    story: VecDeque<String>,
-    /// Faults and starts: few, and always told.
-    fates: Vec<String>,
+    story: VecDeque<Told>,
+    /// Faults and starts that the story has forgotten: few, and always told.
+    old_fates: Vec<Told>,
     violation: Option<String>,
     /// Virtual time of the event under way, us.
     pub now_us: u64,
@@ -84,17 +107,33 @@ pub(super) struct History {
 impl History {
     /// Adds to the story.
     pub fn tell(&mut self, event: impl FnOnce() -> String) {
-        if self.story.len() == STORY_EVENTS {
-            self.story.pop_front();
-        }
-        self.story
-            .push_back(format!("{:>10} us  {}", self.now_us, event()));
+        self.add(event(), false);
     }
 
     /// Adds a fault or a start to the story.
     pub fn tell_fate(&mut self, event: String) {
-        self.fates.push(format!("{:>10} us  {event}", self.now_us));
-        self.tell(|| event);
+        self.add(event, true);
+    }
+
+    fn add(&mut self, event: String, is_fate: bool) {
+        let recent = self.story.iter_mut().rev().take(REPEATED_WITHIN);
+        let mut recent = recent.take_while(|told| !told.is_fate);
+        if let Some(told) = recent.find(|told| told.event == event && !is_fate) {
+            told.times += 1;
+            told.last_us = self.now_us;
+            return;
+        }
+        if self.story.len() == STORY_EVENTS {
+            let forgotten = self.story.pop_front().filter(|told| told.is_fate);
+            self.old_fates.extend(forgotten);
+        }
+        self.story.push_back(Told {
+            first_us: self.now_us,
+            last_us: self.now_us,
+            times: 1,
+            event,
+            is_fate,
+        });
     }
 
     pub fn count(&mut self, what: &'static str) {
@@ -112,8 +151,8 @@ impl History {
     }
 
     pub fn story(&self) -> Vec<String> {
-        let forgotten = self.fates.iter().filter(|fate| !self.story.contains(fate));
-        forgotten.chain(&self.story).cloned().collect()
+        let told = self.old_fates.iter().chain(&self.story);
+        told.map(Told::to_string).collect()
     }
 
     /// Every error code of every answer comes by here.
