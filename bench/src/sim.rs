@@ -78,7 +78,7 @@ struct Totals {
     played: u64,
     events: u64,
     counts: BTreeMap<&'static str, u64>,
-    failures: Vec<Box<Failure>>,
+    failures: Vec<Failure>,
 }
 
 impl Totals {
@@ -91,7 +91,7 @@ impl Totals {
                     *self.counts.entry(what).or_default() += count;
                 }
             }
-            Err(failure) => self.failures.push(failure),
+            Err(failure) => self.failures.push(*failure),
         }
     }
 }
@@ -131,7 +131,7 @@ fn campaign(arguments: &SimArguments) -> Result<()> {
     }
 }
 
-fn told(failures: &[Box<Failure>]) -> Option<String> {
+fn told(failures: &[Failure]) -> Option<String> {
     let stories: Vec<String> = failures.iter().map(ToString::to_string).collect();
     (!stories.is_empty()).then(|| stories.join("\n\n"))
 }
