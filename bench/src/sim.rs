@@ -1,7 +1,7 @@
 //! `bench sim`: many seeds of the broker's simulation (`broker::simulation`), several at a time, one thread each.
 //!
-//! It stops at the first violation and prints its story, unless it is to keep going. With `--mutation` the sense is reversed: a known bug is
-//! brought back, and some seed has to find it.
+//! It stops at the first violation and prints its story, unless it is to keep going. With `--mutation` the sense is
+//! reversed: a known bug is brought back, and some seed has to find it by what it breaks.
 
 use std::collections::BTreeMap;
 use std::panic;
@@ -31,7 +31,7 @@ pub struct SimArguments {
     /// Go on after a violation, and tell all of them
     #[arg(long)]
     pub keep_going: bool,
-    /// Bring back a known bug; some seed has to find it
+    /// Bring back a known bug; some seed has to find it by what it breaks
     #[arg(long, value_name = "NAME", value_parser = parse_mutation)]
     pub mutation: Option<Mutation>,
 }
@@ -110,7 +110,7 @@ fn campaign(arguments: &SimArguments) -> Result<()> {
         "{} seeds in {seconds:.1} s ({per_minute:.0} a minute), {} events",
         totals.played, totals.events
     );
-    match (arguments.mutation, told(&totals.failures)) {
+    match (arguments.mutation, told(&totals.failures, arguments)) {
         (None, None) => {
             print_counts(&totals.counts);
             Ok(())
@@ -121,19 +121,29 @@ fn campaign(arguments: &SimArguments) -> Result<()> {
             Ok(())
         }
         (Some(mutation), None) => {
+            let (name, kind) = (mutation.name(), mutation.breaks());
+            let (played, others) = (totals.played, totals.failures.len());
             let what = format!(
-                "{} was not found in {} seeds",
-                mutation.name(),
-                totals.played
+                "{name} was not found in {played} seeds: nothing was \"{kind}\" ({others} other violations)"
             );
             Err(BenchError::Unusable(what))
         }
     }
 }
 
-fn told(failures: &[Failure]) -> Option<String> {
-    let stories: Vec<String> = failures.iter().map(ToString::to_string).collect();
-    (!stories.is_empty()).then(|| stories.join("\n\n"))
+/// Whether a failure is what was looked for.
+fn counts(failure: &Failure) -> bool {
+    let mutation = failure.options.mutation;
+    mutation.is_none_or(|mutation| failure.violation == mutation.breaks())
+}
+
+fn told(failures: &[Failure], arguments: &SimArguments) -> Option<String> {
+    let wanted = failures
+        .iter()
+        .filter(|failure| counts(failure) || arguments.keep_going);
+    let stories: Vec<String> = wanted.map(ToString::to_string).collect();
+    let found = failures.iter().any(counts);
+    found.then(|| stories.join("\n\n"))
 }
 
 /// Plays the seeds on several threads, up to the first failure or all of them.
@@ -154,7 +164,7 @@ fn play(seeds: &[u64], arguments: &SimArguments) -> Totals {
             });
         }
         drop(outcomes);
-        while (totals.failures.is_empty() || arguments.keep_going)
+        while (!totals.failures.last().is_some_and(counts) || arguments.keep_going)
             && let Ok(outcome) = played.recv()
         {
             totals.add(outcome);
