@@ -1,7 +1,7 @@
 //! `bench sim`: many seeds of the broker's simulation (`broker::simulation`), several at a time, one thread each.
 //!
-//! It stops at the first violation and prints its story. With `--mutation` the sense is reversed: a known bug is
-//! brought back, and some seed has to find it.
+//! It stops at the first violation and prints its story, unless it is to keep going. With `--mutation` the sense is
+//! reversed: a known bug is brought back, and some seed has to find it by what it breaks.
 
 use std::collections::BTreeMap;
 use std::panic;
@@ -28,7 +28,10 @@ pub struct SimArguments {
     /// Play this seed alone, twice, and compare the traces
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
-    /// Bring back a known bug; some seed has to find it
+    /// Go on after a violation, and tell all of them
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Bring back a known bug; some seed has to find it by what it breaks
     #[arg(long, value_name = "NAME", value_parser = parse_mutation)]
     pub mutation: Option<Mutation>,
 }
@@ -75,7 +78,7 @@ struct Totals {
     played: u64,
     events: u64,
     counts: BTreeMap<&'static str, u64>,
-    failure: Option<Box<Failure>>,
+    failures: Vec<Failure>,
 }
 
 impl Totals {
@@ -88,9 +91,7 @@ impl Totals {
                     *self.counts.entry(what).or_default() += count;
                 }
             }
-            Err(failure) => {
-                self.failure.get_or_insert(failure);
-            }
+            Err(failure) => self.failures.push(*failure),
         }
     }
 }
@@ -102,36 +103,52 @@ fn campaign(arguments: &SimArguments) -> Result<()> {
         Some(_) => fresh.collect(),
     };
     let began = Instant::now();
-    let totals = play(&seeds, arguments.jobs.max(1), arguments.mutation);
+    let totals = play(&seeds, arguments);
     let seconds = began.elapsed().as_secs_f64();
     let per_minute = totals.played as f64 / seconds * 60.0;
     println!(
         "{} seeds in {seconds:.1} s ({per_minute:.0} a minute), {} events",
         totals.played, totals.events
     );
-    match (arguments.mutation, totals.failure) {
+    match (arguments.mutation, told(&totals.failures, arguments)) {
         (None, None) => {
             print_counts(&totals.counts);
             Ok(())
         }
-        (None, Some(failure)) => Err(BenchError::Unusable(failure.to_string())),
-        (Some(_), Some(failure)) => {
-            println!("found: {failure}");
+        (None, Some(failures)) => Err(BenchError::Unusable(failures)),
+        (Some(_), Some(found)) => {
+            println!("found: {found}");
             Ok(())
         }
         (Some(mutation), None) => {
+            let (name, kind) = (mutation.name(), mutation.breaks());
+            let (played, others) = (totals.played, totals.failures.len());
             let what = format!(
-                "{} was not found in {} seeds",
-                mutation.name(),
-                totals.played
+                "{name} was not found in {played} seeds: nothing was \"{kind}\" ({others} other violations)"
             );
             Err(BenchError::Unusable(what))
         }
     }
 }
 
-/// Plays the seeds on `jobs` threads, up to the first failure.
-fn play(seeds: &[u64], jobs: usize, mutation: Option<Mutation>) -> Totals {
+/// Whether a failure is what was looked for.
+fn counts(failure: &Failure) -> bool {
+    let mutation = failure.options.mutation;
+    mutation.is_none_or(|mutation| failure.violation == mutation.breaks())
+}
+
+fn told(failures: &[Failure], arguments: &SimArguments) -> Option<String> {
+    let wanted = failures
+        .iter()
+        .filter(|failure| counts(failure) || arguments.keep_going);
+    let stories: Vec<String> = wanted.map(ToString::to_string).collect();
+    let found = failures.iter().any(counts);
+    found.then(|| stories.join("\n\n"))
+}
+
+/// Plays the seeds on several threads, up to the first failure or all of them.
+fn play(seeds: &[u64], arguments: &SimArguments) -> Totals {
+    let (jobs, mutation) = (arguments.jobs.max(1), arguments.mutation);
     let mut totals = Totals::default();
     let (outcomes, played) = mpsc::sync_channel(jobs);
     thread::scope(|scope| {
@@ -147,7 +164,7 @@ fn play(seeds: &[u64], jobs: usize, mutation: Option<Mutation>) -> Totals {
             });
         }
         drop(outcomes);
-        while totals.failure.is_none()
+        while (!totals.failures.last().is_some_and(counts) || arguments.keep_going)
             && let Ok(outcome) = played.recv()
         {
             totals.add(outcome);

@@ -3,6 +3,7 @@
 
 use super::client::Client;
 use super::history::{Floor, Place};
+use super::violation::Violation;
 use super::{AUTO, LEDGER, Stage, produce::OVERSIZED_BYTES};
 use protocol::codec::Str;
 use protocol::error::ErrorCode;
@@ -256,7 +257,7 @@ impl Admin {
             let what = format!(
                 "segment.ms is {value}; {acked:?} was acknowledged, {unknown:?} sent since"
             );
-            self.stage.history().violate(what);
+            self.stage.history().violate(Violation::MetadataWrong, what);
         }
         Some(())
     }
@@ -301,7 +302,7 @@ impl Admin {
             }
             if gone.contains(&topic.topic_id) {
                 let what = format!("{name} ({}) is back after its deletion", topic.topic_id);
-                self.stage.history().violate(what);
+                self.stage.history().violate(Violation::MetadataWrong, what);
             }
             for partition in &topic.partitions {
                 let place = (topic.topic_id, partition.partition_index);
@@ -324,7 +325,7 @@ impl Admin {
             let count = found.map_or(0, |topic| topic.partitions.len() as i32);
             if count < partitions && !self.stage.history().is_doomed(id) {
                 let what = format!("{name} ({id}) had {partitions} partitions and has {count}");
-                self.stage.history().violate(what);
+                self.stage.history().violate(Violation::MetadataWrong, what);
             }
         }
         Some(())

@@ -5,15 +5,19 @@
 //! the story of the last events; the run then ends.
 
 use super::value::Value;
+use super::violation::Violation;
 use bytes::Bytes;
 use protocol::compression::Budget;
 use protocol::error::ErrorCode;
 use protocol::records;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 use uuid::Uuid;
 
 /// Events that a failure tells.
 const STORY_EVENTS: usize = 60;
+/// An event equal to one of so many before it is counted there: clients that wait in vain say the same in turns.
+const REPEATED_WITHIN: usize = 8;
 const DECOMPRESSED_BYTES_MAX: usize = 16 << 20;
 
 /// A partition of one incarnation of a topic.
@@ -61,6 +65,26 @@ struct Committed {
     unknown: BTreeSet<i64>,
 }
 
+/// An event of the story.
+struct Told {
+    first_us: u64,
+    last_us: u64,
+    times: u32,
+    event: String,
+    /// A fault or a start. Nothing is counted across it.
+    is_fate: bool,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>10} us  {}", self.first_us, self.event)?;
+        match self.times {
+            1 => Ok(()),
+            times => write!(f, " ... x {times}, until {} us", self.last_us),
+        }
+    }
+}
+
 /// All that was sent and answered in one simulation.
 #[derive(Default)]
 pub(super) struct History {
@@ -71,10 +95,10 @@ pub(super) struct History {
     /// Topics whose deletion was asked for, answered or not; and those where it was acknowledged.
     doomed: BTreeSet<Uuid>,
     gone: BTreeSet<Uuid>,
-    story: VecDeque<String>,
-    /// Faults and starts: few, and always told.
-    fates: Vec<String>,
-    violation: Option<String>,
+    story: VecDeque<Told>,
+    /// Faults and starts that the story has forgotten: few, and always told.
+    old_fates: Vec<Told>,
+    violation: Option<(Violation, String)>,
     /// Virtual time of the event under way, us.
     pub now_us: u64,
     /// How often things happened, so that a quiet simulation is noticed.
@@ -84,17 +108,33 @@ pub(super) struct History {
 impl History {
     /// Adds to the story.
     pub fn tell(&mut self, event: impl FnOnce() -> String) {
-        if self.story.len() == STORY_EVENTS {
-            self.story.pop_front();
-        }
-        self.story
-            .push_back(format!("{:>10} us  {}", self.now_us, event()));
+        self.add(event(), false);
     }
 
     /// Adds a fault or a start to the story.
     pub fn tell_fate(&mut self, event: String) {
-        self.fates.push(format!("{:>10} us  {event}", self.now_us));
-        self.tell(|| event);
+        self.add(event, true);
+    }
+
+    fn add(&mut self, event: String, is_fate: bool) {
+        let recent = self.story.iter_mut().rev().take(REPEATED_WITHIN);
+        let mut recent = recent.take_while(|told| !told.is_fate);
+        if let Some(told) = recent.find(|told| told.event == event && !is_fate) {
+            told.times += 1;
+            told.last_us = self.now_us;
+            return;
+        }
+        if self.story.len() == STORY_EVENTS {
+            let forgotten = self.story.pop_front().filter(|told| told.is_fate);
+            self.old_fates.extend(forgotten);
+        }
+        self.story.push_back(Told {
+            first_us: self.now_us,
+            last_us: self.now_us,
+            times: 1,
+            event,
+            is_fate,
+        });
     }
 
     pub fn count(&mut self, what: &'static str) {
@@ -102,24 +142,25 @@ impl History {
     }
 
     /// The first one is kept.
-    pub fn violate(&mut self, what: String) {
-        self.tell(|| format!("VIOLATION: {what}"));
-        self.violation.get_or_insert(what);
+    pub fn violate(&mut self, violation: Violation, details: String) {
+        self.tell(|| format!("VIOLATION: {violation}: {details}"));
+        self.violation.get_or_insert((violation, details));
     }
 
-    pub fn violation(&self) -> Option<&str> {
-        self.violation.as_deref()
+    pub fn violation(&self) -> Option<&(Violation, String)> {
+        self.violation.as_ref()
     }
 
     pub fn story(&self) -> Vec<String> {
-        let forgotten = self.fates.iter().filter(|fate| !self.story.contains(fate));
-        forgotten.chain(&self.story).cloned().collect()
+        let told = self.old_fates.iter().chain(&self.story);
+        told.map(Told::to_string).collect()
     }
 
     /// Every error code of every answer comes by here.
     pub fn code(&mut self, api: &'static str, code: ErrorCode) -> ErrorCode {
         if code == ErrorCode::UNKNOWN_SERVER_ERROR {
-            self.violate(format!("{api} was answered with UNKNOWN_SERVER_ERROR"));
+            let what = format!("{api} was answered with UNKNOWN_SERVER_ERROR");
+            self.violate(Violation::WrongAnswer, what);
         }
         if code != ErrorCode::NONE {
             self.count(code.name());
@@ -154,9 +195,10 @@ impl History {
         }
         sent.fate = Fate::Refused;
         if let Some(offset) = sent.offset {
-            self.violate(format!(
-                "{value:?} stands at offset {offset} and was refused with {code}"
-            ));
+            self.violate(
+                Violation::RefusedAndWritten,
+                format!("{value:?} stands at offset {offset} and was refused with {code}"),
+            );
         }
     }
 
@@ -180,28 +222,31 @@ impl History {
         let there = *partition.at.entry(offset).or_insert(value);
         if there != value {
             let (topic, number) = place;
-            return self.violate(format!(
+            return self.violate(Violation::OffsetTakenTwice, format!(
                 "{topic}/{number} offset {offset}: {value:?} is {how} where {there:?} was before"
             ));
         }
         let Some(sent) = self.values.get_mut(&value) else {
-            return self.violate(format!(
-                "{value:?} is {how} at offset {offset} and was never sent"
-            ));
+            return self.violate(
+                Violation::NeverSent,
+                format!("{value:?} is {how} at offset {offset} and was never sent"),
+            );
         };
         let known = *sent.offset.get_or_insert(offset);
         let (idempotent, attempts, fate) = (sent.idempotent, sent.attempts, sent.fate);
         if sent.place != place {
             let home = sent.place;
-            self.violate(format!(
-                "{value:?} was sent to {home:?} and is {how} in {place:?}"
-            ));
+            self.violate(
+                Violation::NeverSent,
+                format!("{value:?} was sent to {home:?} and is {how} in {place:?}"),
+            );
         } else if fate == Fate::Refused {
-            self.violate(format!(
-                "{value:?} was refused for good and is {how} at offset {offset}"
-            ));
+            self.violate(
+                Violation::RefusedAndWritten,
+                format!("{value:?} was refused for good and is {how} at offset {offset}"),
+            );
         } else if known != offset && (idempotent || attempts == 1) {
-            self.violate(format!(
+            self.violate(Violation::WrittenTwice, format!(
                 "{value:?} is {how} at offset {offset}, and stands at {known}: sent {attempts} times, idempotent: \
                  {idempotent}"
             ));
@@ -230,12 +275,13 @@ impl History {
             || below(told.log_start, before.log_start)
             || below(told.leader_epoch.into(), before.leader_epoch.into());
         if back {
-            self.violate(format!(
-                "{api} went back on {place:?}: {told:?} after {before:?}"
-            ));
+            self.violate(
+                Violation::WentBack,
+                format!("{api} went back on {place:?}: {told:?} after {before:?}"),
+            );
         }
         if told.log_start > deletable {
-            self.violate(format!(
+            self.violate(Violation::DeletedUnasked, format!(
                 "{api}: the log of {place:?} begins at {}; nothing above {deletable} was ever to be deleted",
                 told.log_start
             ));
@@ -266,10 +312,13 @@ impl History {
                 return next;
             };
             if let Err(error) = batch.view().check_crc() {
-                self.violate(format!(
-                    "a batch at {} of {place:?}: {error}",
-                    batch.view().base_offset()
-                ));
+                self.violate(
+                    Violation::Damaged,
+                    format!(
+                        "a batch at {} of {place:?}: {error}",
+                        batch.view().base_offset()
+                    ),
+                );
                 return next;
             }
             let (base, epoch) = (
@@ -279,7 +328,10 @@ impl History {
             self.epoch_at(place, base, epoch);
             let mut budget = Budget::new(DECOMPRESSED_BYTES_MAX);
             let Ok(records) = records::records(&batch, &mut budget) else {
-                self.violate(format!("the batch at {base} of {place:?} cannot be read"));
+                self.violate(
+                    Violation::Damaged,
+                    format!("the batch at {base} of {place:?} cannot be read"),
+                );
                 return next;
             };
             for record in records {
@@ -287,21 +339,28 @@ impl History {
                     .ok()
                     .and_then(|record| Some((record.offset, record.value?)));
                 let Some((offset, value)) = value else {
-                    self.violate(format!(
-                        "a record behind {base} of {place:?} cannot be read"
-                    ));
+                    self.violate(
+                        Violation::Damaged,
+                        format!("a record behind {base} of {place:?} cannot be read"),
+                    );
                     return next;
                 };
                 if offset < from {
                     continue;
                 }
                 if offset != next {
-                    self.violate(format!("{place:?} goes from offset {next} to {offset}"));
+                    self.violate(
+                        Violation::Gap,
+                        format!("{place:?} goes from offset {next} to {offset}"),
+                    );
                 }
                 next = offset + 1;
                 match Value::decode(&value) {
                     Some(value) => self.seen(place, offset, value, "read"),
-                    None => self.violate(format!("nobody sent what {place:?} has at {offset}")),
+                    None => self.violate(
+                        Violation::NeverSent,
+                        format!("nobody sent what {place:?} has at {offset}"),
+                    ),
                 }
                 self.count("read");
             }
@@ -315,7 +374,7 @@ impl History {
         let before = epochs.range(..=offset).next_back().map(|(_, epoch)| *epoch);
         let after = epochs.range(offset..).next().map(|(_, epoch)| *epoch);
         if before.is_some_and(|before| before > epoch) || after.is_some_and(|after| after < epoch) {
-            self.violate(format!(
+            self.violate(Violation::EpochsDisordered, format!(
                 "{place:?} has leader epoch {epoch} at {offset}, between {before:?} and {after:?}"
             ));
         } else {
@@ -338,7 +397,7 @@ impl History {
             let told = format!(
                 "{value:?} was acknowledged at {offset:?} of {place:?}, which ends at {end}"
             );
-            return self.violate(told);
+            return self.violate(Violation::Lost, told);
         }
         let partition = self.partitions.entry(place).or_default();
         let mut last: BTreeMap<u32, (i64, u32)> = BTreeMap::new();
@@ -355,10 +414,13 @@ impl History {
             }
         }
         if let Some((before, offset, value)) = disordered {
-            self.violate(format!(
-                "{place:?} offset {offset}: {value:?} stands behind number {} at {}",
-                before.1, before.0
-            ));
+            self.violate(
+                Violation::OutOfOrder,
+                format!(
+                    "{place:?} offset {offset}: {value:?} stands behind number {} at {}",
+                    before.1, before.0
+                ),
+            );
         }
     }
 
@@ -408,7 +470,11 @@ impl History {
         let invented = offset.max(0) > committed.acked && !possible;
         if (offset.max(0) < before && !possible) || invented {
             let acked = committed.acked;
-            self.violate(format!(
+            let violation = match invented {
+                true => Violation::OffsetInvented,
+                false => Violation::WentBack,
+            };
+            self.violate(violation, format!(
                 "group {group} partition {partition} has offset {offset}; {before} was acknowledged, by now {acked}"
             ));
         }
@@ -418,9 +484,10 @@ impl History {
     /// A producer id was given out.
     pub fn producer_id(&mut self, id: i64, epoch: i16) {
         if !self.producer_ids.insert((id, epoch)) {
-            self.violate(format!(
-                "producer id {id} epoch {epoch} was given out twice"
-            ));
+            self.violate(
+                Violation::IdGivenTwice,
+                format!("producer id {id} epoch {epoch} was given out twice"),
+            );
         }
     }
 

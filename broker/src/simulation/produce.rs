@@ -5,6 +5,7 @@ use super::Stage;
 use super::client::{Client, Sent};
 use super::history::Place;
 use super::value::{Value, batch};
+use super::violation::Violation;
 use bytes::Bytes;
 use protocol::codec::Str;
 use protocol::error::ErrorCode;
@@ -230,7 +231,10 @@ impl Producer {
                             "an idempotent batch of {:?} that is next in its sequence was refused with {code}",
                             parcel.values
                         );
-                        return self.stage.history().violate(what);
+                        return self
+                            .stage
+                            .history()
+                            .violate(Violation::RefusedInSequence, what);
                     }
                     _ => left.push(parcel),
                 }
@@ -284,7 +288,9 @@ impl Producer {
         let code = self.answer(sent, &parcel).await;
         if code == Some(ErrorCode::NONE) {
             let what = format!("a batch that cannot be taken was: {:?}", parcel.values);
-            self.stage.history().violate(what);
+            self.stage
+                .history()
+                .violate(Violation::TakenAgainstTheRules, what);
         }
         self.settle(&parcel, code);
         code.is_some()

@@ -4,6 +4,7 @@
 use super::Stage;
 use super::client::Client;
 use super::history::{Floor, Place};
+use super::violation::Violation;
 use protocol::codec::Str;
 use protocol::error::ErrorCode;
 use protocol::messages::*;
@@ -111,9 +112,10 @@ impl Reader {
                 && history.keeps_all(place)
                 && from <= before.high_watermark
             {
-                history.violate(format!(
-                    "offset {from} of {place:?} is out of range, {before:?}"
-                ));
+                history.violate(
+                    Violation::Lost,
+                    format!("offset {from} of {place:?} is out of range, {before:?}"),
+                );
             }
             return Some((response.session_id, None));
         }
@@ -134,12 +136,13 @@ impl Reader {
                 "{place:?} was read up to {next}, above the high watermark {}",
                 told.high_watermark
             );
-            history.violate(what);
+            history.violate(Violation::ReadAboveTheHighWatermark, what);
         }
         if next == from && from < answer.high_watermark {
-            history.violate(format!(
-                "a fetch from {from} of {place:?} brought nothing: {told:?}"
-            ));
+            history.violate(
+                Violation::Gap,
+                format!("a fetch from {from} of {place:?} brought nothing: {told:?}"),
+            );
         }
         let fetched = Fetched {
             next,
@@ -282,7 +285,7 @@ impl Reader {
                 "epoch {asked} of {place:?} was answered with epoch {}",
                 answer.leader_epoch
             );
-            history.violate(what);
+            history.violate(Violation::WrongAnswer, what);
         }
         history.count("epoch ends");
         Some(())

@@ -42,12 +42,11 @@ impl Journal {
         }
     }
 
-    /// Less than a quarter of the journal is left, and no new file will come.
+    /// At most a quarter of the journal is left, and no new file will come. The reserve is never larger, so
+    /// a journal that refuses is tight: nothing but its chores can make room again.
     fn is_tight(&self) -> bool {
-        let total = self.files.total_bytes();
-        self.files.free_bytes() < total / 4
-            && self.files.wanted_bytes(&self.options).is_none()
-            && !self.files.preparing
+        let file_comes = self.files.preparing || self.files.wanted_bytes(&self.options).is_some();
+        self.files.free_bytes() <= self.files.total_bytes() / 4 && (!file_comes || self.disk_full)
     }
 
     /// The next journal file to be written ahead of its use.

@@ -86,6 +86,43 @@ fn a_full_journal_refuses_and_goes_on_when_it_is_drained() {
     });
 }
 
+/// Also where exactly the reserve is left: one byte less must not be needed to begin making room.
+#[test]
+fn a_journal_that_refuses_calls_for_what_makes_room() {
+    for refusal in [Refusal::Full, Refusal::DiskFull] {
+        let sim = world(20);
+        let control = (*sim).clone();
+        let name = live(&sim, |core| async move {
+            Node::start(&core, options()).await;
+        });
+        live(&sim, move |core| {
+            let control = control.clone();
+            async move {
+                if refusal == Refusal::DiskFull {
+                    control.set_capacity(name, Some(120 << 10));
+                }
+                let never_by_size = Options {
+                    checkpoint_bytes: u64::MAX,
+                    ..options()
+                };
+                let mut node = Node::start(&core, never_by_size).await;
+                let mut mark = 0;
+                while node.journal.refuses().is_none() {
+                    mark += 1;
+                    node.append(id(0), mark, 2000).unwrap();
+                    node.turn().await.unwrap();
+                    let _ = node.prepare().await;
+                }
+                assert_eq!(node.journal.refuses(), Some(refusal));
+                node.commit_all();
+                let chores = node.journal.chores();
+                assert!(chores.sweep && chores.checkpoint, "{refusal:?}: {chores:?}");
+                assert_eq!(node.journal.sweep(node.logs.values_mut()), [id(0)]);
+            }
+        });
+    }
+}
+
 /// With the journal full to the last byte, drains cannot even be noted; checkpoints still free it.
 #[test]
 fn a_journal_without_room_for_a_marker_recovers_by_a_checkpoint() {
