@@ -22,6 +22,8 @@ use std::time::Duration;
 pub enum StartError {
     #[error("{0}")]
     Runtime(#[from] runtime::uring::Unsupported),
+    #[error("{0}")]
+    Machine(#[from] crate::machine::Unavailable),
     #[error("the data directory {path} cannot be used: {reason}")]
     Data { path: PathBuf, reason: String },
     #[error(

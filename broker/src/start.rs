@@ -2,6 +2,7 @@
 
 use crate::cluster::METADATA_CORE;
 use crate::config::BrokerConfig;
+use crate::machine::{self, Share};
 use crate::node::{self, News, Plan, StartError, run_core};
 use crate::shard::mail::Mail;
 use runtime::uring;
@@ -12,10 +13,6 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 
-/// Share of the memory that is there which the broker takes, in percent.
-const MEMORY_PERCENT: u64 = 80;
-/// The least that a core can work with.
-const MEMORY_PER_CORE_MIN: u64 = 64 << 20;
 /// Descriptors below which many partitions cannot be served.
 const OPEN_FILES_MIN: u64 = 4_096;
 
@@ -56,6 +53,7 @@ fn start_logging() {
 
 fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
     uring::probe()?;
+    let share = machine::share(&config)?;
     let data = config.node.data_dir.clone();
     let unusable = |reason: String| StartError::Data {
         path: data.clone(),
@@ -64,18 +62,17 @@ fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
     std::fs::create_dir_all(&data).map_err(|error| unusable(error.to_string()))?;
     let _lock = storage::DataDir::lock(&data).map_err(|error| unusable(error.to_string()))?;
     raise_open_files();
-    let cpus = cpus(&config);
     let (news, heard) = mpsc::channel();
-    let plan = plan(&config, cpus.len(), news)?;
+    let plan = plan(&config, &share, news)?;
     let advertised = format!("{}:{}", plan.advertised_host, plan.bind.port());
     let options = uring::Options {
-        pin: !config.overprovisioned,
-        spin: match config.overprovisioned {
-            true => Duration::ZERO,
-            false => Duration::from_micros(config.spin_us),
+        pin: share.pinned,
+        spin: match share.pinned {
+            true => Duration::from_micros(config.spin_us),
+            false => Duration::ZERO,
         },
         ring_entries: config.ring_entries,
-        cores: cpus,
+        cores: share.cpus,
     };
     let cores = options.cores.len();
     let memory_mib = (plan.memory_per_core * cores) >> 20;
@@ -124,7 +121,11 @@ fn listen_to_news(
     None
 }
 
-fn plan(config: &BrokerConfig, cores: usize, news: mpsc::Sender<News>) -> Result<Plan, StartError> {
+fn plan(
+    config: &BrokerConfig,
+    share: &Share,
+    news: mpsc::Sender<News>,
+) -> Result<Plan, StartError> {
     let listener = match config.node.listeners.as_slice() {
         [listener] => listener,
         several => return Err(StartError::Listeners(several.len())),
@@ -140,11 +141,7 @@ fn plan(config: &BrokerConfig, cores: usize, news: mpsc::Sender<News>) -> Result
         address: name,
         source,
     })?;
-    let memory = match config.memory_bytes {
-        0 => memory_available() * MEMORY_PERCENT / 100,
-        bytes => bytes,
-    };
-    let memory_per_core = (memory / cores as u64).max(MEMORY_PER_CORE_MIN) as usize;
+    let memory_per_core = share.memory_bytes as usize / share.cpus.len();
     Ok(Plan {
         bind,
         advertised_host: listener.advertised.host.clone(),
@@ -155,67 +152,6 @@ fn plan(config: &BrokerConfig, cores: usize, news: mpsc::Sender<News>) -> Result
         config: Arc::new(config.clone()),
         news,
     })
-}
-
-/// CPU numbers for the executors: those that this process may use, as many as the configuration says.
-fn cpus(config: &BrokerConfig) -> Vec<usize> {
-    let allowed = allowed_cpus();
-    match config.cores {
-        0 => allowed,
-        // More executors than CPUs share them; that is for tests, and not pinned then.
-        wanted => (0..wanted).map(|n| allowed[n % allowed.len()]).collect(),
-    }
-}
-
-/// The CPUs that this process may use, from the kernel's list such as `0-3,8`.
-fn allowed_cpus() -> Vec<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let list = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let cpus: Vec<usize> = list
-        .unwrap_or("")
-        .trim()
-        .split(',')
-        .filter_map(|range| {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            Some(first.parse::<usize>().ok()?..=last.parse::<usize>().ok()?)
-        })
-        .flatten()
-        .collect();
-    if cpus.is_empty() { vec![0] } else { cpus }
-}
-
-/// What is free now, or what the cgroup leaves, in bytes.
-fn memory_available() -> u64 {
-    let free = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text
-                .lines()
-                .find(|line| line.starts_with("MemAvailable:"))?;
-            line.split_whitespace()
-                .nth(1)?
-                .parse::<u64>()
-                .ok()
-                .map(|kib| kib << 10)
-        });
-    let limits = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ];
-    let cgroup = limits.iter().find_map(|path| {
-        std::fs::read_to_string(path)
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    });
-    [free, cgroup]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or(1 << 30)
 }
 
 /// Every partition that is read or drained needs a descriptor for a while.
