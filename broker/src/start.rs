@@ -1,9 +1,9 @@
 //! `corelane start`: the process around a node. Logs, limits, cores, signals, exit code.
 
 use crate::cluster::METADATA_CORE;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, Listener};
 use crate::machine::{self, Share};
-use crate::node::{self, News, Plan, StartError, run_core};
+use crate::node::{self, ClientListener, News, Plan, StartError, run_core};
 use crate::shard::mail::Mail;
 use runtime::uring;
 use std::io::IsTerminal;
@@ -64,7 +64,7 @@ fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
     raise_open_files();
     let (news, heard) = mpsc::channel();
     let plan = plan(&config, &share, news)?;
-    let advertised = format!("{}:{}", plan.advertised_host, plan.bind.port());
+    let listeners = plan.listeners.clone();
     let options = uring::Options {
         pin: share.pinned,
         spin: match share.pinned {
@@ -84,7 +84,7 @@ fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
     watch_signals(node.gateway(), cores);
     let _admin = crate::admin::start(config.node.admin_listener.clone(), gateway, cores);
     let listening =
-        std::thread::spawn(move || listen_to_news(&heard, began, &advertised, cores, memory_mib));
+        std::thread::spawn(move || listen_to_news(&heard, began, &listeners, cores, memory_mib));
     let ended = node.join();
     if let Err(panicked) = ended {
         tracing::error!(core = panicked.core, "{}", panicked.message);
@@ -102,17 +102,23 @@ fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
 fn listen_to_news(
     heard: &mpsc::Receiver<News>,
     began: Instant,
-    advertised: &str,
+    listeners: &[ClientListener],
     cores: usize,
     memory_mib: usize,
 ) -> Option<StartError> {
     while let Ok(news) = heard.recv() {
         match news {
-            News::Ready { address } => {
+            News::Ready { addresses } => {
                 let ms = began.elapsed().as_secs_f64() * 1_000.0;
+                let (places, bootstrap) = (places(listeners, &addresses), &listeners[0]);
+                let host = &bootstrap.advertised_host;
+                let port = match bootstrap.advertised_port {
+                    0 => addresses[0].port(),
+                    port => port,
+                };
                 tracing::info!(
-                    "ready in {ms:.0} ms on {address}: {cores} cores, {memory_mib} MiB; \
-                     try: corelane produce --bootstrap {advertised} hello"
+                    "ready in {ms:.0} ms on {places}: {cores} cores, {memory_mib} MiB; \
+                     try: corelane produce --bootstrap {host}:{port} hello"
                 );
             }
             News::Failed(error) => return Some(error),
@@ -121,36 +127,51 @@ fn listen_to_news(
     None
 }
 
+/// Where clients connect, for the log: with names where there are several.
+fn places(listeners: &[ClientListener], addresses: &[SocketAddr]) -> String {
+    if let [only] = addresses {
+        return only.to_string();
+    }
+    let named = listeners.iter().zip(addresses);
+    let named: Vec<String> = named
+        .map(|(listener, address)| format!("{}://{address}", listener.name))
+        .collect();
+    named.join(", ")
+}
+
 fn plan(
     config: &BrokerConfig,
     share: &Share,
     news: mpsc::Sender<News>,
 ) -> Result<Plan, StartError> {
-    let listener = match config.node.listeners.as_slice() {
-        [listener] => listener,
-        several => return Err(StartError::Listeners(several.len())),
-    };
-    let name = format!("{}:{}", listener.bind.host, listener.bind.port);
-    let resolved = listener.bind.addresses().and_then(|addresses| {
-        addresses
-            .into_iter()
-            .next()
-            .ok_or(std::io::ErrorKind::AddrNotAvailable.into())
-    });
-    let bind: SocketAddr = resolved.map_err(|source| StartError::Address {
-        address: name,
-        source,
-    })?;
+    let listeners = config.node.listeners.iter().map(resolve);
+    let listeners = listeners.collect::<Result<_, _>>()?;
     let memory_per_core = share.memory_bytes as usize / share.cpus.len();
     Ok(Plan {
-        bind,
-        advertised_host: listener.advertised.host.clone(),
-        advertised_port: listener.advertised.port,
+        listeners,
         memory_per_core,
         storage: node::storage_limits(config, memory_per_core),
         forget_retries: false,
         config: Arc::new(config.clone()),
         news,
+    })
+}
+
+/// A listener with an address in place of its name.
+fn resolve(listener: &Listener) -> Result<ClientListener, StartError> {
+    let resolved = listener.bind.addresses().and_then(|addresses| {
+        let first = addresses.into_iter().next();
+        first.ok_or(std::io::ErrorKind::AddrNotAvailable.into())
+    });
+    let bind = resolved.map_err(|source| StartError::Address {
+        address: listener.bind.to_string(),
+        source,
+    })?;
+    Ok(ClientListener {
+        name: listener.name.clone(),
+        bind,
+        advertised_host: listener.advertised.host.clone(),
+        advertised_port: listener.advertised.port,
     })
 }
 

@@ -3,8 +3,9 @@
 #[path = "sockets/node.rs"]
 mod node;
 
-use node::{Node, refused};
-use protocol::messages::MetadataRequest;
+use node::{Client, Node, refused};
+use protocol::ErrorCode;
+use protocol::messages::{DescribeClusterRequest, FindCoordinatorRequest, MetadataRequest};
 
 /// The CPUs that a process or thread may use, as `/proc` tells it.
 fn allowed(status: &str) -> String {
@@ -82,4 +83,61 @@ fn what_the_machine_lacks_is_one_sentence() {
         assert!(said.contains(part), "{arguments:?}: {said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
+}
+
+/// All addresses that a client is told, by every api that tells one.
+fn told(client: &mut Client) -> Vec<(String, i32)> {
+    let metadata = client.call(12, MetadataRequest::default());
+    let cluster = client.call(0, DescribeClusterRequest::default());
+    let find = FindCoordinatorRequest {
+        coordinator_keys: vec!["billing".into()],
+        ..FindCoordinatorRequest::default()
+    };
+    let coordinator = loop {
+        let found = client.call(4, find.clone()).coordinators.remove(0);
+        if found.error_code == ErrorCode::NONE {
+            break found;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
+    vec![
+        (
+            metadata.brokers[0].host.to_string(),
+            metadata.brokers[0].port,
+        ),
+        (cluster.brokers[0].host.to_string(), cluster.brokers[0].port),
+        (coordinator.host.to_string(), coordinator.port),
+    ]
+}
+
+#[test]
+fn clients_are_told_the_address_of_the_listener_they_came_through() {
+    let listeners = "listeners=INTERNAL://127.0.0.1:0,EXTERNAL://127.0.0.1:0";
+    let protocols = "listener.security.protocol.map=INTERNAL:PLAINTEXT,EXTERNAL:PLAINTEXT";
+    let advertised = "advertised.listeners=EXTERNAL://kafka.example:443";
+    let settings = ["--set", listeners, "--set", protocols, "--set", advertised];
+    let node = Node::start("listeners", &[&settings[..], &["--cores", "2"]].concat());
+    let [inside, outside] = node.addresses[..] else {
+        panic!("two listeners: {:?}", node.addresses)
+    };
+    // Connections alternate between the cores; every core knows every listener.
+    for _ in 0..2 {
+        let expected = ("127.0.0.1".to_owned(), i32::from(inside.port()));
+        assert_eq!(told(&mut Client::connect(inside)), vec![expected; 3]);
+        let expected = ("kafka.example".to_owned(), 443);
+        assert_eq!(told(&mut Client::connect(outside)), vec![expected; 3]);
+    }
+}
+
+#[test]
+fn a_listener_that_cannot_be_protected_is_refused_by_name() {
+    let listeners = "listeners=INTERNAL://127.0.0.1:0,EXTERNAL://127.0.0.1:0";
+    let protocols = "listener.security.protocol.map=INTERNAL:PLAINTEXT,EXTERNAL:SASL_SSL";
+    let output = refused("protected", &["--set", listeners, "--set", protocols]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said.contains("listener EXTERNAL asks for SASL_SSL") && said.contains("use PLAINTEXT"),
+        "{said}"
+    );
 }

@@ -112,8 +112,8 @@ fn addresses(line: &str) -> Vec<SocketAddr> {
     let Some((_, told)) = line.split_once(" ms on ") else {
         return Vec::new();
     };
-    let listeners = told.split([' ', ',']).map(|word| {
-        let word = word.trim_end_matches(':');
+    let listeners = told.split(' ').map(|word| {
+        let word = word.trim_end_matches([',', ':']);
         word.split_once("://").map_or(word, |(_, address)| address)
     });
     listeners.map_while(|word| word.parse().ok()).collect()
