@@ -87,9 +87,18 @@ enum End {
     Malformed(String),
 }
 
-/// Accepts on core 0 and gives each connection to the core that has the fewest.
-pub async fn accept(shard: Rc<Shard>, listener: runtime::Listener) {
+/// Lets clients in through these listeners, the node's in their order. On the accepting core.
+pub fn begin_accepting(shard: &Rc<Shard>, listeners: Vec<runtime::Listener>) {
     shard.connections.borrow_mut().per_core = vec![0; shard.core.cores()];
+    for (number, listener) in listeners.into_iter().enumerate() {
+        shard
+            .core
+            .spawn("accept", accept(shard.clone(), listener, number));
+    }
+}
+
+/// Gives each connection of a listener to the core that has the fewest.
+async fn accept(shard: Rc<Shard>, listener: runtime::Listener, number: usize) {
     loop {
         let stream = match listener.accept().await {
             Ok(stream) => stream,
@@ -121,19 +130,22 @@ pub async fn accept(shard: Rc<Shard>, listener: runtime::Listener) {
             core
         };
         if core == shard.core.id() {
-            start(&shard, stream);
+            start(&shard, stream, number);
         } else {
             match stream.into_parcel() {
-                Ok(parcel) => shard.post.send(core, Mail::Connection(parcel)),
-                Err(stream) => start(&shard, stream),
+                Ok(parcel) => {
+                    let listener = number;
+                    shard.post.send(core, Mail::Connection { parcel, listener });
+                }
+                Err(stream) => start(&shard, stream, number),
             }
         }
     }
 }
 
 /// A connection that the accepting core has given to this one.
-pub fn adopt(shard: &Rc<Shard>, parcel: Parcel) {
-    start(shard, shard.core.adopt(parcel));
+pub fn adopt(shard: &Rc<Shard>, parcel: Parcel, listener: usize) {
+    start(shard, shard.core.adopt(parcel), listener);
 }
 
 /// A core has one connection less.
@@ -169,7 +181,7 @@ pub async fn cut_idle(shard: Rc<Shard>) {
     }
 }
 
-fn start(shard: &Rc<Shard>, stream: Stream) {
+fn start(shard: &Rc<Shard>, stream: Stream, listener: usize) {
     let peer = stream.peer_addr();
     let lane = Rc::new(Lane {
         stream,
@@ -189,7 +201,7 @@ fn start(shard: &Rc<Shard>, stream: Stream) {
         connections.lanes.insert(id, lane.clone());
         id
     };
-    let session = Rc::new(Session::new(shard.clone(), peer));
+    let session = Rc::new(Session::new(shard.clone(), peer, listener));
     shard
         .core
         .spawn("connection writer", write_answers(lane.clone()));

@@ -10,6 +10,7 @@ pub mod config;
 pub mod connection;
 pub mod groups;
 pub mod handlers;
+pub mod machine;
 pub mod node;
 pub mod observe;
 pub mod partition;

@@ -22,10 +22,13 @@ use std::time::Duration;
 pub enum StartError {
     #[error("{0}")]
     Runtime(#[from] runtime::uring::Unsupported),
+    #[error("{0}")]
+    Machine(#[from] crate::machine::Unavailable),
     #[error("the data directory {path} cannot be used: {reason}")]
     Data { path: PathBuf, reason: String },
     #[error(
-        "cannot listen on {address}: {source}; stop what uses the port or set another one with --listen"
+        "cannot listen on {address}: {source}; stop what uses the port, or set another one with --listen or \
+         listeners"
     )]
     Listen {
         address: SocketAddr,
@@ -38,8 +41,6 @@ pub enum StartError {
         address: String,
         source: std::io::Error,
     },
-    #[error("{0} listeners are configured, and this version serves one; name one in listeners")]
-    Listeners(usize),
     #[error("the cores cannot be started: {0}")]
     Cores(std::io::Error),
     #[error("core {core} stopped unexpectedly; the log above says why")]
@@ -50,10 +51,8 @@ pub enum StartError {
 #[derive(Clone)]
 pub struct Plan {
     pub config: Arc<BrokerConfig>,
-    pub bind: SocketAddr,
-    pub advertised_host: String,
-    /// 0: the port that the listener got.
-    pub advertised_port: u16,
+    /// At least one.
+    pub listeners: Vec<ClientListener>,
     /// Bytes of memory for each core.
     pub memory_per_core: usize,
     /// Limits of each core's storage; the salt is drawn at each start.
@@ -64,10 +63,33 @@ pub struct Plan {
     pub news: mpsc::Sender<News>,
 }
 
+/// One place where clients connect, its names resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientListener {
+    pub name: String,
+    pub bind: SocketAddr,
+    /// What clients that came through it are told to connect to.
+    pub advertised_host: String,
+    /// 0: the port that the listener got.
+    pub advertised_port: u16,
+}
+
+impl ClientListener {
+    /// The listener of a node that has no other.
+    pub fn only(bind: SocketAddr, advertised_host: &str, advertised_port: u16) -> Vec<Self> {
+        vec![ClientListener {
+            name: "PLAINTEXT".to_owned(),
+            bind,
+            advertised_host: advertised_host.to_owned(),
+            advertised_port,
+        }]
+    }
+}
+
 /// What a node tells while it starts.
 pub enum News {
-    /// It serves clients at this address.
-    Ready { address: SocketAddr },
+    /// It serves clients at these addresses, one for each listener.
+    Ready { addresses: Vec<SocketAddr> },
     /// It cannot start.
     Failed(StartError),
 }
@@ -107,37 +129,39 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
     shard.wake_turn();
     if core.id() == METADATA_CORE {
         shard.serving.wait().await;
-        let backlog = shard.view.borrow().broker().socket_listen_backlog_size;
-        match core.listen(plan.bind, backlog).await {
-            Ok(listener) => {
-                let address = listener.local_addr();
-                shard.told_port.set(address.port());
-                for other in 0..core.cores() {
-                    post.send(
-                        other,
-                        Mail::Listening {
-                            port: address.port(),
-                        },
-                    );
-                }
-                core.spawn("accept", connection::accept(shard.clone(), listener));
-                let _ = plan.news.send(News::Ready { address });
-            }
-            Err(source) => {
-                let error = StartError::Listen {
-                    address: plan.bind,
-                    source,
-                };
-                let _ = plan.news.send(News::Failed(error));
-                for other in 0..core.cores() {
-                    post.send(other, Mail::Stop);
-                }
+        if let Err(error) = let_clients_in(&shard, &plan).await {
+            let _ = plan.news.send(News::Failed(error));
+            for other in 0..core.cores() {
+                post.send(other, Mail::Stop);
             }
         }
     }
     shard.stopped.wait().await;
     go_down(&shard).await;
     core.stop();
+}
+
+/// Opens all listeners, or none: who connects is told an address that works.
+async fn let_clients_in(shard: &Rc<Shard>, plan: &Plan) -> Result<(), StartError> {
+    let backlog = shard.view.borrow().broker().socket_listen_backlog_size;
+    let mut open = Vec::with_capacity(plan.listeners.len());
+    for listener in &plan.listeners {
+        let bound = shard.core.listen(listener.bind, backlog).await;
+        open.push(bound.map_err(|source| StartError::Listen {
+            address: listener.bind,
+            source,
+        })?);
+    }
+    let addresses: Vec<SocketAddr> = open.iter().map(runtime::Listener::local_addr).collect();
+    let ports: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
+    shard.listening(&ports);
+    for core in (0..shard.core.cores()).filter(|core| *core != shard.core.id()) {
+        let ports = ports.clone();
+        shard.post.send(core, Mail::Listening { ports });
+    }
+    connection::begin_accepting(shard, open);
+    let _ = plan.news.send(News::Ready { addresses });
+    Ok(())
 }
 
 /// Recovers what this core owns. `None`: the node stops before it has started. What others say before that goes
@@ -195,7 +219,7 @@ async fn bring_up(
         incarnation: identity.incarnation,
         cluster_id: identity.cluster_id.clone(),
         data,
-        advertised_host: plan.advertised_host.clone(),
+        listeners: plan.listeners.clone(),
         rack: plan.config.node.rack.clone(),
         request_bytes_max: plan.memory_per_core / REQUEST_SHARE,
         forget_retries: plan.forget_retries,
@@ -209,7 +233,6 @@ async fn bring_up(
         recovered.journal,
     );
     let shard = Shard::new(core.clone(), post.clone(), settings, view, owned);
-    shard.told_port.set(plan.advertised_port);
     shard.recovered(recovered.logs);
     if core.id() == METADATA_CORE {
         open_metadata(&shard).await.map_err(unusable)?;

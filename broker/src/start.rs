@@ -1,8 +1,9 @@
 //! `corelane start`: the process around a node. Logs, limits, cores, signals, exit code.
 
 use crate::cluster::METADATA_CORE;
-use crate::config::BrokerConfig;
-use crate::node::{self, News, Plan, StartError, run_core};
+use crate::config::{BrokerConfig, Listener};
+use crate::machine::{self, Share};
+use crate::node::{self, ClientListener, News, Plan, StartError, run_core};
 use crate::shard::mail::Mail;
 use runtime::uring;
 use std::io::IsTerminal;
@@ -12,10 +13,6 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 
-/// Share of the memory that is there which the broker takes, in percent.
-const MEMORY_PERCENT: u64 = 80;
-/// The least that a core can work with.
-const MEMORY_PER_CORE_MIN: u64 = 64 << 20;
 /// Descriptors below which many partitions cannot be served.
 const OPEN_FILES_MIN: u64 = 4_096;
 
@@ -56,6 +53,7 @@ fn start_logging() {
 
 fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
     uring::probe()?;
+    let share = machine::share(&config)?;
     let data = config.node.data_dir.clone();
     let unusable = |reason: String| StartError::Data {
         path: data.clone(),
@@ -64,18 +62,17 @@ fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
     std::fs::create_dir_all(&data).map_err(|error| unusable(error.to_string()))?;
     let _lock = storage::DataDir::lock(&data).map_err(|error| unusable(error.to_string()))?;
     raise_open_files();
-    let cpus = cpus(&config);
     let (news, heard) = mpsc::channel();
-    let plan = plan(&config, cpus.len(), news)?;
-    let advertised = format!("{}:{}", plan.advertised_host, plan.bind.port());
+    let plan = plan(&config, &share, news)?;
+    let listeners = plan.listeners.clone();
     let options = uring::Options {
-        pin: !config.overprovisioned,
-        spin: match config.overprovisioned {
-            true => Duration::ZERO,
-            false => Duration::from_micros(config.spin_us),
+        pin: share.pinned,
+        spin: match share.pinned {
+            true => Duration::from_micros(config.spin_us),
+            false => Duration::ZERO,
         },
         ring_entries: config.ring_entries,
-        cores: cpus,
+        cores: share.cpus,
     };
     let cores = options.cores.len();
     let memory_mib = (plan.memory_per_core * cores) >> 20;
@@ -87,7 +84,7 @@ fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
     watch_signals(node.gateway(), cores);
     let _admin = crate::admin::start(config.node.admin_listener.clone(), gateway, cores);
     let listening =
-        std::thread::spawn(move || listen_to_news(&heard, began, &advertised, cores, memory_mib));
+        std::thread::spawn(move || listen_to_news(&heard, began, &listeners, cores, memory_mib));
     let ended = node.join();
     if let Err(panicked) = ended {
         tracing::error!(core = panicked.core, "{}", panicked.message);
@@ -105,17 +102,23 @@ fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
 fn listen_to_news(
     heard: &mpsc::Receiver<News>,
     began: Instant,
-    advertised: &str,
+    listeners: &[ClientListener],
     cores: usize,
     memory_mib: usize,
 ) -> Option<StartError> {
     while let Ok(news) = heard.recv() {
         match news {
-            News::Ready { address } => {
+            News::Ready { addresses } => {
                 let ms = began.elapsed().as_secs_f64() * 1_000.0;
+                let (places, bootstrap) = (places(listeners, &addresses), &listeners[0]);
+                let host = &bootstrap.advertised_host;
+                let port = match bootstrap.advertised_port {
+                    0 => addresses[0].port(),
+                    port => port,
+                };
                 tracing::info!(
-                    "ready in {ms:.0} ms on {address}: {cores} cores, {memory_mib} MiB; \
-                     try: corelane produce --bootstrap {advertised} hello"
+                    "ready in {ms:.0} ms on {places}: {cores} cores, {memory_mib} MiB; \
+                     try: corelane produce --bootstrap {host}:{port} hello"
                 );
             }
             News::Failed(error) => return Some(error),
@@ -124,31 +127,28 @@ fn listen_to_news(
     None
 }
 
-fn plan(config: &BrokerConfig, cores: usize, news: mpsc::Sender<News>) -> Result<Plan, StartError> {
-    let listener = match config.node.listeners.as_slice() {
-        [listener] => listener,
-        several => return Err(StartError::Listeners(several.len())),
-    };
-    let name = format!("{}:{}", listener.bind.host, listener.bind.port);
-    let resolved = listener.bind.addresses().and_then(|addresses| {
-        addresses
-            .into_iter()
-            .next()
-            .ok_or(std::io::ErrorKind::AddrNotAvailable.into())
-    });
-    let bind: SocketAddr = resolved.map_err(|source| StartError::Address {
-        address: name,
-        source,
-    })?;
-    let memory = match config.memory_bytes {
-        0 => memory_available() * MEMORY_PERCENT / 100,
-        bytes => bytes,
-    };
-    let memory_per_core = (memory / cores as u64).max(MEMORY_PER_CORE_MIN) as usize;
+/// Where clients connect, for the log: with names where there are several.
+fn places(listeners: &[ClientListener], addresses: &[SocketAddr]) -> String {
+    if let [only] = addresses {
+        return only.to_string();
+    }
+    let named = listeners.iter().zip(addresses);
+    let named: Vec<String> = named
+        .map(|(listener, address)| format!("{}://{address}", listener.name))
+        .collect();
+    named.join(", ")
+}
+
+fn plan(
+    config: &BrokerConfig,
+    share: &Share,
+    news: mpsc::Sender<News>,
+) -> Result<Plan, StartError> {
+    let listeners = config.node.listeners.iter().map(resolve);
+    let listeners = listeners.collect::<Result<_, _>>()?;
+    let memory_per_core = share.memory_bytes as usize / share.cpus.len();
     Ok(Plan {
-        bind,
-        advertised_host: listener.advertised.host.clone(),
-        advertised_port: listener.advertised.port,
+        listeners,
         memory_per_core,
         storage: node::storage_limits(config, memory_per_core),
         forget_retries: false,
@@ -157,65 +157,22 @@ fn plan(config: &BrokerConfig, cores: usize, news: mpsc::Sender<News>) -> Result
     })
 }
 
-/// CPU numbers for the executors: those that this process may use, as many as the configuration says.
-fn cpus(config: &BrokerConfig) -> Vec<usize> {
-    let allowed = allowed_cpus();
-    match config.cores {
-        0 => allowed,
-        // More executors than CPUs share them; that is for tests, and not pinned then.
-        wanted => (0..wanted).map(|n| allowed[n % allowed.len()]).collect(),
-    }
-}
-
-/// The CPUs that this process may use, from the kernel's list such as `0-3,8`.
-fn allowed_cpus() -> Vec<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let list = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let cpus: Vec<usize> = list
-        .unwrap_or("")
-        .trim()
-        .split(',')
-        .filter_map(|range| {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            Some(first.parse::<usize>().ok()?..=last.parse::<usize>().ok()?)
-        })
-        .flatten()
-        .collect();
-    if cpus.is_empty() { vec![0] } else { cpus }
-}
-
-/// What is free now, or what the cgroup leaves, in bytes.
-fn memory_available() -> u64 {
-    let free = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text
-                .lines()
-                .find(|line| line.starts_with("MemAvailable:"))?;
-            line.split_whitespace()
-                .nth(1)?
-                .parse::<u64>()
-                .ok()
-                .map(|kib| kib << 10)
-        });
-    let limits = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ];
-    let cgroup = limits.iter().find_map(|path| {
-        std::fs::read_to_string(path)
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
+/// A listener with an address in place of its name.
+fn resolve(listener: &Listener) -> Result<ClientListener, StartError> {
+    let resolved = listener.bind.addresses().and_then(|addresses| {
+        let first = addresses.into_iter().next();
+        first.ok_or(std::io::ErrorKind::AddrNotAvailable.into())
     });
-    [free, cgroup]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or(1 << 30)
+    let bind = resolved.map_err(|source| StartError::Address {
+        address: listener.bind.to_string(),
+        source,
+    })?;
+    Ok(ClientListener {
+        name: listener.name.clone(),
+        bind,
+        advertised_host: listener.advertised.host.clone(),
+        advertised_port: listener.advertised.port,
+    })
 }
 
 /// Every partition that is read or drained needs a descriptor for a while.

@@ -44,6 +44,8 @@ const OUTSIDE: &[&str] = &[
     "bench/",
     // The process around a node: before the cores run and after.
     "broker/src/start.rs",
+    // What the machine has is asked before the cores run.
+    "broker/src/machine.rs",
     // A client like any other, on blocking sockets.
     "broker/src/shell",
     // The side thread (DESIGN D9).

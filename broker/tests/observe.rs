@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use broker::config::{BrokerConfig, Overrides};
-use broker::node::{Plan, run_core, storage_limits};
+use broker::node::{ClientListener, Plan, run_core, storage_limits};
 use broker::observe::{
     CoreReport, OFFSETS_PER_PAGE, OffsetRow, PARTITIONS_PER_PAGE, PartitionRow, PartitionState,
     Reply, Request,
@@ -56,9 +56,7 @@ impl World {
         let (news, heard) = mpsc::channel();
         let config = BrokerConfig::resolve(statics, "node").expect("a good configuration");
         let plan = Plan {
-            bind: SocketAddr::from(([0, 0, 0, 0], PORT)),
-            advertised_host: "node".to_owned(),
-            advertised_port: PORT,
+            listeners: ClientListener::only(SocketAddr::from(([0, 0, 0, 0], PORT)), "node", PORT),
             memory_per_core: MEMORY_BYTES,
             storage: storage_limits(&config, MEMORY_BYTES),
             forget_retries: false,

@@ -14,6 +14,7 @@ use super::listener::{
     Endpoint, InvalidAddress, Listener, ListenerTexts, SecurityProtocol, Voter, parse_listeners,
     parse_voters,
 };
+use super::machine::{Cores, Memory};
 
 /// Declares the struct of settings and how each is read: by `Layers::read`, or by the function
 /// after `via`.
@@ -49,12 +50,10 @@ macro_rules! settings {
 
 settings! {
     // The machine.
-    /// Executors; 0 is one for each CPU this process may use.
-    cores: usize = "corelane.cores";
-    overprovisioned: bool = "corelane.overprovisioned";
+    cores: Cores = "corelane.cores";
+    overprovisioned: bool = "corelane.overprovisioned" via unless_named;
     spin_us: u64 = "corelane.spin.us";
-    /// 0 is 80 % of what is available to the process.
-    memory_bytes: u64 = "corelane.memory.bytes";
+    memory: Memory = "corelane.memory";
     /// Per core.
     journal_bytes: u64 = "corelane.journal.bytes";
     ring_entries: u32 = "corelane.ring.entries";
@@ -193,6 +192,11 @@ pub enum UnusableConfig {
          correct its id"
     )]
     NotAVoter { id: i32, voters: String },
+    #[error(
+        "corelane.cores={0} names CPUs, and corelane.overprovisioned=true pins nothing to them; \
+         give a count of cores, or drop one of the two"
+    )]
+    NamedAndShared(String),
     #[error("{shorter} ({shorter_ms}) must be smaller than {longer} ({longer_ms})")]
     Timing {
         shorter: &'static str,
@@ -211,7 +215,12 @@ impl BrokerConfig {
         let layers = Layers::started_with(statics);
         check_timing(&layers)?;
         let node = NodeConfig::resolve(&layers, hostname)?;
-        Ok(BrokerConfig::read(node, layers))
+        let config = BrokerConfig::read(node, layers);
+        if matches!(config.cores, Cores::Named(_)) && config.overprovisioned {
+            let cores = config.layers.read("corelane.cores");
+            return Err(UnusableConfig::NamedAndShared(cores));
+        }
+        Ok(config)
     }
 
     /// This configuration under what operators have set since: `cluster` for all nodes, `node` for
@@ -349,6 +358,12 @@ fn admin_listener(layers: &Layers) -> Result<Option<Endpoint>, UnusableConfig> {
     }
 }
 
+/// Who names CPUs means these, and nobody else's.
+fn unless_named(layers: &Layers, knob: &str) -> bool {
+    let named = || matches!(layers.read("corelane.cores"), Cores::Named(_));
+    layers.read_optional(knob).unwrap_or_else(|| !named())
+}
+
 fn unless_negative(layers: &Layers, knob: &str) -> Option<u64> {
     u64::try_from(layers.read::<i64>(knob)).ok()
 }
@@ -417,7 +432,14 @@ mod tests {
 
     #[test]
     fn contradictions_name_the_knob_to_change() {
-        let cases: [(&[(&str, &str)], &str); 5] = [
+        let cases: [(&[(&str, &str)], &str); 6] = [
+            (
+                &[
+                    ("corelane.cores", "0,1"),
+                    ("corelane.overprovisioned", "true"),
+                ],
+                "corelane.cores=0,1 names CPUs",
+            ),
             (&[("broker.session.timeout.ms", "2000")], "must be smaller"),
             (&[("listeners", "SSL://:9093")], "use PLAINTEXT"),
             (&[("log.dirs", "/a,/b")], "names 2 directories"),
@@ -428,6 +450,14 @@ mod tests {
             let error = resolve(statics).unwrap_err().to_string();
             assert!(error.contains(part), "{statics:?}: {error}");
         }
+    }
+
+    #[test]
+    fn who_names_cpus_has_them_alone() {
+        let shared = |statics| resolve(statics).unwrap().overprovisioned;
+        assert!(shared(&[]) && shared(&[("corelane.cores", "2")]));
+        assert!(!shared(&[("corelane.cores", "2-3")]));
+        assert!(!shared(&[("corelane.overprovisioned", "false")]));
     }
 
     #[test]

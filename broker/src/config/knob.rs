@@ -10,6 +10,8 @@ use std::net::IpAddr;
 
 use protocol::error::ErrorCode;
 
+use super::machine::{Cores, Memory};
+
 /// Kafka's type of a config; the numbers are those of DescribeConfigs v3 and later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i8)]
@@ -71,6 +73,10 @@ pub enum Valid {
     OffsetReset,
     /// A list of `address:limit`.
     AddressLimits,
+    /// A count of CPUs or a list of their numbers.
+    Cores,
+    /// Bytes with or without a unit, or a percentage.
+    Memory,
 }
 
 /// Who may change a broker knob while the broker runs.
@@ -257,6 +263,8 @@ impl Knob {
             Valid::ThrottledReplicas => value == "*" || elements(value).all(is_throttled_replica),
             Valid::OffsetReset => is_offset_reset(value),
             Valid::AddressLimits => elements(value).all(|limit| address_limit(limit).is_some()),
+            Valid::Cores => value.parse::<Cores>().is_ok(),
+            Valid::Memory => value.parse::<Memory>().is_ok(),
         };
         if within {
             return Ok(());
@@ -309,6 +317,10 @@ impl fmt::Display for Valid {
                 f.write_str("latest, earliest or by_duration:<ISO 8601 duration>")
             }
             Valid::AddressLimits => f.write_str("a list of <IP address>:<limit>"),
+            Valid::Cores => {
+                f.write_str("a count of CPUs (0 for all), or their numbers as in 0,2-3, none twice")
+            }
+            Valid::Memory => f.write_str("bytes, as in 512MiB or 2GiB, or 1% to 100%"),
         }
     }
 }

@@ -322,6 +322,24 @@ mod tests {
     }
 
     #[test]
+    fn each_listener_has_its_own_address_for_clients() {
+        let listeners = parse(
+            "INSIDE://127.0.0.1:9092, PLAINTEXT://0.0.0.0:9093",
+            Some("PLAINTEXT://kafka.example:443"),
+        );
+        let told: Vec<(String, String)> = listeners
+            .unwrap()
+            .into_iter()
+            .map(|listener| (listener.name, listener.advertised.to_string()))
+            .collect();
+        let expected = [
+            ("INSIDE".to_owned(), "127.0.0.1:9092".to_owned()),
+            ("PLAINTEXT".to_owned(), "kafka.example:443".to_owned()),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
     fn a_combined_kafka_file_loses_its_controller_listener() {
         let listeners = parse(
             "PLAINTEXT://:9092,CONTROLLER://:9093",

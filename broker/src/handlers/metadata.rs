@@ -79,12 +79,13 @@ pub async fn handle(session: &Session, version: i16, request: MetadataRequest) -
 
 fn about_cluster(session: &Session) -> MetadataResponse {
     let settings = &session.shard.settings;
+    let own = endpoint(session);
     MetadataResponse {
         brokers: vec![MetadataResponseBroker {
-            node_id: settings.node_id,
-            host: Str::copied(&settings.advertised_host),
-            port: i32::from(session.shard.told_port.get()),
-            rack: settings.rack.as_deref().map(Str::copied),
+            node_id: own.node_id,
+            host: own.host,
+            port: own.port,
+            rack: own.rack,
         }],
         cluster_id: Some(Str::copied(&settings.cluster_id)),
         controller_id: settings.node_id,
@@ -92,13 +93,14 @@ fn about_cluster(session: &Session) -> MetadataResponse {
     }
 }
 
-/// This node's address, for leader hints.
+/// This node's address, as the clients of the session's listener are told it.
 pub fn endpoint(session: &Session) -> NodeEndpoint {
     let settings = &session.shard.settings;
+    let (host, port) = session.shard.advertised(session.listener);
     NodeEndpoint {
         node_id: settings.node_id,
-        host: Str::copied(&settings.advertised_host),
-        port: i32::from(session.shard.told_port.get()),
+        host: Str::copied(host),
+        port: i32::from(port),
         rack: settings.rack.as_deref().map(Str::copied),
     }
 }

@@ -53,15 +53,18 @@ pub enum Reply {
 pub struct Session {
     pub shard: Rc<Shard>,
     pub peer: SocketAddr,
+    /// Through which of the node's listeners it came: its answers name that listener's address.
+    pub listener: usize,
     /// Name and version of the client's software, once it has told (KIP-511).
     pub software: RefCell<Option<(Str, Str)>>,
 }
 
 impl Session {
-    pub fn new(shard: Rc<Shard>, peer: SocketAddr) -> Session {
+    pub fn new(shard: Rc<Shard>, peer: SocketAddr, listener: usize) -> Session {
         Session {
             shard,
             peer,
+            listener,
             software: RefCell::new(None),
         }
     }

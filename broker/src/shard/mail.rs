@@ -44,14 +44,16 @@ pub enum Mail {
     /// An owner tells every core who leads its partitions since when. Repeated on every change only: mail
     /// is not lost.
     Leaders(Arc<Vec<Leadership>>),
-    /// The accepting core gives a fresh connection to the core with the fewest.
-    Connection(Parcel),
+    /// The accepting core gives a fresh connection to the core with the fewest, and says through which
+    /// of the node's listeners it came.
+    Connection { parcel: Parcel, listener: usize },
     /// A core has one connection less. To the accepting core, which counts them.
     ConnectionClosed,
     /// Core 0 has opened the data directory; every core may recover its part. Once, at the start.
     Begin(storage::DataIdentity),
-    /// Core 0 listens; clients are told this port unless another one is advertised. Once, at the start.
-    Listening { port: u16 },
+    /// Core 0 listens on these ports, one for each listener; clients are told them where no others are
+    /// advertised. Once, at the start.
+    Listening { ports: Vec<u16> },
     /// The side thread wants this core's figures; answered through the channel inside.
     Observe(crate::observe::Request),
     /// The node stops: finish what was admitted, write a checkpoint, end. Sent by the signal watcher.

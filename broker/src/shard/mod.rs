@@ -45,8 +45,8 @@ pub struct Settings {
     pub incarnation: u32,
     pub cluster_id: String,
     pub data: std::path::PathBuf,
-    /// What clients are told to connect to.
-    pub advertised_host: String,
+    /// Where clients connect, and what they are told.
+    pub listeners: Vec<crate::node::ClientListener>,
     pub rack: Option<String>,
     /// Bytes of requests and cold reads that each core lends out.
     pub request_bytes_max: usize,
@@ -74,8 +74,8 @@ pub struct Shard {
     sleeping_until: Cell<Option<Instant>>,
     views: opening::ViewQueue,
     pub background: background::Background,
-    /// The port that clients are told.
-    pub told_port: Cell<u16>,
+    /// The ports that clients are told, one for each listener; 0 before it listens.
+    told_ports: RefCell<Vec<u16>>,
     /// On core 0: every core serves what the metadata names.
     pub serving: Notify,
     pub stopping: Cell<bool>,
@@ -91,6 +91,8 @@ impl Shard {
         owned: Owned,
     ) -> Rc<Shard> {
         let budget = Budget::new(settings.request_bytes_max);
+        let listeners = settings.listeners.iter();
+        let told_ports = listeners.map(|listener| listener.advertised_port).collect();
         Rc::new(Shard {
             core,
             post,
@@ -107,7 +109,7 @@ impl Shard {
             sleeping_until: Cell::new(None),
             views: opening::ViewQueue::default(),
             background: background::Background::default(),
-            told_port: Cell::new(0),
+            told_ports: RefCell::new(told_ports),
             serving: Notify::new(),
             stopping: Cell::new(false),
             stopped: Notify::new(),
@@ -157,6 +159,23 @@ impl Shard {
         Some((id, self.owner(id)))
     }
 
+    /// What a client that came through this listener is told to connect to.
+    pub fn advertised(&self, listener: usize) -> (&str, u16) {
+        let host = &self.settings.listeners[listener].advertised_host;
+        (host, self.told_ports.borrow()[listener])
+    }
+
+    /// The node listens on these ports. Clients are told them where nothing else is advertised.
+    pub fn listening(&self, ports: &[u16]) {
+        let mut told = self.told_ports.borrow_mut();
+        assert_eq!(told.len(), ports.len(), "one port for each listener");
+        for (told, port) in told.iter_mut().zip(ports) {
+            if *told == 0 {
+                *told = *port;
+            }
+        }
+    }
+
     /// A fresh topic id: random (version 4), from the core's own source.
     pub fn fresh_id(&self) -> Uuid {
         let (high, low) = (self.core.random(), self.core.random());
@@ -204,15 +223,13 @@ impl Shard {
             }
             Mail::Purged { topic } => self.owned.borrow_mut().purged(topic),
             Mail::Leaders(word) => self.view.borrow_mut().lead(&word),
-            Mail::Connection(parcel) => crate::connection::adopt(self, parcel),
+            Mail::Connection { parcel, listener } => {
+                crate::connection::adopt(self, parcel, listener);
+            }
             Mail::ConnectionClosed => crate::connection::closed_on(self, from),
             Mail::Observe(request) => crate::observe::answer(self, request),
             Mail::Begin(_) => {}
-            Mail::Listening { port } => {
-                if self.told_port.get() == 0 {
-                    self.told_port.set(port);
-                }
-            }
+            Mail::Listening { ports } => self.listening(&ports),
             Mail::Stop => self.stop(),
         }
     }

@@ -17,7 +17,7 @@ fn command(line: &str) -> Command {
 
 /// The names that scripts rely on. A change here is a change of the interface.
 const NAMES: &str = "\
-corelane [config cores data listen node-id set]
+corelane [config cores data listen memory node-id overprovisioned set]
 corelane cluster
 corelane cluster status [bootstrap format timeout]
 corelane completion
@@ -31,7 +31,7 @@ corelane group reset [all-topics bootstrap execute format shift-by timeout to-ea
 to-offset to-time topic]
 corelane produce [acks batch-bytes bootstrap compression count file format header key \
 key-separator null partition size timeout]
-corelane start [config cores data listen node-id set]
+corelane start [config cores data listen memory node-id overprovisioned set]
 corelane topic
 corelane topic alter [append-config bootstrap config delete-config dry-run format partitions \
 subtract-config timeout]
@@ -110,6 +110,20 @@ fn no_command_starts_a_broker() {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
     assert_eq!(settings, expected);
+}
+
+#[test]
+fn the_machine_is_shared_out_by_flags() {
+    let settings = |line: &str| match command(line) {
+        Command::Start(start) => start.settings(),
+        _ => panic!("not start"),
+    };
+    let set = settings("corelane --cores 0,2-3 --memory 2GiB --overprovisioned --node-id 3");
+    assert_eq!(set[1], ("corelane.cores".into(), "0,2-3".into()));
+    assert_eq!(set[2], ("corelane.memory".into(), "2GiB".into()));
+    assert_eq!(set[3], ("corelane.overprovisioned".into(), "true".into()));
+    let set = settings("corelane start --overprovisioned=false");
+    assert_eq!(set, [("corelane.overprovisioned".into(), "false".into())]);
 }
 
 #[test]

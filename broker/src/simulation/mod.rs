@@ -19,7 +19,7 @@ mod value;
 mod violation;
 
 use crate::config::{BrokerConfig, load};
-use crate::node::{News, Plan, StartError, run_core, storage_limits};
+use crate::node::{ClientListener, News, Plan, StartError, run_core, storage_limits};
 use bytes::Bytes;
 use client::Client;
 use history::{Floor, History, Place};
@@ -389,9 +389,11 @@ fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome {
     let (news, heard) = mpsc::channel();
     let plan = Plan {
         config: Arc::new(config),
-        bind: SocketAddr::new(IpAddr::from([0, 0, 0, 0]), PORT),
-        advertised_host: "broker".to_owned(),
-        advertised_port: PORT,
+        listeners: ClientListener::only(
+            SocketAddr::new(IpAddr::from([0, 0, 0, 0]), PORT),
+            "broker",
+            PORT,
+        ),
         memory_per_core: MEMORY_PER_CORE,
         storage: character.storage,
         forget_retries: options.mutation == Some(Mutation::DuplicateWindowZero),

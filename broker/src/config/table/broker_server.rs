@@ -41,14 +41,17 @@ knobs! { SERVER: "Server",
 
 knobs! { SOCKETS: "Listeners and connections",
     "listeners", List, "PLAINTEXT://127.0.0.1:9092", Distinct, Static, Honoured,
-        "Where clients connect, as NAME://host:port. Differs from Kafka: loopback only until \
+        "Where clients connect, as NAME://host:port,... Differs from Kafka: loopback only until \
          told otherwise.";
     "advertised.listeners", List, unset, Distinct, Static, Honoured,
-        "What clients are told to connect to; the listeners themselves if unset.";
+        "What the clients of each listener are told to connect to, as NAME://host:port,...; a \
+         listener that is not named here tells its own address, or the host's name where it is \
+         bound to every interface.";
     "listener.security.protocol.map", String,
         "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL", Any,
         Static, Honoured,
-        "The security protocol of each listener name.";
+        "The security protocol of each listener name, as NAME:PLAINTEXT,... Only PLAINTEXT is \
+         served in this version.";
     "socket.send.buffer.bytes", Int, "102400", Any, Static, Reported(SOCKET_BUFFERS);
     "socket.receive.buffer.bytes", Int, "102400", Any, Static, Reported(SOCKET_BUFFERS);
     "socket.request.max.bytes", Int, "104857600", AtLeast(1), Static, Honoured,

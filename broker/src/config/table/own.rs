@@ -4,16 +4,20 @@
 use super::prelude::*;
 
 knobs! { OWN: "This broker's own",
-    "corelane.cores", Int, "0", AtLeast(0), Static, Honoured,
-        "Cores that serve, one executor each; 0 takes every CPU this process may use.";
-    "corelane.overprovisioned", Boolean, "true", Any, Static, Honoured,
+    "corelane.cores", String, "0", Cores, Static, Honoured,
+        "Cores that serve, one executor each: a count, from the first CPU that this process may \
+         use; or the numbers of the CPUs, as in 0,2-3 (CPU 3 alone is 3-3). 0 takes every CPU \
+         that this process may use.";
+    "corelane.overprovisioned", Boolean, unset, Any, Static, Honoured,
         "The CPUs are shared with other programs: executors are not pinned and sleep as soon \
-         as they are idle. Set it to false on a machine that belongs to the broker.";
+         as they are idle. Set it to false on a machine that belongs to the broker. If unset, it \
+         is false where corelane.cores names CPUs, and else true.";
     "corelane.spin.us", Int, "50", Between(0, 1000000), Static, Honoured,
         "How long an idle core looks for work before it sleeps; only if not overprovisioned.";
-    "corelane.memory.bytes", Long, "0", AtLeast(0), Static, Honoured,
-        "Memory for requests, tails and caches of all cores together; 0 takes 80 % of what is \
-         available to the process. At the limit clients are held back, not refused.";
+    "corelane.memory", String, "80%", Memory, Static, Honoured,
+        "Memory for requests, tails and caches of all cores together: bytes, also as in 512MiB \
+         or 2GiB, or a share of what is available, or of the cgroup's limit if that is less. A \
+         core needs 64 MiB. At the limit clients are held back, not refused.";
     "corelane.journal.bytes", Long, "1073741824", AtLeast(16777216), Static, Honoured,
         "Journal of one core; bounds what a restart replays.";
     "corelane.ring.entries", Int, "1024", Between(64, 32768), Static, Honoured,

@@ -22,7 +22,7 @@ pub(super) const GRACEFUL: &str = "A stopping node always hands its leaderships 
 pub(super) const SOCKET_BUFFERS: &str = "The kernel sizes socket buffers by itself.";
 pub(super) const NO_AUTHENTICATION: &str =
     "Read when a client fails to authenticate; this version has no authentication.";
-pub(super) const MEMORY: &str = "Requests in flight are bounded by corelane.memory.bytes.";
+pub(super) const MEMORY: &str = "Requests in flight are bounded by corelane.memory.";
 pub(super) const COMPACTS: &str = "Read by log compaction, which is not available in this version.";
 pub(super) const PROTOCOLS: &str = "The classic protocol is always served, and the only one.";
 pub(super) const TURNS: &str = "Writes are batched by turn, not by timer.";
