@@ -57,6 +57,8 @@ pub struct Plan {
     pub memory_per_core: usize,
     /// Limits of each core's storage; the salt is drawn at each start.
     pub storage: storage::Options,
+    /// See [`Settings::anew_bytes_min`]; [`ANEW_BYTES_MIN`] outside the simulator.
+    pub anew_bytes_min: u64,
     /// Never but in the simulator: see [`crate::partition::Producers::forget_retries`].
     pub forget_retries: bool,
     /// Tells the outside what happens; dropped at the end.
@@ -93,6 +95,11 @@ pub enum News {
     /// It cannot start.
     Failed(StartError),
 }
+
+/// Bytes from which on the offsets topic's partitions and the metadata are begun anew.
+pub const ANEW_BYTES_MIN: u64 = 16 << 20;
+
+const METADATA_SEGMENT_BYTES: u64 = 16 << 20;
 
 /// Shares of a core's memory: the rest is for the executor, state and slack.
 const REQUEST_SHARE: usize = 4;
@@ -222,6 +229,7 @@ async fn bring_up(
         listeners: plan.listeners.clone(),
         rack: plan.config.node.rack.clone(),
         request_bytes_max: plan.memory_per_core / REQUEST_SHARE,
+        anew_bytes_min: plan.anew_bytes_min,
         forget_retries: plan.forget_retries,
     };
     let view = View::new(Rc::new((*plan.config).clone()), settings.node_id);
@@ -263,6 +271,10 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
         Some(found) => opening::Found::of(found),
         None => opening::Found::fresh(shard.owned.borrow_mut().journal.create_log(METADATA)),
     };
+    found.log.configure(storage::LogConfig {
+        segment_bytes: METADATA_SEGMENT_BYTES,
+        ..storage::LogConfig::default()
+    });
     let mut restored = Cluster::default();
     if !found.state.is_empty() {
         match serde_json::from_slice(&found.state) {
@@ -278,9 +290,13 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
             }
         }
     }
-    let commit = found.log.commit();
+    let (commit, log_start) = (found.log.commit(), found.log.log_start_offset());
+    let bytes = found.log.size_bytes();
     shard
         .replay(&mut found, commit, |entry| {
+            if entry.base_offset < log_start {
+                return Ok(()); // From before the log was begun anew.
+            }
             let records = cluster::Records::decode(&entry.data, entry.index)
                 .map_err(|unreadable| unreadable.to_string())?;
             for record in &records.0 {
@@ -294,7 +310,7 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
         .replica(METADATA, found)
         .ok_or("the metadata cannot be served; the log above says why")?;
     let mut owned = shard.owned.borrow_mut();
-    owned.metadata = Some(MetadataOwner::new(restored));
+    owned.metadata = Some(MetadataOwner::new(restored, bytes));
     owned.replicas.insert(replica);
     Ok(())
 }

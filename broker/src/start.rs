@@ -151,6 +151,7 @@ fn plan(
         listeners,
         memory_per_core,
         storage: node::storage_limits(config, memory_per_core),
+        anew_bytes_min: node::ANEW_BYTES_MIN,
         forget_retries: false,
         config: Arc::new(config.clone()),
         news,

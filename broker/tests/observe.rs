@@ -59,6 +59,7 @@ impl World {
             listeners: ClientListener::only(SocketAddr::from(([0, 0, 0, 0], PORT)), "node", PORT),
             memory_per_core: MEMORY_BYTES,
             storage: storage_limits(&config, MEMORY_BYTES),
+            anew_bytes_min: broker::node::ANEW_BYTES_MIN,
             forget_retries: false,
             config: Arc::new(config),
             news,

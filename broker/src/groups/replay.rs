@@ -139,15 +139,11 @@ impl Coordinator {
         self.groups.insert(id, restored);
     }
 
-    /// Everything that is durable, as records in the order in which they must be appended. `None`
-    /// while writes are under way: what they put between here and the log's end would be undone by
-    /// a snapshot that stands behind them. The owner holds requests back until
-    /// [`writes_under_way`](Self::writes_under_way) is zero, and appends the snapshot before it
-    /// lets anything else through.
-    pub fn snapshot(&self) -> Option<Vec<SnapshotRecord>> {
-        if self.writes_under_way() > 0 {
-            return None;
-        }
+    /// Everything that is durable, as records in the order in which they must be appended: what
+    /// committed writes have made, and nothing of those under way. Who appends it to the log waits
+    /// until [`writes_under_way`](Self::writes_under_way) is zero, and lets nothing else through
+    /// before: it would undo what they put between here and the log's end.
+    pub fn snapshot(&self) -> Vec<SnapshotRecord> {
         let mut records = vec![];
         let mut offsets = vec![];
         for group in self.groups.values() {
@@ -181,6 +177,6 @@ impl Coordinator {
                     value: offset.value.encode(),
                 }),
         );
-        Some(records)
+        records
     }
 }

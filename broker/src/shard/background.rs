@@ -90,7 +90,7 @@ pub async fn run_periodically(shard: Rc<Shard>) {
             shard.expire(producers_ms);
         }
         shard.remove_segments().await;
-        shard.rewrite_offsets();
+        shard.look_for_grown_logs();
         shard.wake_turn();
     }
 }
@@ -271,7 +271,10 @@ impl Shard {
 
     /// Deletes segment files that lie below the log start.
     async fn remove_segments(self: &Rc<Shard>) {
-        let ids: Vec<PartitionId> = self.owned.borrow().partitions.keys().copied().collect();
+        let mut ids: Vec<PartitionId> = self.owned.borrow().partitions.keys().copied().collect();
+        if self.owned.borrow().metadata.is_some() {
+            ids.push(METADATA);
+        }
         for id in ids {
             let job = {
                 let mut owned = self.owned.borrow_mut();
@@ -342,11 +345,9 @@ impl Owned {
                 serde_json::to_vec(&image).expect("an image has text keys only"),
             )
         } else if let Some(coordinator) = self.groups.coordinator(id) {
-            // Without a snapshot that says it all, the start replays the log.
-            match groups_host::snapshot(coordinator, wall_ms) {
-                Some(snapshot) => (applied, snapshot.to_vec()),
-                None => (0, Vec::new()),
-            }
+            // What its writes under way change is not in it: they stand above `applied`.
+            let snapshot = groups_host::snapshot(coordinator, wall_ms);
+            (applied, snapshot.to_vec())
         } else {
             let partition = self.partitions.get(&id);
             (
@@ -356,63 +357,5 @@ impl Owned {
         };
         let kept = kept::encode(configuration, &state);
         checkpoint.add(&self.journal, replica.log(), applied, &kept);
-    }
-}
-
-/// Bytes of an offsets partition below which it is not worth to be begun anew.
-const REWRITE_BYTES_MIN: u64 = 16 << 20;
-
-impl Shard {
-    /// Begins offsets partitions anew that have grown: their coordinator's whole state is appended as records, and
-    /// once that is committed the log start moves to it. This topic's form of compaction; any reader of the
-    /// topic still finds the newest record of every key.
-    fn rewrite_offsets(&self) {
-        let mut owned = self.owned.borrow_mut();
-        let grown: Vec<PartitionId> = owned
-            .groups
-            .hosted_ids()
-            .filter(|id| {
-                let size = owned
-                    .replicas
-                    .get(*id)
-                    .map_or(0, |replica| replica.log().size_bytes());
-                size >= REWRITE_BYTES_MIN && owned.groups.is_settled(*id)
-            })
-            .collect();
-        for id in grown {
-            owned.rewrite_offsets_partition(id, self.core.wall_ms());
-        }
-    }
-}
-
-impl Owned {
-    fn rewrite_offsets_partition(&mut self, id: PartitionId, wall_ms: i64) {
-        let Some(coordinator) = self.groups.coordinator(id) else {
-            return;
-        };
-        let Some(snapshot) = groups_host::snapshot(coordinator, wall_ms) else {
-            return;
-        };
-        let Some(replica) = self.replicas.get_mut(id) else {
-            return;
-        };
-        let size = replica.log().size_bytes();
-        // A state as large as the log would be written over and over.
-        if snapshot.len() as u64 > size / 4 || !replica.is_serving() {
-            return;
-        }
-        let start = if snapshot.is_empty() {
-            replica.next_offset()
-        } else {
-            match replica.propose(storage::EntryKind::Batch, snapshot) {
-                Ok(proposed) => proposed.base_offset,
-                Err(_) => return,
-            }
-        };
-        // In the log behind the snapshot, so it cannot take effect without it.
-        let payload = bytes::Bytes::copy_from_slice(&start.to_le_bytes());
-        if let Err(error) = replica.propose(storage::EntryKind::LogStart, payload) {
-            tracing::debug!(%error, partition = ?id, "the offsets topic is begun anew later");
-        }
     }
 }

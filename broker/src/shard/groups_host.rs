@@ -3,6 +3,7 @@
 //! Carries their requests, writes and deadlines between the mail and the partition's log. What a group *is*
 //! lives in [`crate::groups`]; its durable state is a replay of the partition (DESIGN D7).
 
+use super::anew::Growth;
 use super::mail::{Answer, AskId, Mail};
 use super::owned::Owned;
 use crate::groups::{
@@ -15,7 +16,7 @@ use protocol::error::ErrorCode;
 use protocol::records::{self, Batch, BatchBuilder};
 use raft_group::Replica;
 use runtime::{Instant, Post};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use storage::{EntryKind, Log, PartitionId};
 
@@ -29,6 +30,8 @@ pub struct GroupsHost {
     /// Who awaits which answer.
     tokens: BTreeMap<Token, (usize, AskId)>,
     next_token: u64,
+    /// Partitions to be begun anew once their writes have come to rest.
+    pub(super) anew_due: BTreeSet<PartitionId>,
 }
 
 struct Hosted {
@@ -37,15 +40,17 @@ struct Hosted {
     writes: VecDeque<(u64, i64, WriteId)>,
     /// False until the partition serves.
     serving: bool,
+    growth: Growth,
 }
 
 impl GroupsHost {
-    /// Takes in the coordinator of a partition, as replayed so far.
-    pub fn host(&mut self, id: PartitionId, coordinator: Coordinator) {
+    /// Takes in the coordinator of a partition, as replayed so far from a log of that many bytes.
+    pub fn host(&mut self, id: PartitionId, coordinator: Coordinator, bytes: u64) {
         let hosted = Hosted {
             coordinator,
             writes: VecDeque::new(),
             serving: false,
+            growth: Growth::of(bytes),
         };
         self.hosted.insert(id, hosted);
     }
@@ -96,11 +101,19 @@ impl GroupsHost {
         serving.map(|(id, hosted)| (*id, &hosted.coordinator))
     }
 
-    /// Nothing that was written is still on its way to the disk: a snapshot now holds all.
-    pub fn is_settled(&self, id: PartitionId) -> bool {
-        self.hosted
-            .get(&id)
-            .is_some_and(|hosted| hosted.writes.is_empty() && hosted.serving)
+    /// How far the log of a coordinator that serves has grown.
+    pub fn growth_if_serving(&mut self, id: PartitionId) -> Option<&mut Growth> {
+        let hosted = self.hosted.get_mut(&id).filter(|hosted| hosted.serving)?;
+        Some(&mut hosted.growth)
+    }
+
+    /// A coordinator that serves, if nothing that it wrote is still on its way to the disk.
+    pub fn settled(&mut self, id: PartitionId) -> Option<(&Coordinator, &mut Growth)> {
+        let hosted = self.hosted.get_mut(&id)?;
+        let settled = hosted.serving
+            && hosted.writes.is_empty()
+            && hosted.coordinator.writes_under_way() == 0;
+        settled.then_some((&hosted.coordinator, &mut hosted.growth))
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -132,18 +145,18 @@ impl GroupsHost {
     }
 }
 
-/// The coordinator's state as one record batch in the topic's own format: for a checkpoint, and to begin the
-/// topic anew. `None`: there is none that says it all, and the log must be kept.
-pub fn snapshot(coordinator: &Coordinator, wall_ms: i64) -> Option<Bytes> {
-    let records = coordinator.snapshot()?;
+/// The coordinator's durable state as one record batch in the topic's own format: for a checkpoint, and to begin the
+/// topic anew. Empty if there is none.
+pub fn snapshot(coordinator: &Coordinator, wall_ms: i64) -> Bytes {
+    let records = coordinator.snapshot();
     if records.is_empty() {
-        return Some(Bytes::new());
+        return Bytes::new();
     }
     let mut batch = BatchBuilder::new();
     for record in &records {
         batch.push(wall_ms, Some(&record.key), Some(&record.value), &[]);
     }
-    Some(batch.build().into_bytes())
+    batch.build().into_bytes()
 }
 
 /// Feeds a batch of the offsets topic, or a snapshot, to a coordinator.
@@ -193,6 +206,10 @@ impl Owned {
                 },
             );
         }
+        let hosted = self.groups.hosted.get_mut(&id).expect("looked up above");
+        let Some((from, ask, request)) = hosted.growth.hold(from, ask, request) else {
+            return;
+        };
         let token = self.groups.token(from, ask);
         let hosted = self.groups.hosted.get_mut(&id).expect("looked up above");
         let mut out = Vec::new();
@@ -246,9 +263,13 @@ impl Owned {
         for record in records {
             batch.push(wall_ms, Some(&record.key), record.value.as_deref(), &[]);
         }
+        let batch = batch.build().into_bytes();
+        let size = batch.len();
         let proposed = replica
-            .propose(EntryKind::Batch, batch.build().into_bytes())
+            .propose(EntryKind::Batch, batch)
             .map_err(|_| ErrorCode::NOT_COORDINATOR)?;
+        let hosted = self.groups.hosted.get_mut(&id).expect("it writes");
+        hosted.growth.add(size);
         Ok((proposed.index, proposed.base_offset))
     }
 
@@ -288,6 +309,12 @@ impl Owned {
             return;
         };
         hosted.serving = false;
+        for (from, ask, request) in hosted.growth.settle() {
+            let response = GroupResponse::refusal(&request, ErrorCode::NOT_COORDINATOR);
+            let answer = Answer::Group(Box::new(response));
+            self.post.send(from, Mail::Answer { ask, answer });
+        }
+        self.groups.anew_due.remove(&id);
         // What becomes of writes under way is not known: everybody is sent away, nobody is told a result.
         hosted.writes.clear();
         let mut out = Vec::new();

@@ -33,6 +33,8 @@ pub struct MetadataOwner {
     /// Cores that still hold data of a deleted topic.
     purging: BTreeMap<Uuid, usize>,
     serving: bool,
+    /// Bytes of the log since it was begun anew, or opened.
+    pub(super) grown: u64,
 }
 
 struct Proposed {
@@ -46,8 +48,8 @@ struct Spreading {
 }
 
 impl MetadataOwner {
-    /// `restored` is the state as of the checkpoint; entries above it come as commits.
-    pub fn new(restored: Cluster) -> MetadataOwner {
+    /// `restored` is the state as of the checkpoint; entries above it come as commits. `bytes` is the log's size.
+    pub fn new(restored: Cluster, bytes: u64) -> MetadataOwner {
         MetadataOwner {
             ahead: restored.clone(),
             committed: restored,
@@ -57,12 +59,18 @@ impl MetadataOwner {
             early: Vec::new(),
             purging: BTreeMap::new(),
             serving: false,
+            grown: bytes,
         }
     }
 
     /// The committed state, for a checkpoint.
     pub fn committed(&self) -> &Cluster {
         &self.committed
+    }
+
+    /// It serves, and nothing is decided that is not committed.
+    pub(super) fn is_settled(&self) -> bool {
+        self.serving && self.proposed.is_empty()
     }
 
     /// Has this node's own view of the metadata been established?
@@ -121,6 +129,7 @@ impl Owned {
         let replica = self.replicas.get_mut(METADATA).expect("its owner is here");
         let metadata = self.metadata.as_mut().expect("its owner is here");
         let payload = Bytes::from(Records(records).encode());
+        metadata.grown += payload.len() as u64;
         match replica.propose(EntryKind::Command, payload) {
             Ok(proposed) => {
                 metadata.proposed.push_back(Proposed {
@@ -205,6 +214,10 @@ impl Owned {
         if !metadata.serving {
             // The cores learn the whole state once this replica serves; until then it only grows here.
             metadata.ahead = metadata.committed.clone();
+            return;
+        }
+        if let [Record::Snapshot { .. }] = records.as_slice() {
+            // Of what the cores know already: the log was begun anew.
             return;
         }
         let cores_left = self.cores;

@@ -4,6 +4,7 @@
 //! ([`Shard::receive`]), turns are passed ([`turn`]), and background work is done ([`background`]).
 //! Handlers reach owners only through [`Shard::ask`], whether the owner is this core or another.
 
+pub mod anew;
 pub mod asks;
 pub mod background;
 pub mod fetching;
@@ -50,6 +51,8 @@ pub struct Settings {
     pub rack: Option<String>,
     /// Bytes of requests and cold reads that each core lends out.
     pub request_bytes_max: usize,
+    /// Bytes from which on a log that is a state is begun anew (see [`anew`]).
+    pub anew_bytes_min: u64,
     /// Never but in the simulator: see [`crate::partition::Producers::forget_retries`].
     pub forget_retries: bool,
 }

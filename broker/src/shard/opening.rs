@@ -275,9 +275,12 @@ impl Shard {
         } else {
             found.log.last_index()
         };
+        let log_start = found.log.log_start_offset();
         let replayed = self
             .replay(&mut found, to, |entry| {
                 match &mut coordinator {
+                    // From before the log was begun anew.
+                    Some(_) if entry.base_offset < log_start => {}
                     Some(coordinator) => groups_host::replay(coordinator, &entry.data)?,
                     None => partition.replay(&entry.data, entry.base_offset, entry.index, wall_ms),
                 }
@@ -292,7 +295,8 @@ impl Shard {
         };
         let mut owned = self.owned.borrow_mut();
         if let Some(coordinator) = coordinator {
-            owned.groups.host(id, coordinator);
+            let bytes = replica.log().size_bytes();
+            owned.groups.host(id, coordinator, bytes);
         }
         owned.open(partition, replica, version);
     }

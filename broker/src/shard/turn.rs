@@ -64,6 +64,7 @@ impl Shard {
         self.look_at_watches();
         self.acknowledge_views();
         self.note_deadline();
+        self.begin_logs_anew();
         self.background.look(&mut self.owned.borrow_mut());
     }
 }

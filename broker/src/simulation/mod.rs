@@ -396,6 +396,7 @@ fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome {
         ),
         memory_per_core: MEMORY_PER_CORE,
         storage: character.storage,
+        anew_bytes_min: 1_024,
         forget_retries: options.mutation == Some(Mutation::DuplicateWindowZero),
         news,
     };
