@@ -4,10 +4,11 @@
 //! ([`StartError`]), before anything is changed on disk.
 
 use crate::cluster::{self, Cluster, METADATA, METADATA_CORE};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, ListenerLimits};
 use crate::connection;
 use crate::shard::metadata::MetadataOwner;
 use crate::shard::owned::Owned;
+use crate::shard::remembered::Remembered;
 use crate::shard::view::View;
 use crate::shard::{Settings, Shard, background, mail::Mail, opening, turn};
 use runtime::{Core, Inbox, Post};
@@ -72,6 +73,7 @@ pub struct ClientListener {
     pub advertised_host: String,
     /// 0: the port that the listener got.
     pub advertised_port: u16,
+    pub limits: ListenerLimits,
 }
 
 impl ClientListener {
@@ -82,6 +84,7 @@ impl ClientListener {
             bind,
             advertised_host: advertised_host.to_owned(),
             advertised_port,
+            limits: ListenerLimits::default(),
         }]
     }
 }
@@ -217,7 +220,7 @@ async fn bring_up(
         data,
         listeners: plan.listeners.clone(),
         rack: plan.config.node.rack.clone(),
-        request_bytes_max: plan.memory_per_core / REQUEST_SHARE,
+        request_bytes_max: request_bytes(&plan.config, plan.memory_per_core, core.cores()),
         forget_retries: plan.forget_retries,
     };
     let view = View::new(Rc::new((*plan.config).clone()), settings.node_id);
@@ -227,6 +230,7 @@ async fn bring_up(
         settings.node_id,
         post.clone(),
         recovered.journal,
+        Remembered::up_to(plan.config.producer_ids_max),
     );
     let shard = Shard::new(core.clone(), post.clone(), settings, view, owned);
     shard.recovered(recovered.logs);
@@ -234,6 +238,15 @@ async fn bring_up(
         open_metadata(&shard).await.map_err(unusable)?;
     }
     Ok(Some(shard))
+}
+
+/// What a core may lend to requests: its share of the memory, or less if an operator says so.
+fn request_bytes(config: &BrokerConfig, memory_per_core: usize, cores: usize) -> usize {
+    let share = memory_per_core / REQUEST_SHARE;
+    match config.queued_max_request_bytes {
+        Some(queued) => share.min(usize::try_from(queued).unwrap_or(usize::MAX) / cores),
+        None => share,
+    }
 }
 
 /// What a core's storage may use of the disk and of the core's memory.

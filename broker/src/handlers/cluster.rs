@@ -14,8 +14,6 @@ use protocol::messages::*;
 use std::collections::BTreeMap;
 use storage::PartitionId;
 
-/// Most partitions in one answer of DescribeTopicPartitions, whatever the client asks for.
-const PARTITIONS_PER_PAGE_MAX: usize = 2_000;
 /// DescribeCluster's endpoint type for brokers.
 const BROKERS: i8 = 1;
 
@@ -69,7 +67,7 @@ pub fn describe_topic_partitions(
     names.sort();
     names.dedup();
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
-    let mut left = limit.clamp(1, PARTITIONS_PER_PAGE_MAX);
+    let mut left = limit.clamp(1, view.broker().max_request_partition_size_limit);
     let mut response = DescribeTopicPartitionsResponse::default();
     let cursor = request.cursor.unwrap_or_default();
     for name in names.into_iter().filter(|name| *name >= cursor.topic_name) {
