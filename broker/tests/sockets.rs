@@ -341,6 +341,70 @@ fn partitions_are_described_page_by_page() {
     assert_eq!(page.next_cursor.expect("there is more").partition_index, 2);
 }
 
+/// Partitions that have a leader, by topic, as the list of all topics tells them; what it tells without a
+/// leader is a failure.
+fn listed(client: &mut Client) -> Vec<(String, usize)> {
+    let every = MetadataRequest {
+        topics: None,
+        ..MetadataRequest::default()
+    };
+    let told = client.call(12, every);
+    let topics = told.topics.into_iter().map(|topic| {
+        let name = topic.name.expect("it has a name").to_string();
+        assert_eq!(topic.error_code, ErrorCode::NONE, "{name}");
+        for partition in &topic.partitions {
+            let code = partition.error_code;
+            assert_eq!(
+                code,
+                ErrorCode::NONE,
+                "{name}-{}",
+                partition.partition_index
+            );
+        }
+        (name, topic.partitions.len())
+    });
+    topics.collect()
+}
+
+#[test]
+fn a_new_topic_is_listed_when_all_of_it_serves() {
+    let node = Node::start("fresh", &["--cores", "2"]);
+    let mut watcher = node.client();
+    let address = node.addresses[0];
+    let creator = std::thread::spawn(move || {
+        let mut client = Client::connect(address);
+        for name in ["first", "second", "third"] {
+            create(&mut client, name, 200, &[]);
+            let all = listed(&mut client);
+            assert!(all.contains(&(name.to_owned(), 200)), "{name}: {all:?}");
+        }
+        // Created by the question itself: told to ask again until it serves.
+        let wanted = MetadataRequestTopic {
+            name: Some("automatic".into()),
+            ..MetadataRequestTopic::default()
+        };
+        let request = MetadataRequest {
+            topics: Some(vec![wanted]),
+            allow_auto_topic_creation: true,
+            ..MetadataRequest::default()
+        };
+        assert!(becomes(|| {
+            let topic = client.call(12, request.clone()).topics.remove(0);
+            let code = topic.error_code;
+            assert!([ErrorCode::NONE, ErrorCode::LEADER_NOT_AVAILABLE].contains(&code));
+            code == ErrorCode::NONE && topic.partitions.len() == 1
+        }));
+    });
+    let mut looks = 0;
+    while !creator.is_finished() {
+        listed(&mut watcher);
+        looks += 1;
+    }
+    creator.join().expect("what was created is listed");
+    assert!(looks > 10, "{looks}");
+    assert_eq!(listed(&mut watcher).len(), 4);
+}
+
 fn create(
     client: &mut Client,
     name: &'static str,

@@ -58,8 +58,7 @@ pub fn describe_topic_partitions(
     let view = session.shard.view.borrow();
     let mut names: Vec<Str> = match request.topics.is_empty() {
         true => view
-            .cluster
-            .topics()
+            .topics_shown()
             .map(|topic| Str::copied(&topic.name))
             .collect(),
         false => request.topics.into_iter().map(|topic| topic.name).collect(),
@@ -83,19 +82,24 @@ pub fn describe_topic_partitions(
             response.next_cursor = Some(next);
             break;
         }
-        let Some(topic) = view.cluster.topic(&name) else {
+        let found = view.cluster.topic(&name);
+        let Some(topic) = found.filter(|topic| view.shown(topic) > 0) else {
             response.topics.push(DescribeTopicPartitionsResponseTopic {
-                error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                error_code: match found {
+                    Some(_) => ErrorCode::LEADER_NOT_AVAILABLE,
+                    None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                },
                 name: Some(name),
                 ..DescribeTopicPartitionsResponseTopic::default()
             });
             continue;
         };
-        let count = topic.partitions.len().saturating_sub(first).min(left);
+        let shown = view.shown(topic);
+        let count = shown.saturating_sub(first).min(left);
         response.topics.push(page(&view, topic, first, count));
         left -= count;
         let next = first + count;
-        if next < topic.partitions.len() {
+        if next < shown {
             let next = TopicPartitionsCursor {
                 topic_name: name,
                 partition_index: next as i32,
