@@ -7,6 +7,7 @@
 //! connection land in order too. What a slow or dead client can hold is bounded by [`IN_FLIGHT_MAX`], by the
 //! budget of the core and by the idle limit.
 
+use crate::admission::{Admission, Full};
 use crate::handlers::{self, Answered, Session};
 use crate::shard::Shard;
 use crate::shard::limits::Reservation;
@@ -20,6 +21,7 @@ use runtime::{Instant, Notify, Parcel, Stream};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -34,6 +36,8 @@ const RECEIVE_BYTES_BUSY: usize = 64 << 10;
 /// How often a silent connection is looked at before it is cut for that, and how rarely at most.
 const IDLE_LOOKS: u32 = 8;
 const IDLE_LOOK_MAX: Duration = Duration::from_secs(30);
+/// The log is told of refused connections at most this often.
+const REFUSALS_TOLD_EACH: Duration = Duration::from_secs(10);
 /// The core that accepts.
 pub const ACCEPTING_CORE: usize = 0;
 
@@ -42,18 +46,22 @@ pub const ACCEPTING_CORE: usize = 0;
 pub struct Connections {
     pub open: usize,
     pub accepted: u64,
-    /// By core, on the accepting core only.
-    per_core: Vec<usize>,
+    /// On the accepting core: those of all cores.
+    admission: Admission,
     lanes: std::collections::BTreeMap<u64, Rc<Lane>>,
     next_id: u64,
     /// Peers whose malformed frames were told to the log, so that each is told once.
     pub malformed: u64,
+    /// Closed at once, as a limit was reached.
+    pub refused: u64,
+    /// When the log was last told of one.
+    refusal_told: Option<Instant>,
 }
 
 impl Connections {
     /// Whether this core accepts clients.
     pub fn is_accepting(&self) -> bool {
-        !self.per_core.is_empty()
+        self.admission.is_accepting()
     }
 }
 
@@ -89,7 +97,7 @@ enum End {
 
 /// Lets clients in through these listeners, the node's in their order. On the accepting core.
 pub fn begin_accepting(shard: &Rc<Shard>, listeners: Vec<runtime::Listener>) {
-    shard.connections.borrow_mut().per_core = vec![0; shard.core.cores()];
+    shard.connections.borrow_mut().admission = Admission::new(shard.core.cores(), listeners.len());
     for (number, listener) in listeners.into_iter().enumerate() {
         shard
             .core
@@ -109,25 +117,16 @@ async fn accept(shard: Rc<Shard>, listener: runtime::Listener, number: usize) {
                 continue;
             }
         };
+        let delay = shard.delay_of_connection(number);
+        if !delay.is_zero() {
+            shard.core.sleep(delay).await;
+        }
         if shard.stopping.get() {
             return;
         }
-        let limit = shard.view.borrow().broker().max_connections as usize;
-        let core = {
-            let mut connections = shard.connections.borrow_mut();
-            let open: usize = connections.per_core.iter().sum();
-            if open >= limit {
-                tracing::warn!(peer = %stream.peer_addr(), limit, "connection refused: max.connections is reached");
-                stream.shutdown();
-                continue;
-            }
-            let counts = connections.per_core.iter().enumerate();
-            let core = counts
-                .min_by_key(|(_, open)| **open)
-                .expect("at least one core")
-                .0;
-            connections.per_core[core] += 1;
-            core
+        let Ok(core) = shard.admit(stream.peer_addr().ip(), number) else {
+            stream.shutdown();
+            continue;
         };
         if core == shard.core.id() {
             start(&shard, stream, number);
@@ -149,10 +148,41 @@ pub fn adopt(shard: &Rc<Shard>, parcel: Parcel, listener: usize) {
 }
 
 /// A core has one connection less.
-pub fn closed_on(shard: &Shard, core: usize) {
+pub fn closed_on(shard: &Shard, core: usize, address: IpAddr, listener: usize) {
     let mut connections = shard.connections.borrow_mut();
-    if let Some(open) = connections.per_core.get_mut(core) {
-        *open = open.saturating_sub(1);
+    connections.admission.closed(core, address, listener);
+}
+
+impl Shard {
+    /// How long a connection that has just come through this listener waits.
+    fn delay_of_connection(&self, listener: usize) -> Duration {
+        let view = self.view.borrow();
+        let limits = &self.settings.listeners[listener].limits;
+        let mut connections = self.connections.borrow_mut();
+        let now = self.core.now();
+        let admission = &mut connections.admission;
+        admission.delay(now, listener, view.broker(), limits)
+    }
+
+    /// The core for a connection from this address.
+    fn admit(&self, address: IpAddr, listener: usize) -> Result<usize, Full> {
+        let view = self.view.borrow();
+        let limits = &self.settings.listeners[listener].limits;
+        let mut connections = self.connections.borrow_mut();
+        let admitted = connections
+            .admission
+            .admit(address, listener, view.broker(), limits);
+        if let Err(full) = &admitted {
+            connections.refused += 1;
+            let now = self.core.now();
+            let told = connections.refusal_told;
+            if told.is_none_or(|told| now.since(told) >= REFUSALS_TOLD_EACH) {
+                connections.refusal_told = Some(now);
+                let refused = connections.refused;
+                tracing::warn!(%address, refused, "connections are refused: {full}");
+            }
+        }
+        admitted
     }
 }
 
@@ -224,7 +254,9 @@ fn start(shard: &Rc<Shard>, stream: Stream, listener: usize) {
             End::ClosedByPeer | End::Stopping => {}
         }
         drop(connections);
-        shard.post.send(ACCEPTING_CORE, Mail::ConnectionClosed);
+        let address = peer.ip();
+        let closed = Mail::ConnectionClosed { address, listener };
+        shard.post.send(ACCEPTING_CORE, closed);
     });
 }
 

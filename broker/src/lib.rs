@@ -5,6 +5,7 @@
 //! other nor a handler. Nothing here names the ring: files, sockets and cores come from `runtime`.
 
 pub mod admin;
+pub mod admission;
 pub mod cluster;
 pub mod config;
 pub mod connection;

@@ -4,10 +4,11 @@
 //! ([`StartError`]), before anything is changed on disk.
 
 use crate::cluster::{self, Cluster, METADATA, METADATA_CORE};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, ListenerLimits};
 use crate::connection;
 use crate::shard::metadata::MetadataOwner;
 use crate::shard::owned::Owned;
+use crate::shard::remembered::Remembered;
 use crate::shard::view::View;
 use crate::shard::{Settings, Shard, background, mail::Mail, opening, turn};
 use runtime::{Core, Inbox, Post};
@@ -74,6 +75,7 @@ pub struct ClientListener {
     pub advertised_host: String,
     /// 0: the port that the listener got.
     pub advertised_port: u16,
+    pub limits: ListenerLimits,
 }
 
 impl ClientListener {
@@ -84,6 +86,7 @@ impl ClientListener {
             bind,
             advertised_host: advertised_host.to_owned(),
             advertised_port,
+            limits: ListenerLimits::default(),
         }]
     }
 }
@@ -228,7 +231,7 @@ async fn bring_up(
         data,
         listeners: plan.listeners.clone(),
         rack: plan.config.node.rack.clone(),
-        request_bytes_max: plan.memory_per_core / REQUEST_SHARE,
+        request_bytes_max: request_bytes(&plan.config, plan.memory_per_core, core.cores()),
         anew_bytes_min: plan.anew_bytes_min,
         forget_retries: plan.forget_retries,
     };
@@ -239,6 +242,7 @@ async fn bring_up(
         settings.node_id,
         post.clone(),
         recovered.journal,
+        Remembered::up_to(plan.config.producer_ids_max),
     );
     let shard = Shard::new(core.clone(), post.clone(), settings, view, owned);
     shard.recovered(recovered.logs);
@@ -246,6 +250,15 @@ async fn bring_up(
         open_metadata(&shard).await.map_err(unusable)?;
     }
     Ok(Some(shard))
+}
+
+/// What a core may lend to requests: its share of the memory, or less if an operator says so.
+fn request_bytes(config: &BrokerConfig, memory_per_core: usize, cores: usize) -> usize {
+    let share = memory_per_core / REQUEST_SHARE;
+    match config.queued_max_request_bytes {
+        Some(queued) => share.min(usize::try_from(queued).unwrap_or(usize::MAX) / cores),
+        None => share,
+    }
 }
 
 /// What a core's storage may use of the disk and of the core's memory.

@@ -173,6 +173,8 @@ pub struct CoreReport {
     /// Open now.
     pub connections: usize,
     pub connections_accepted: u64,
+    /// Closed at once, as a limit was reached; on the accepting core only.
+    pub connections_refused: u64,
     /// Closed since what came was no request.
     pub connections_malformed: u64,
     /// Fetches that wait for data.
@@ -358,6 +360,7 @@ fn report(shard: &Shard) -> CoreReport {
         groups,
         connections: connections.open,
         connections_accepted: connections.accepted,
+        connections_refused: connections.refused,
         connections_malformed: connections.malformed,
         watches: owned.watches.len(),
         fetch_sessions: shard.fetch_sessions.borrow().len(),

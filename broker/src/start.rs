@@ -173,6 +173,7 @@ fn resolve(listener: &Listener) -> Result<ClientListener, StartError> {
         bind,
         advertised_host: listener.advertised.host.clone(),
         advertised_port: listener.advertised.port,
+        limits: listener.limits,
     })
 }
 

@@ -81,6 +81,12 @@ pub struct LogConfig {
     pub segment_ms: i64,
     /// `segment.jitter.ms`: up to this much is taken off `segment_ms`, differently per segment.
     pub segment_jitter_ms: i64,
+    /// `index.interval.bytes`: bytes of a segment between two entries of its index, at least. Taken
+    /// as 32 KiB where it is less and as 1 MiB where it is more: an index stays small enough for
+    /// memory and dense enough to find damage by.
+    pub index_interval_bytes: u32,
+    /// `segment.index.bytes`: a segment is closed before its index grows beyond this.
+    pub segment_index_bytes: u32,
     /// `retention.bytes`, -1 for none.
     pub retention_bytes: i64,
     /// `retention.ms`, -1 for none.
@@ -93,6 +99,8 @@ impl Default for LogConfig {
             segment_bytes: 1 << 30,
             segment_ms: 7 * 24 * 3600 * 1000,
             segment_jitter_ms: 0,
+            index_interval_bytes: 32 << 10,
+            segment_index_bytes: 10 << 20,
             retention_bytes: -1,
             retention_ms: 7 * 24 * 3600 * 1000,
         }

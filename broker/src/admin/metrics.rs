@@ -210,6 +210,11 @@ const CORE_FIGURES: &[CoreFigure] = &[
         "Incremental fetch sessions (KIP-227).",
         |core| core.fetch_sessions.into(),
     ),
+    counter(
+        "corelane_connections_refused_total",
+        "Client connections closed at once since a limit was reached.",
+        |core| core.connections_refused.into(),
+    ),
     gauge("corelane_connections", "Client connections.", |core| {
         core.connections.into()
     }),

@@ -15,6 +15,7 @@ use super::listener::{
     parse_voters,
 };
 use super::machine::{Cores, Memory};
+use super::per_listener::{self, ListenerLimits};
 
 /// Declares the struct of settings and how each is read: by `Layers::read`, or by the function
 /// after `via`.
@@ -77,6 +78,8 @@ settings! {
     max_connection_creation_rate: u32 = "max.connection.creation.rate";
     /// `None`: never closed for being idle.
     connections_max_idle_ms: Option<u64> = "connections.max.idle.ms" via unless_negative;
+    /// `None`: the share of the memory alone.
+    queued_max_request_bytes: Option<u64> = "queued.max.request.bytes" via unless_negative;
     fetch_max_bytes: usize = "fetch.max.bytes";
     max_incremental_fetch_session_cache_slots: usize = "max.incremental.fetch.session.cache.slots";
     max_request_partition_size_limit: usize = "max.request.partition.size.limit";
@@ -185,6 +188,8 @@ pub enum UnusableConfig {
         name: String,
         protocol: &'static str,
     },
+    #[error("{name} is set, and listeners names no {listener}; correct one of the two")]
+    NoSuchListener { name: String, listener: String },
     #[error("log.dirs names {0} directories, and a node keeps its data in one; name one")]
     Directories(usize),
     #[error(
@@ -309,13 +314,25 @@ fn data_dir(layers: &Layers) -> Result<PathBuf, UnusableConfig> {
 
 fn client_listeners(layers: &Layers, hostname: &str) -> Result<Vec<Listener>, UnusableConfig> {
     let advertised: Option<String> = layers.read_optional("advertised.listeners");
-    let listeners = parse_listeners(&ListenerTexts {
+    let mut listeners = parse_listeners(&ListenerTexts {
         listeners: &layers.read::<String>("listeners"),
         advertised: advertised.as_deref(),
         protocols: &layers.read::<String>("listener.security.protocol.map"),
         controllers: &layers.read::<String>("controller.listener.names"),
         hostname,
     })?;
+    for name in layers.statics.keys() {
+        let Some(listener) = per_listener::listener_of(name) else {
+            continue;
+        };
+        if !listeners.iter().any(|known| known.name == listener) {
+            let name = name.clone();
+            return Err(UnusableConfig::NoSuchListener { name, listener });
+        }
+    }
+    for listener in &mut listeners {
+        listener.limits = ListenerLimits::of(&listener.name, &layers.statics);
+    }
     let protected = listeners
         .iter()
         .find(|listener| listener.protocol != SecurityProtocol::Plaintext);
@@ -432,7 +449,11 @@ mod tests {
 
     #[test]
     fn contradictions_name_the_knob_to_change() {
-        let cases: [(&[(&str, &str)], &str); 6] = [
+        let cases: [(&[(&str, &str)], &str); 7] = [
+            (
+                &[("listener.name.outside.max.connections", "5")],
+                "listeners names no OUTSIDE",
+            ),
             (
                 &[
                     ("corelane.cores", "0,1"),

@@ -138,6 +138,10 @@ Read at start from the places above. The column *change* says what an operator m
 the broker runs (AlterConfigs, `kafka-configs.sh`): `cluster-wide` for all brokers or one of
 them, `per-broker` for one at a time, `read-only` not at all. A value for one broker beats one
 for the cluster, and both beat what the broker was started with.
+
+`max.connections` and `max.connection.creation.rate` can be set for one listener too, at start, and
+hold beside those of the node: `listener.name.outside.max.connections=100` for the listener
+`OUTSIDE`.
 ";
 
 const TOPICS: &str = "\

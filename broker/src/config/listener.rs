@@ -9,6 +9,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use super::knob::elements;
+use super::per_listener::ListenerLimits;
 
 /// A host name or address with a port. An empty host is every interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +36,7 @@ pub struct Listener {
     pub bind: Endpoint,
     /// What clients of this listener are told. Port 0 stands for the port that was bound.
     pub advertised: Endpoint,
+    pub limits: ListenerLimits,
 }
 
 /// One of the first nodes of a cluster.
@@ -161,6 +163,7 @@ pub(crate) fn parse_listeners(texts: &ListenerTexts<'_>) -> Result<Vec<Listener>
                 protocol,
                 bind,
                 advertised,
+                limits: ListenerLimits::default(),
             })
         })
         .collect()

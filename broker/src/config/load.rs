@@ -11,6 +11,7 @@ use super::broker::UnusableConfig;
 use super::knob::{Effect, InvalidConfig};
 use super::layers::Overrides;
 use super::ops::{ResourceKind, unknown};
+use super::per_listener;
 use super::properties;
 use super::table;
 
@@ -136,6 +137,9 @@ fn loaded_value(
     value: &str,
     notices: &mut Vec<String>,
 ) -> Result<String, InvalidConfig> {
+    if let Some(checked) = per_listener::canonical(name, value) {
+        return checked;
+    }
     let Some(knob) = table::broker_knob(name) else {
         return Err(unknown(ResourceKind::Broker, name));
     };

@@ -24,6 +24,7 @@ pub struct TopicConfig {
     /// Largest batch as it arrives, with its 12 bytes of log overhead.
     pub max_message_bytes: u32,
     pub index_interval_bytes: u32,
+    pub segment_index_bytes: u32,
     /// Replicas that must be alive for `acks=all`.
     pub min_insync_replicas: u32,
     pub compression: Compression,
@@ -117,6 +118,7 @@ impl TopicConfig {
             "segment.jitter.ms" => self.segment_jitter_ms = number(value),
             "file.delete.delay.ms" => self.file_delete_delay_ms = number(value),
             "max.message.bytes" => self.max_message_bytes = number(value),
+            "segment.index.bytes" => self.segment_index_bytes = number(value),
             "index.interval.bytes" => self.index_interval_bytes = number(value),
             "min.insync.replicas" => self.min_insync_replicas = number(value),
             "compression.type" => {
@@ -156,6 +158,7 @@ pub(super) const SETTINGS: &[(&str, &str)] = &[
     ("segment_jitter_ms", "segment.jitter.ms"),
     ("file_delete_delay_ms", "file.delete.delay.ms"),
     ("max_message_bytes", "max.message.bytes"),
+    ("segment_index_bytes", "segment.index.bytes"),
     ("index_interval_bytes", "index.interval.bytes"),
     ("min_insync_replicas", "min.insync.replicas"),
     ("compression", "compression.type"),
@@ -177,6 +180,7 @@ const BLANK: TopicConfig = TopicConfig {
     file_delete_delay_ms: 0,
     max_message_bytes: 0,
     index_interval_bytes: 0,
+    segment_index_bytes: 0,
     min_insync_replicas: 0,
     compression: Compression {
         codec: Codec::Producer,

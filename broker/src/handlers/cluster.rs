@@ -14,8 +14,6 @@ use protocol::messages::*;
 use std::collections::BTreeMap;
 use storage::PartitionId;
 
-/// Most partitions in one answer of DescribeTopicPartitions, whatever the client asks for.
-const PARTITIONS_PER_PAGE_MAX: usize = 2_000;
 /// DescribeCluster's endpoint type for brokers.
 const BROKERS: i8 = 1;
 
@@ -60,8 +58,7 @@ pub fn describe_topic_partitions(
     let view = session.shard.view.borrow();
     let mut names: Vec<Str> = match request.topics.is_empty() {
         true => view
-            .cluster
-            .topics()
+            .topics_shown()
             .map(|topic| Str::copied(&topic.name))
             .collect(),
         false => request.topics.into_iter().map(|topic| topic.name).collect(),
@@ -69,7 +66,7 @@ pub fn describe_topic_partitions(
     names.sort();
     names.dedup();
     let limit = usize::try_from(request.response_partition_limit).unwrap_or(0);
-    let mut left = limit.clamp(1, PARTITIONS_PER_PAGE_MAX);
+    let mut left = limit.clamp(1, view.broker().max_request_partition_size_limit);
     let mut response = DescribeTopicPartitionsResponse::default();
     let cursor = request.cursor.unwrap_or_default();
     for name in names.into_iter().filter(|name| *name >= cursor.topic_name) {
@@ -85,19 +82,24 @@ pub fn describe_topic_partitions(
             response.next_cursor = Some(next);
             break;
         }
-        let Some(topic) = view.cluster.topic(&name) else {
+        let found = view.cluster.topic(&name);
+        let Some(topic) = found.filter(|topic| view.shown(topic) > 0) else {
             response.topics.push(DescribeTopicPartitionsResponseTopic {
-                error_code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                error_code: match found {
+                    Some(_) => ErrorCode::LEADER_NOT_AVAILABLE,
+                    None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+                },
                 name: Some(name),
                 ..DescribeTopicPartitionsResponseTopic::default()
             });
             continue;
         };
-        let count = topic.partitions.len().saturating_sub(first).min(left);
+        let shown = view.shown(topic);
+        let count = shown.saturating_sub(first).min(left);
         response.topics.push(page(&view, topic, first, count));
         left -= count;
         let next = first + count;
-        if next < topic.partitions.len() {
+        if next < shown {
             let next = TopicPartitionsCursor {
                 topic_name: name,
                 partition_index: next as i32,

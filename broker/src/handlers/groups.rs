@@ -16,6 +16,7 @@ use crate::shard::mail::AskGroup;
 use protocol::codec::Str;
 use protocol::error::ErrorCode;
 use protocol::messages::*;
+use std::time::Duration;
 
 /// What a client with a transactional id is told.
 const NO_TRANSACTIONS: &str = "Transactions are not supported by this version of the broker.";
@@ -133,6 +134,20 @@ pub(super) async fn ask(session: &Session, group_id: &str, request: GroupRequest
         }
         None => GroupResponse::refusal(&request, ErrorCode::NOT_COORDINATOR),
     }
+}
+
+/// As [`ask`], but answers COORDINATOR_NOT_AVAILABLE after a while: the outcome is not known then, and the client
+/// tries again.
+pub(super) async fn ask_within(
+    session: &Session,
+    group_id: &str,
+    request: GroupRequest,
+    patience: Duration,
+) -> GroupResponse {
+    let late = GroupResponse::refusal(&request, ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    let asked = ask(session, group_id, request);
+    let answered = runtime::timeout(&session.shard.core, patience, asked).await;
+    answered.unwrap_or(late)
 }
 
 /// Takes the one variant that a request is answered with.

@@ -1,7 +1,9 @@
 //! Metadata (3), v0-13.
 //!
 //! Behaviour: answered from this core's own copy of the cluster's metadata. A topic that does not exist is created
-//! if the client and `auto.create.topics.enable` allow it, with LEADER_NOT_AVAILABLE until it is served. A
+//! if the client and `auto.create.topics.enable` allow it. A new topic is not listed before all its partitions serve;
+//! who asks for it by name until then is told LEADER_NOT_AVAILABLE and tries again. Partitions that a topic has
+//! grown by are shown when all of them serve. A
 //! partition without a serving leader has leader -1 and LEADER_NOT_AVAILABLE. The in-sync replicas are the
 //! replicas: with one node both are that node.
 //!
@@ -56,8 +58,7 @@ pub async fn handle(session: &Session, version: i16, request: MetadataRequest) -
     let node = session.shard.settings.node_id;
     response.topics = match wanted {
         None => view
-            .cluster
-            .topics()
+            .topics_shown()
             .map(|topic| describe(&view, node, topic))
             .collect(),
         Some(wanted) => wanted
@@ -170,6 +171,15 @@ fn find(view: &View, node: i32, wanted: &MetadataRequestTopic) -> MetadataRespon
         Some(name) if !by_id => view.cluster.topic(name),
         _ => view.cluster.topic_by_id(wanted.topic_id),
     };
+    if let Some(topic) = found.filter(|topic| view.shown(topic) == 0) {
+        return MetadataResponseTopic {
+            error_code: ErrorCode::LEADER_NOT_AVAILABLE,
+            name: Some(Str::copied(&topic.name)),
+            topic_id: topic.id,
+            is_internal: topic.internal,
+            ..MetadataResponseTopic::default()
+        };
+    }
     if let Some(topic) = found {
         return describe(view, node, topic);
     }
@@ -187,31 +197,28 @@ fn find(view: &View, node: i32, wanted: &MetadataRequestTopic) -> MetadataRespon
 }
 
 fn describe(view: &View, node: i32, topic: &Topic) -> MetadataResponseTopic {
-    let partitions = topic
-        .partitions
-        .iter()
-        .enumerate()
-        .map(|(index, replicas)| {
-            let id = partition_id(topic.id, index as u32);
-            let leader = view.leader(id);
-            // A node that serves nothing now is not offline: it recovers, and says so by serving again.
-            debug_assert!(
-                replicas.contains(&node),
-                "replicas of {index} are {replicas:?}"
-            );
-            MetadataResponsePartition {
-                error_code: match leader {
-                    Some(_) => ErrorCode::NONE,
-                    None => ErrorCode::LEADER_NOT_AVAILABLE,
-                },
-                partition_index: index as i32,
-                leader_id: leader.map_or(-1, |leader| leader.node),
-                leader_epoch: leader.map_or(-1, |leader| leader.epoch),
-                replica_nodes: replicas.clone(),
-                isr_nodes: replicas.clone(),
-                offline_replicas: Vec::new(),
-            }
-        });
+    let shown = topic.partitions.iter().take(view.shown(topic));
+    let partitions = shown.enumerate().map(|(index, replicas)| {
+        let id = partition_id(topic.id, index as u32);
+        let leader = view.leader(id);
+        // A node that serves nothing now is not offline: it recovers, and says so by serving again.
+        debug_assert!(
+            replicas.contains(&node),
+            "replicas of {index} are {replicas:?}"
+        );
+        MetadataResponsePartition {
+            error_code: match leader {
+                Some(_) => ErrorCode::NONE,
+                None => ErrorCode::LEADER_NOT_AVAILABLE,
+            },
+            partition_index: index as i32,
+            leader_id: leader.map_or(-1, |leader| leader.node),
+            leader_epoch: leader.map_or(-1, |leader| leader.epoch),
+            replica_nodes: replicas.clone(),
+            isr_nodes: replicas.clone(),
+            offline_replicas: Vec::new(),
+        }
+    });
     MetadataResponseTopic {
         error_code: ErrorCode::NONE,
         name: Some(Str::copied(&topic.name)),

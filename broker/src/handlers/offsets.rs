@@ -1,7 +1,7 @@
 //! OffsetCommit (8) v2-10, OffsetFetch (9) v1-10, OffsetDelete (47) v0.
 //!
 //! Behaviour: carried to the group's coordinator (see `groups`). Commits are answered when they are committed in the
-//! log. Coordinators store topic names, as Kafka's records do; a topic id (v10) is resolved here, and an id that
+//! log; if that takes longer than `offsets.commit.timeout.ms`, with COORDINATOR_NOT_AVAILABLE as in Kafka. Coordinators store topic names, as Kafka's records do; a topic id (v10) is resolved here, and an id that
 //! nobody knows is answered with UNKNOWN_TOPIC_ID. Commits for topics that do not exist are refused with
 //! UNKNOWN_TOPIC_OR_PARTITION.
 //!
@@ -9,11 +9,12 @@
 //! several groups.
 
 use super::Session;
-use super::groups::{answer, ask};
+use super::groups::{answer, ask, ask_within};
 use crate::groups::{self as core, GroupRequest};
 use protocol::codec::Str;
 use protocol::error::ErrorCode;
 use protocol::messages::*;
+use std::time::Duration;
 use uuid::Uuid;
 
 pub async fn commit(
@@ -62,7 +63,15 @@ pub async fn commit(
         retention_time_ms: request.retention_time_ms,
         topics,
     });
-    let committed = answer!(ask(session, &request.group_id, ask_for).await, OffsetCommit);
+    let patience = session
+        .shard
+        .view
+        .borrow()
+        .broker()
+        .offsets_commit_timeout_ms;
+    let patience = Duration::from_millis(patience);
+    let committed = ask_within(session, &request.group_id, ask_for, patience).await;
+    let committed = answer!(committed, OffsetCommit);
     for topic in committed.topics {
         let partitions = topic
             .partitions

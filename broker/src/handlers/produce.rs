@@ -24,8 +24,14 @@ use std::rc::Rc;
 use std::time::Duration;
 use storage::PartitionId;
 
-/// Decompressed bytes that the batches of one request may have.
+/// Decompressed bytes that the batches of one request may have together, unless one alone may have more.
 const DECOMPRESSED_BYTES_MAX: usize = 256 << 20;
+
+/// What a request may still unpack to.
+struct Unpacking {
+    batch_bytes_max: usize,
+    left_bytes: usize,
+}
 
 /// Where the answer for a partition stands, and what was decided about it here.
 struct Wanted {
@@ -78,7 +84,6 @@ fn check(
 ) -> (ProduceResponse, Vec<Wanted>) {
     let mut response = ProduceResponse::default();
     let mut wanted = Vec::new();
-    let mut budget = Budget::new(DECOMPRESSED_BYTES_MAX);
     let wall_ms = session.shard.core.wall_ms();
     let refusal = match request {
         _ if !matches!(request.acks, -1..=1) => Some(ErrorCode::INVALID_REQUIRED_ACKS),
@@ -86,6 +91,7 @@ fn check(
         _ => None,
     };
     let view = session.shard.view.borrow();
+    let mut unpacking = Unpacking::up_to(view.broker().max_decompressed_message_bytes);
     for topic in &request.topic_data {
         let found = match version {
             13.. => view.cluster.topic_by_id(topic.topic_id),
@@ -127,7 +133,7 @@ fn check(
                 }
                 (Some((found, config, rules)), _) => {
                     let records = data.records.clone().unwrap_or_default();
-                    match accept(&records, version, rules, wall_ms, &mut budget) {
+                    match accept(&records, version, rules, wall_ms, &mut unpacking) {
                         Ok(validated) => {
                             let appended_at = config.timestamp_type == TimestampType::LogAppendTime;
                             wanted.push(Wanted {
@@ -164,10 +170,23 @@ fn accept(
     version: i16,
     rules: &Rules,
     wall_ms: i64,
-    budget: &mut Budget,
+    unpacking: &mut Unpacking,
 ) -> Result<Validated, Invalid> {
     let batch = records::produced_batch(records, version)?;
-    records::validate(&batch, rules, wall_ms, budget)
+    let bytes_max = unpacking.batch_bytes_max.min(unpacking.left_bytes);
+    let mut budget = Budget::new(bytes_max);
+    let validated = records::validate(&batch, rules, wall_ms, &mut budget);
+    unpacking.left_bytes -= bytes_max - budget.bytes_left();
+    validated
+}
+
+impl Unpacking {
+    fn up_to(batch_bytes_max: usize) -> Unpacking {
+        Unpacking {
+            batch_bytes_max,
+            left_bytes: batch_bytes_max.max(DECOMPRESSED_BYTES_MAX),
+        }
+    }
 }
 
 /// What a topic's config demands of a batch.

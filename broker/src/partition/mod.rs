@@ -5,8 +5,10 @@
 //! for that) nor wait for anything. Deliberately absent: the log and Raft, which belong to the replica that
 //! is passed in; open transactions.
 
+mod departing;
 mod producers;
 
+pub use departing::Departing;
 pub use producers::{ProducerBatch, Producers, SnapshotError, Verdict};
 
 use crate::config::TopicConfig;
@@ -50,6 +52,7 @@ pub struct Partition {
     pub producers: Producers,
     /// In order of their index.
     acks: VecDeque<Ack>,
+    pub departing: Departing,
     /// Slots of the core's watches that wait for this partition.
     pub watches: Vec<u32>,
     /// Last index that the log had when the partition was opened: entries up to it were not decided by this run,
@@ -72,6 +75,7 @@ impl Partition {
             config,
             producers,
             acks: VecDeque::new(),
+            departing: Departing::default(),
             watches: Vec::new(),
             inherited: 0,
             opening: None,

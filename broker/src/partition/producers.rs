@@ -202,6 +202,20 @@ impl Producers {
         });
     }
 
+    /// Producers without a batch above the commit index, with when each was last seen (wall time, ms).
+    pub fn idle(&self, committed: u64) -> impl Iterator<Item = (i64, i64)> {
+        let idle = self.by_id.iter().filter(move |(_, producer)| {
+            let newest = producer.batches.back();
+            newest.is_none_or(|batch| batch.index <= committed)
+        });
+        idle.map(|(id, producer)| (*id, producer.last_seen_ms))
+    }
+
+    /// Forgets a producer: its next batch is taken at any sequence, as that of a new one.
+    pub fn forget(&mut self, producer_id: i64) {
+        self.by_id.remove(&producer_id);
+    }
+
     /// The state as of `applied`: what a checkpoint stores. Batches above it are left out, since the
     /// replay that follows brings them again.
     pub fn snapshot(&self, applied: u64) -> Vec<u8> {

@@ -7,7 +7,7 @@
 use super::owned::Owned;
 use super::{Shard, groups_host, kept};
 use crate::cluster::METADATA;
-use runtime::Notify;
+use runtime::{Instant, Notify};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -72,22 +72,29 @@ pub async fn run(shard: Rc<Shard>) {
 /// Retention and expiry, by the clock.
 pub async fn run_periodically(shard: Rc<Shard>) {
     let mut retention_due = shard.core.now();
+    let mut offsets_due = retention_due;
     loop {
-        let (interval, producers_ms) = {
+        let (retention_ms, offsets_ms, producers_ms) = {
             let view = shard.view.borrow();
             let broker = view.broker();
-            let producers_ms = broker.producer_id_expiration_ms.min(i64::MAX as u64) as i64;
-            (broker.log_retention_check_interval_ms, producers_ms)
+            (
+                broker.log_retention_check_interval_ms,
+                broker.offsets_retention_check_interval_ms,
+                broker.producer_id_expiration_ms.min(i64::MAX as u64) as i64,
+            )
         };
-        shard
-            .core
-            .sleep(Duration::from_millis(interval.clamp(100, 5_000)))
-            .await;
+        let pause_ms = retention_ms.min(offsets_ms).clamp(100, 5_000);
+        shard.core.sleep(Duration::from_millis(pause_ms)).await;
         let now = shard.core.now();
         if now >= retention_due {
-            retention_due = now + Duration::from_millis(interval);
+            retention_due = now + Duration::from_millis(retention_ms);
             shard.retain().await;
-            shard.expire(producers_ms);
+            shard.expire_producers(producers_ms);
+        }
+        if now >= offsets_due {
+            offsets_due = now + Duration::from_millis(offsets_ms);
+            let wall_ms = shard.core.wall_ms();
+            shard.owned.borrow_mut().expire_offsets(now, wall_ms);
         }
         shard.remove_segments().await;
         shard.look_for_grown_logs();
@@ -269,7 +276,7 @@ impl Shard {
         }
     }
 
-    /// Deletes segment files that lie below the log start.
+    /// Deletes segment files that lie below the log start, and have for as long as the topic says.
     async fn remove_segments(self: &Rc<Shard>) {
         let mut ids: Vec<PartitionId> = self.owned.borrow().partitions.keys().copied().collect();
         if self.owned.borrow().metadata.is_some() {
@@ -278,10 +285,9 @@ impl Shard {
         for id in ids {
             let job = {
                 let mut owned = self.owned.borrow_mut();
-                let Some(replica) = owned.replicas.get(id) else {
+                let Some(keep) = owned.keep_from(id, self.core.now()) else {
                     continue;
                 };
-                let keep = replica.applied_index();
                 let Owned {
                     journal, replicas, ..
                 } = &mut *owned;
@@ -304,8 +310,8 @@ impl Shard {
         }
     }
 
-    fn expire(&self, producers_ms: i64) {
-        let (now, wall_ms) = (self.core.now(), self.core.wall_ms());
+    fn expire_producers(&self, producers_ms: i64) {
+        let wall_ms = self.core.wall_ms();
         let mut owned = self.owned.borrow_mut();
         let Owned {
             partitions,
@@ -321,11 +327,24 @@ impl Shard {
                 .map_or(0, |replica| replica.commit_index());
             partition.producers.expire(wall_ms, producers_ms, committed);
         }
-        owned.expire_offsets(now, wall_ms);
     }
 }
 
 impl Owned {
+    /// The first index that is to be kept of a partition: what is not applied, or was deleted only
+    /// lately. An offsets partition is begun anew when it has grown; its past goes at once.
+    fn keep_from(&mut self, id: PartitionId, now: Instant) -> Option<u64> {
+        let replica = self.replicas.get(id)?;
+        let partition = self.partitions.get_mut(&id)?;
+        let delay = match self.groups.coordinator(id) {
+            Some(_) => Duration::ZERO,
+            None => Duration::from_millis(partition.config.file_delete_delay_ms),
+        };
+        let log = replica.log();
+        let due = partition.departing.due(log.log_start_offset(), delay, now);
+        Some(replica.applied_index().min(log.kept_above(due)))
+    }
+
     fn add_to_checkpoint(
         &mut self,
         checkpoint: &mut storage::Checkpoint,

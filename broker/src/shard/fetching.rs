@@ -110,10 +110,11 @@ impl Shard {
     ) {
         let mut listed = Vec::with_capacity(wanted.len());
         let mut jobs = Vec::new();
+        let unpacked_max = self.view.borrow().broker().max_decompressed_message_bytes;
         {
             let mut owned = self.owned.borrow_mut();
             for wanted in &wanted {
-                let (answer, job) = owned.list_offset(wanted);
+                let (answer, job) = owned.list_offset(wanted, unpacked_max);
                 if let Some((timestamp, job)) = job {
                     jobs.push((listed.len(), timestamp, job));
                 }
@@ -135,7 +136,7 @@ impl Shard {
             for (position, timestamp, job) in jobs {
                 let id = wanted[position].partition;
                 match shard.search(id, timestamp, job).await {
-                    Ok(batch) => listed[position].found(timestamp, batch.as_ref()),
+                    Ok(batch) => listed[position].found(timestamp, batch.as_ref(), unpacked_max),
                     Err(error) => {
                         tracing::warn!(%error, "a lookup by time failed");
                         listed[position].error = ErrorCode::KAFKA_STORAGE_ERROR;
@@ -187,7 +188,11 @@ impl Reading {
 
 impl Owned {
     /// An offset by its description; with a job if the answer lies on disk.
-    fn list_offset(&mut self, wanted: &ListOffset) -> (ListedOffset, Option<(i64, TimestampJob)>) {
+    fn list_offset(
+        &mut self,
+        wanted: &ListOffset,
+        unpacked_max: usize,
+    ) -> (ListedOffset, Option<(i64, TimestampJob)>) {
         let mut listed = ListedOffset {
             error: ErrorCode::NONE,
             offset: -1,
@@ -231,12 +236,20 @@ impl Owned {
                 };
                 listed.leader_epoch = epoch;
                 let from = log.log_start_offset();
-                return listed.by_plan(timestamp, log.find_by_timestamp(timestamp, from));
+                return listed.by_plan(
+                    timestamp,
+                    log.find_by_timestamp(timestamp, from),
+                    unpacked_max,
+                );
             }
             OffsetSpec::Timestamp(timestamp) => {
                 listed.leader_epoch = epoch;
                 let from = log.log_start_offset();
-                return listed.by_plan(timestamp, log.find_by_timestamp(timestamp, from));
+                return listed.by_plan(
+                    timestamp,
+                    log.find_by_timestamp(timestamp, from),
+                    unpacked_max,
+                );
             }
         }
         (listed, None)
@@ -248,10 +261,11 @@ impl ListedOffset {
         mut self,
         timestamp: i64,
         plan: TimestampPlan,
+        unpacked_max: usize,
     ) -> (ListedOffset, Option<(i64, TimestampJob)>) {
         match plan {
             TimestampPlan::Memory(batch) => {
-                self.found(timestamp, batch.as_ref());
+                self.found(timestamp, batch.as_ref(), unpacked_max);
                 (self, None)
             }
             TimestampPlan::Disk(job) => (self, Some((timestamp, job))),
@@ -259,13 +273,13 @@ impl ListedOffset {
     }
 
     /// Looks into the batch that holds the answer.
-    fn found(&mut self, timestamp: i64, batch: Option<&Bytes>) {
+    fn found(&mut self, timestamp: i64, batch: Option<&Bytes>, unpacked_max: usize) {
         let Some(batch) = batch else {
             // Nothing at or after that time: offset -1, without an error, as in Kafka.
             self.leader_epoch = -1;
             return;
         };
-        let mut budget = DecodeBudget::new(TIMESTAMP_BUDGET_BYTES);
+        let mut budget = DecodeBudget::new(unpacked_max.max(TIMESTAMP_BUDGET_BYTES));
         let found = Batch::new(batch.clone())
             .map_err(|malformed| malformed.to_string())
             .and_then(|batch| {

@@ -10,6 +10,7 @@ use crate::groups::{GroupRequest, GroupResponse, ListGroups, ListedGroup};
 use bytes::Bytes;
 use protocol::error::ErrorCode;
 use runtime::{Instant, Parcel};
+use std::net::IpAddr;
 use std::sync::Arc;
 use storage::PartitionId;
 use uuid::Uuid;
@@ -47,8 +48,9 @@ pub enum Mail {
     /// The accepting core gives a fresh connection to the core with the fewest, and says through which
     /// of the node's listeners it came.
     Connection { parcel: Parcel, listener: usize },
-    /// A core has one connection less. To the accepting core, which counts them.
-    ConnectionClosed,
+    /// A core has one connection less, of this address and listener. To the accepting core, which
+    /// counts them.
+    ConnectionClosed { address: IpAddr, listener: usize },
     /// Core 0 has opened the data directory; every core may recover its part. Once, at the start.
     Begin(storage::DataIdentity),
     /// Core 0 listens on these ports, one for each listener; clients are told them where no others are

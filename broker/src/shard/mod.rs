@@ -15,6 +15,7 @@ pub mod mail;
 pub mod metadata;
 pub mod opening;
 pub mod owned;
+pub mod remembered;
 pub mod turn;
 pub mod view;
 pub mod watch;
@@ -229,7 +230,9 @@ impl Shard {
             Mail::Connection { parcel, listener } => {
                 crate::connection::adopt(self, parcel, listener);
             }
-            Mail::ConnectionClosed => crate::connection::closed_on(self, from),
+            Mail::ConnectionClosed { address, listener } => {
+                crate::connection::closed_on(self, from, address, listener);
+            }
             Mail::Observe(request) => crate::observe::answer(self, request),
             Mail::Begin(_) => {}
             Mail::Listening { ports } => self.listening(&ports),

@@ -538,6 +538,8 @@ fn log_config(config: &TopicConfig) -> LogConfig {
         segment_bytes: u64::from(config.segment_bytes),
         segment_ms: config.segment_ms.min(i64::MAX as u64) as i64,
         segment_jitter_ms: config.segment_jitter_ms.min(i64::MAX as u64) as i64,
+        index_interval_bytes: config.index_interval_bytes,
+        segment_index_bytes: config.segment_index_bytes,
         retention_bytes: signed(config.retention_bytes),
         retention_ms: signed(config.retention_ms),
     }

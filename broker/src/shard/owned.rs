@@ -6,6 +6,7 @@
 use super::groups_host::GroupsHost;
 use super::mail::*;
 use super::metadata::MetadataOwner;
+use super::remembered::Remembered;
 use super::watch::{Watch, Watches};
 use crate::cluster::METADATA;
 use crate::partition::{Appended, Partition, Ticket};
@@ -42,6 +43,8 @@ pub struct Owned {
     /// Partitions still to serve for the first time, by the view's version that brought them.
     opening: BTreeMap<u64, usize>,
     pub counters: Counters,
+    /// Producers of all partitions.
+    pub remembered: Remembered,
 }
 
 /// What the owner counts for metrics.
@@ -94,6 +97,7 @@ impl Owned {
         node_id: i32,
         post: Post<Mail>,
         journal: Journal,
+        remembered: Remembered,
     ) -> Owned {
         Owned {
             core,
@@ -114,6 +118,7 @@ impl Owned {
             drains: Vec::new(),
             opening: BTreeMap::new(),
             counters: Counters::default(),
+            remembered,
         }
     }
 
@@ -124,6 +129,7 @@ impl Owned {
             partition.opening = Some(version);
             *self.opening.entry(version).or_default() += 1;
         }
+        self.remembered.grown(partition.producers.len());
         self.replicas.insert(replica);
         self.partitions.insert(id, partition);
     }
@@ -212,7 +218,13 @@ impl Owned {
             .replicas
             .get_mut(id)
             .expect("every partition has its replica");
-        partition.append(replica, batch, wall_ms)
+        let producers = partition.producers.len();
+        let appended = partition.append(replica, batch, wall_ms);
+        if partition.producers.len() > producers {
+            self.remembered.grown(1);
+            self.bound_producers();
+        }
+        appended
     }
 
     /// Moves log starts up (DeleteRecords); an offset of -1 stands for the high watermark.

@@ -27,6 +27,16 @@ pub struct View {
     topic_defaults: Rc<TopicConfig>,
     /// Looked up by key only, never iterated: the order of a hash map must not show.
     leaders: HashMap<PartitionId, Leader, crate::shard::FixedHasher>,
+    /// Topics with partitions that have never been heard of.
+    fresh: BTreeMap<Uuid, Fresh>,
+}
+
+/// A topic that was created or has grown, until all its partitions have served.
+struct Fresh {
+    /// Partitions below this one have.
+    shown: u32,
+    /// How many of the others have not.
+    silent: u32,
 }
 
 /// Who leads a partition, as far as this core has heard.
@@ -50,6 +60,7 @@ impl View {
             topic_configs: BTreeMap::new(),
             topic_defaults,
             leaders: HashMap::default(),
+            fresh: BTreeMap::new(),
         }
     }
 
@@ -91,23 +102,76 @@ impl View {
             .filter(|leader| leader.node >= 0)
     }
 
-    /// An owner's word on its partitions.
+    /// How many partitions of a topic clients are told of: those that are new to a node serve a few
+    /// milliseconds later, and until then nobody needs to know of them.
+    pub fn shown(&self, topic: &Topic) -> usize {
+        match self.fresh.get(&topic.id) {
+            Some(fresh) => fresh.shown as usize,
+            None => topic.partitions.len(),
+        }
+    }
+
+    /// The topics that clients are told of without asking for them.
+    pub fn topics_shown(&self) -> impl Iterator<Item = &Topic> {
+        let topics = self.cluster.topics();
+        topics.filter(|topic| self.shown(topic) > 0)
+    }
+
+    /// An owner's word on its partitions. The first one on a partition says that it serves, or that it will not
+    /// without a repair.
     pub fn lead(&mut self, word: &[Leadership]) {
         for leadership in word {
             let leader = Leader {
                 node: leadership.leader,
                 epoch: leadership.epoch,
             };
-            self.leaders.insert(leadership.partition, leader);
+            let known = self.leaders.insert(leadership.partition, leader);
+            if known.is_none() {
+                self.heard_of(leadership.partition);
+            }
         }
+    }
+
+    fn heard_of(&mut self, partition: PartitionId) {
+        let topic = Uuid::from_u128(partition.topic);
+        let Some(fresh) = self.fresh.get_mut(&topic) else {
+            return;
+        };
+        if partition.partition >= fresh.shown {
+            fresh.silent -= 1;
+        }
+        if fresh.silent == 0 {
+            self.fresh.remove(&topic);
+        }
+    }
+
+    /// The partitions of a topic from `first` on are new. Their owners may have been faster than this word.
+    fn await_partitions(&mut self, id: Uuid, first: u32) {
+        let Some(topic) = self.cluster.topic_by_id(id) else {
+            return;
+        };
+        // Who grows again before the first growth serves shows what it has shown before.
+        let shown = self.fresh.get(&id).map_or(first, |fresh| fresh.shown);
+        let new = (shown..topic.partitions.len() as u32).map(|index| partition_id(id, index));
+        let silent = new
+            .filter(|partition| !self.leaders.contains_key(partition))
+            .count() as u32;
+        match silent {
+            0 => self.fresh.remove(&id),
+            _ => self.fresh.insert(id, Fresh { shown, silent }),
+        };
     }
 
     fn follow(&mut self, change: &Change) {
         match change {
-            Change::TopicCreated { id } => self.resolve_topic(*id),
-            Change::PartitionsAdded { .. } => {}
+            Change::TopicCreated { id } => {
+                self.resolve_topic(*id);
+                self.await_partitions(*id, 0);
+            }
+            Change::PartitionsAdded { id, first } => self.await_partitions(*id, *first),
             Change::TopicDeleted { id, partitions, .. } => {
                 self.topic_configs.remove(id);
+                self.fresh.remove(id);
                 for partition in 0..*partitions {
                     self.leaders.remove(&partition_id(*id, partition));
                 }
@@ -163,5 +227,76 @@ impl View {
                 self.topic_configs.remove(&id);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Record;
+
+    const ID: Uuid = Uuid::from_u128(7);
+
+    fn view() -> View {
+        View::new(Rc::new(BrokerConfig::default()), 1)
+    }
+
+    fn created(partitions: usize) -> Record {
+        Record::TopicCreated {
+            id: ID,
+            name: "orders".to_owned(),
+            partitions: vec![vec![1]; partitions],
+            configs: BTreeMap::new(),
+            internal: false,
+        }
+    }
+
+    fn word(partition: u32, leader: i32) -> [Leadership; 1] {
+        [Leadership {
+            partition: partition_id(ID, partition),
+            leader,
+            epoch: 1,
+        }]
+    }
+
+    fn shown(view: &View) -> (usize, usize) {
+        let topic = view.cluster.topic("orders").expect("it was created");
+        (view.shown(topic), view.topics_shown().count())
+    }
+
+    #[test]
+    fn a_topic_is_shown_once_all_its_partitions_were_heard_of() {
+        let mut view = view();
+        // The owner of partition 1 is faster than the word that there is one.
+        view.lead(&word(1, 1));
+        view.apply(1, &[created(3)]);
+        assert_eq!(shown(&view), (0, 0));
+        view.lead(&word(0, 1));
+        view.lead(&word(0, 1));
+        assert_eq!(shown(&view), (0, 0));
+        // A partition that was fenced at once will not serve: the topic is shown without a leader there.
+        view.lead(&word(2, -1));
+        assert_eq!(shown(&view), (3, 1));
+        view.lead(&word(0, -1));
+        assert_eq!(shown(&view), (3, 1), "once shown it stays");
+    }
+
+    #[test]
+    fn a_topic_that_grows_shows_what_it_had() {
+        let mut view = view();
+        view.apply(1, &[created(1)]);
+        view.lead(&word(0, 1));
+        let grow = |to: u32| Record::PartitionsAdded {
+            id: ID,
+            partitions: vec![vec![1]; to as usize],
+        };
+        view.apply(2, &[grow(2)]);
+        view.apply(3, &[grow(1)]);
+        assert_eq!(shown(&view), (1, 1));
+        for partition in [3, 1, 2] {
+            assert_eq!(shown(&view), (1, 1));
+            view.lead(&word(partition, 1));
+        }
+        assert_eq!(shown(&view), (4, 1));
     }
 }

@@ -17,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A running broker; dropping it ends the process and removes the data.
 pub struct Node {
     child: Child,
-    data: PathBuf,
+    /// Its data directory.
+    pub data: PathBuf,
     /// Where it says that it listens, in the order of its listeners.
     pub addresses: Vec<SocketAddr>,
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use runtime::{ALIGN, AlignedBuf, Disk, Durability};
 
 use super::Log;
-use super::index::SegmentIndex;
+use super::index::{self, SegmentIndex};
 use super::reader::SegmentReader;
 use super::segment::{Segment, SegmentFile, partition_directory};
 use super::tail::TailEntry;
@@ -86,6 +86,7 @@ impl Log {
             segment,
             create,
             create_directory: self.segments.is_empty(),
+            index_interval_bytes: index::interval_bytes(&self.config),
             entries,
             busy: Rc::clone(&self.busy),
         })
@@ -131,6 +132,7 @@ pub struct DrainJob {
     create: bool,
     /// The partition has no segment yet, so perhaps no directory.
     create_directory: bool,
+    index_interval_bytes: u64,
     entries: Vec<(u64, TailEntry)>,
     busy: Rc<()>,
 }
@@ -240,10 +242,15 @@ impl DrainJob {
         if self.create {
             disk.sync_dir(&directory).await?;
         }
+        let interval = self.index_interval_bytes;
         for ((i, entry), position) in self.entries.iter().zip(&layout.positions) {
-            index
-                .borrow_mut()
-                .note(*position, *i, entry.base_offset, entry.max_timestamp);
+            index.borrow_mut().note(
+                *position,
+                *i,
+                entry.base_offset,
+                entry.max_timestamp,
+                interval,
+            );
         }
         self.cache
             .keep_index(self.id, self.segment.generation, Rc::clone(&index));

@@ -1,14 +1,29 @@
-//! The sparse index of a segment: one entry per 32 KiB of frames, by offset, raft index and time.
+//! The sparse index of a segment: one entry per 32 KiB of frames or more, by offset, raft index and
+//! time.
 //! What it says is checked against the frame that it leads to, so a stale or damaged entry costs
 //! a rebuild and never a wrong answer.
 
 use super::segment::Segment;
 use crate::format::index::{INDEX_ENTRY_BYTES, IndexEntry};
+use crate::options::LogConfig;
 
-/// Bytes of frames between two entries, at least.
+/// Bytes of frames between two entries, at least; an index that is made again has so many.
 pub(crate) const INDEX_INTERVAL_BYTES: u64 = 32 << 10;
+/// Wider intervals could not be told from lost entries.
+const INDEX_INTERVAL_BYTES_MAX: u64 = 1 << 20;
 /// A stretch without entries beyond which the file is taken to have lost some.
 const GAP_BYTES_MAX: u64 = 2 << 20;
+
+/// Bytes of frames between two entries of the indexes that a log writes.
+pub(crate) fn interval_bytes(config: &LogConfig) -> u64 {
+    u64::from(config.index_interval_bytes).clamp(INDEX_INTERVAL_BYTES, INDEX_INTERVAL_BYTES_MAX)
+}
+
+/// Size of a segment whose index is as large as the log allows.
+pub(crate) fn indexed_bytes(config: &LogConfig) -> u64 {
+    let entries = u64::from(config.segment_index_bytes) / INDEX_ENTRY_BYTES as u64;
+    entries.max(1) * interval_bytes(config)
+}
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct SegmentIndex {
@@ -20,11 +35,19 @@ pub(crate) struct SegmentIndex {
 }
 
 impl SegmentIndex {
-    /// Notes the frame at `position`, which follows all that were noted before.
-    pub fn note(&mut self, position: u64, index: u64, offset: i64, timestamp: i64) {
+    /// Notes the frame at `position`, which follows all that were noted before. It gets an entry if
+    /// it lies `interval_bytes` behind the last one that has.
+    pub fn note(
+        &mut self,
+        position: u64,
+        index: u64,
+        offset: i64,
+        timestamp: i64,
+        interval_bytes: u64,
+    ) {
         let due = match self.entries.last() {
             None => true,
-            Some(last) => position >= u64::from(last.position) + INDEX_INTERVAL_BYTES,
+            Some(last) => position >= u64::from(last.position) + interval_bytes,
         };
         if due {
             let max_timestamp_before = self.max_timestamp.unwrap_or(i64::MIN);
@@ -156,9 +179,38 @@ mod tests {
         let mut index = SegmentIndex::default();
         for i in 0..100u64 {
             let offset = 100 + i as i64;
-            index.note(i * 8192, 10 + i, offset, (i % 8) as i64);
+            index.note(
+                i * 8192,
+                10 + i,
+                offset,
+                (i % 8) as i64,
+                INDEX_INTERVAL_BYTES,
+            );
         }
         index
+    }
+
+    #[test]
+    fn intervals_and_sizes_are_those_of_the_topic() {
+        let config = |index_interval_bytes, segment_index_bytes| LogConfig {
+            index_interval_bytes,
+            segment_index_bytes,
+            ..LogConfig::default()
+        };
+        assert_eq!(interval_bytes(&config(4096, 1)), 32 << 10);
+        assert_eq!(interval_bytes(&config(u32::MAX, 1)), 1 << 20);
+        assert_eq!(indexed_bytes(&config(64 << 10, 4)), 64 << 10);
+        assert_eq!(indexed_bytes(&config(64 << 10, 3 * 32)), 3 * (64 << 10));
+
+        let limit = indexed_bytes(&config(64 << 10, 5 * 32));
+        let mut index = SegmentIndex::default();
+        for position in (0..limit).step_by(10_000) {
+            index.note(position, position, position as i64, -1, 64 << 10);
+        }
+        assert_eq!(index.len(), 5, "as many as the file may hold");
+        let gaps = index.entries.windows(2);
+        let least = gaps.map(|pair| pair[1].position - pair[0].position).min();
+        assert!(least >= Some(64 << 10), "{least:?}");
     }
 
     #[test]

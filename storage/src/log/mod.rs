@@ -283,7 +283,12 @@ impl Log {
 
     /// The settings of the partition's topic. They apply from the next drain on.
     pub fn configure(&mut self, config: LogConfig) {
-        self.config = config;
+        // A segment ends by its own size or by that of its index, whatever comes first.
+        let segment_bytes = config.segment_bytes.min(index::indexed_bytes(&config));
+        self.config = LogConfig {
+            segment_bytes,
+            ..config
+        };
     }
 
     pub fn config(&self) -> &LogConfig {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use runtime::Disk;
 
-use super::index::SegmentIndex;
+use super::index::{INDEX_INTERVAL_BYTES, SegmentIndex};
 use super::segment::{Segment, SegmentFile, partition_directory};
 use crate::cache::{PIECE_BYTES, SegmentCache};
 use crate::error::ReadError;
@@ -156,7 +156,13 @@ impl<'a> SegmentReader<'a> {
                 max_timestamp,
                 ..
             } = frame.header;
-            index.note(frame.position, i, base_offset, max_timestamp);
+            index.note(
+                frame.position,
+                i,
+                base_offset,
+                max_timestamp,
+                INDEX_INTERVAL_BYTES,
+            );
             at = frame.next_position();
         }
         self.expected_bytes.set(wanted);

@@ -48,6 +48,12 @@ impl Log {
         (start > self.log_start_offset).then_some(start)
     }
 
+    /// The first index to keep so that no segment goes that reaches above `offset`.
+    pub fn kept_above(&self, offset: i64) -> u64 {
+        let below = self.segments.iter().take_while(|s| s.end_offset <= offset);
+        below.last().map_or(self.first_index, |s| s.last_index + 1)
+    }
+
     /// The first index that is to be kept, if segments can go: those wholly below the log start
     /// offset whose entries are applied and below `keep_index` (what the slowest follower needs).
     pub(crate) fn trim_target(&self, keep_index: u64) -> Option<u64> {

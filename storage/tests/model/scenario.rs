@@ -167,6 +167,7 @@ fn config(random: &mut Random) -> LogConfig {
         segment_jitter_ms: if random.one_in(2) { 2 } else { 0 },
         retention_bytes: if random.one_in(2) { 20_000 } else { -1 },
         retention_ms: -1,
+        ..LogConfig::default()
     }
 }
 

@@ -9,7 +9,7 @@ knobs! { GROUPS: "Group coordinator",
     "group.coordinator.threads", Int, "4", AtLeast(1), Static, Reported(CORES);
     "group.coordinator.background.threads", Int, "2", AtLeast(1), Static, Reported(CORES);
     "group.coordinator.append.linger.ms", Int, "-1", AtLeast(-1), Static, Reported(TURNS);
-    "offsets.commit.timeout.ms", Int, "5000", AtLeast(1), Static, Reported(UNENFORCED),
+    "offsets.commit.timeout.ms", Int, "5000", AtLeast(1), Static, Honoured,
         "How long an offset commit may take before the client is told to try again.";
     "offsets.load.buffer.size", Int, "5242880", AtLeast(1), Static, Reported(LOADING);
     "offsets.topic.replication.factor", Short, "3", AtLeast(1), Static, Reported(ONE_REPLICA),
@@ -25,7 +25,7 @@ knobs! { GROUPS: "Group coordinator",
         "Largest metadata string that comes with a committed offset.";
     "offsets.retention.minutes", Int, "10080", AtLeast(1), Static, Honoured,
         "How long the offsets of an empty group are kept.";
-    "offsets.retention.check.interval.ms", Long, "600000", AtLeast(1), Static, Reported(UNENFORCED),
+    "offsets.retention.check.interval.ms", Long, "600000", AtLeast(1), Static, Honoured,
         "How often expired offsets are looked for.";
     "group.min.session.timeout.ms", Int, "6000", Any, Static, Honoured,
         "Shortest session timeout a classic member may ask for.";

@@ -33,14 +33,16 @@ knobs! { LOG: "Logs and retention",
     "log.retention.check.interval.ms", Long, "300000", AtLeast(1), Static, Honoured,
         "How often retention looks for segments to delete.";
     "log.cleanup.policy", List, "delete", EachOf(CLEANUP_POLICIES), Cluster, Refused(COMPACTION);
-    "log.index.size.max.bytes", Int, "10485760", AtLeast(4), Cluster, Reported(INDEX);
-    "log.index.interval.bytes", Int, "4096", AtLeast(0), Cluster, Reported(INDEX_DENSITY),
-        "Bytes of log between two entries of the offset index.";
+    "log.index.size.max.bytes", Int, "10485760", AtLeast(4), Cluster, Honoured,
+        "Size of a segment's index at which a new segment is started.";
+    "log.index.interval.bytes", Int, "4096", AtLeast(0), Cluster, Honoured,
+        "Bytes of log between two entries of a segment's index, at least. Differs from Kafka: \
+         taken as 32768 where it is less, and as 1048576 where it is more.";
     "log.flush.interval.messages", Long, "9223372036854775807", AtLeast(1), Cluster,
         Reported(SYNCED);
-    "log.segment.delete.delay.ms", Long, "60000", AtLeast(0), Cluster, Reported(UNLINKED),
-        "How long a deleted segment stays readable to those who hold it, before its file \
-         goes.";
+    "log.segment.delete.delay.ms", Long, "60000", AtLeast(0), Cluster, Honoured,
+        "How long the file of a segment stays after its last record was deleted. Differs from \
+         Kafka: the files of a deleted topic go at once.";
     "log.flush.scheduler.interval.ms", Long, "9223372036854775807", Any, Static, Reported(SYNCED);
     "log.flush.interval.ms", Long, unset, Any, Cluster, Reported(SYNCED);
     "log.flush.offset.checkpoint.interval.ms", Int, "60000", AtLeast(0), Static,
@@ -67,15 +69,15 @@ knobs! { LOG: "Logs and retention",
 }
 
 knobs! { CLEANER: "Log cleaner",
-    "log.cleaner.threads", Int, "1", AtLeast(0), Cluster, Reported(COMPACTS);
+    "log.cleaner.threads", Int, "1", AtLeast(0), Cluster, Reported(NO_CLEANER);
     "log.cleaner.io.max.bytes.per.second", Double, "1.7976931348623157E308", Any, Cluster,
-        Reported(COMPACTS);
-    "log.cleaner.dedupe.buffer.size", Long, "134217728", Any, Cluster, Reported(COMPACTS);
-    "log.cleaner.io.buffer.size", Int, "524288", AtLeast(0), Cluster, Reported(COMPACTS);
-    "log.cleaner.io.buffer.load.factor", Double, "0.9", Any, Cluster, Reported(COMPACTS);
-    "log.cleaner.backoff.ms", Long, "15000", AtLeast(0), Cluster, Reported(COMPACTS);
+        Reported(NO_CLEANER);
+    "log.cleaner.dedupe.buffer.size", Long, "134217728", Any, Cluster, Reported(NO_CLEANER);
+    "log.cleaner.io.buffer.size", Int, "524288", AtLeast(0), Cluster, Reported(NO_CLEANER);
+    "log.cleaner.io.buffer.load.factor", Double, "0.9", Any, Cluster, Reported(NO_CLEANER);
+    "log.cleaner.backoff.ms", Long, "15000", AtLeast(0), Cluster, Reported(NO_CLEANER);
     "log.cleaner.min.cleanable.ratio", Double, "0.5", Share(0.0, 1.0), Cluster, Reported(COMPACTS);
-    "log.cleaner.enable", Boolean, "true", Any, Static, Reported(COMPACTS);
+    "log.cleaner.enable", Boolean, "true", Any, Static, Reported(NO_CLEANER);
     "log.cleaner.delete.retention.ms", Long, "86400000", AtLeast(0), Cluster, Reported(COMPACTS);
     "log.cleaner.min.compaction.lag.ms", Long, "0", AtLeast(0), Cluster, Reported(COMPACTS);
     "log.cleaner.max.compaction.lag.ms", Long, "9223372036854775807", AtLeast(1), Cluster,

@@ -35,8 +35,8 @@ knobs! { SERVER: "Server",
          goes.";
     "fetch.max.bytes", Int, "57671680", AtLeast(1024), Static, Honoured,
         "Most bytes one fetch response carries.";
-    "max.request.partition.size.limit", Int, "2000", AtLeast(1), Static, Reported(UNENFORCED),
-        "Most partitions that one request may name.";
+    "max.request.partition.size.limit", Int, "2000", AtLeast(1), Static, Honoured,
+        "Most partitions in one answer of DescribeTopicPartitions; the client asks for the rest.";
 }
 
 knobs! { SOCKETS: "Listeners and connections",
@@ -58,20 +58,25 @@ knobs! { SOCKETS: "Listeners and connections",
         "Largest request frame; a larger one closes the connection before memory is reserved.";
     "socket.listen.backlog.size", Int, "50", AtLeast(1), Static, Honoured,
         "Connections the kernel queues before they are accepted.";
-    "max.connections.per.ip", Int, "2147483647", AtLeast(0), Cluster, Reported(UNENFORCED),
+    "max.connections.per.ip", Int, "2147483647", AtLeast(0), Cluster, Honoured,
         "Connections from one address; further ones are closed.";
-    "max.connections.per.ip.overrides", String, "", AddressLimits, Cluster, Reported(UNENFORCED),
-        "Per address: host:limit, separated by commas.";
+    "max.connections.per.ip.overrides", String, "", AddressLimits, Cluster, Honoured,
+        "Connections from single addresses, in place of max.connections.per.ip.";
     "max.connections", Int, "2147483647", AtLeast(0), Cluster, Honoured,
-        "Connections to this node; further ones are closed.";
-    "max.connection.creation.rate", Int, "2147483647", AtLeast(0), Cluster, Reported(UNENFORCED),
-        "New connections a second; further ones wait in the kernel's queue.";
+        "Connections to this node; further ones are closed. Also for one listener: \
+         listener.name.<listener>.max.connections.";
+    "max.connection.creation.rate", Int, "2147483647", AtLeast(0), Cluster, Honoured,
+        "New connections a second; further ones wait, each up to a second and those behind it in \
+         the kernel's queue. Also for one listener: \
+         listener.name.<listener>.max.connection.creation.rate.";
     "connections.max.idle.ms", Long, "600000", Any, Static, Honoured,
         "A connection without a request for this long is closed; negative keeps it.";
     "connection.failed.authentication.delay.ms", Int, "100", AtLeast(0), Static,
         Reported(NO_AUTHENTICATION);
-    "queued.max.requests", Int, "500", AtLeast(1), Static, Reported(MEMORY);
-    "queued.max.request.bytes", Long, "-1", Any, Static, Reported(MEMORY);
+    "queued.max.requests", Int, "500", AtLeast(1), Static, Reported(QUEUED);
+    "queued.max.request.bytes", Long, "-1", Any, Static, Honoured,
+        "Bytes of requests that may be under way on this node, shared out among its cores; beyond \
+         it nothing is read. Negative: as many as corelane.memory leaves for them.";
     "num.network.threads", Int, "3", AtLeast(1), Cluster, Reported(CORES);
 }
 

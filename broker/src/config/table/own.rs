@@ -39,14 +39,16 @@ knobs! { OWN: "This broker's own",
         "How often a leader shows its followers that it lives, one frame per peer node.";
     "corelane.shutdown.timeout.ms", Int, "30000", AtLeast(0), Static, Honoured,
         "How long a stopping node waits for its leaderships to move before it stops anyway.";
-    "corelane.producer.ids.max", Int, "100000", AtLeast(1), Static, Reported(UNENFORCED),
-        "Idle producer ids remembered by one core; beyond it the one unused for longest goes.";
+    "corelane.producer.ids.max", Int, "100000", AtLeast(1), Static, Honoured,
+        "Producer ids remembered by one core, counted by partition; a sixteenth beyond it those \
+         unused for longest go.";
     "corelane.groups.max", Int, "100000", AtLeast(1), Static, Honoured,
-        "Groups coordinated by one node; beyond it a new group is told \
-         GROUP_MAX_SIZE_REACHED.";
-    "corelane.connections.max.per.core", Int, "20000", AtLeast(1), Static, Reported(UNENFORCED),
+        "Groups of one partition of __consumer_offsets; beyond it a new group is told \
+         POLICY_VIOLATION.";
+    "corelane.connections.max.per.core", Int, "20000", AtLeast(1), Static, Honoured,
         "Connections of one core, whatever max.connections says; further ones are closed.";
-    "max.decompressed.message.bytes", Int, "104857600", AtLeast(1), Static, Reported(UNENFORCED),
-        "Most bytes one record batch may unpack to where the broker must look inside it. The \
-         name is that of a coming Kafka release.";
+    "max.decompressed.message.bytes", Int, "104857600", AtLeast(1), Static, Honoured,
+        "Most bytes one record batch may unpack to where the broker must look inside it; a \
+         larger one is refused. Those of one request together: 256 MiB, or this if it is more. \
+         The name is that of a coming Kafka release.";
 }

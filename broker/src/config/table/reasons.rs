@@ -6,24 +6,27 @@ pub(super) const SYNCED: &str = "Every acknowledgement is synced to stable stora
     flush interval is met already.";
 pub(super) const NO_CHECKPOINTS: &str =
     "State is rebuilt from the log and the journal; there are no checkpoint files.";
-pub(super) const INDEX: &str =
-    "The offset index lives in memory and is rebuilt from the log; it has no file to size.";
-pub(super) const PREALLOCATED: &str =
-    "Files are always allocated ahead of the writes; there is nothing to switch.";
+pub(super) const PREALLOCATED: &str = "Every write goes to the journal first, whose files are \
+    always allocated ahead; segments are written behind it in large pieces.";
 pub(super) const CORES: &str =
     "There are no thread pools to size: corelane.cores says how many cores do all the work.";
 pub(super) const ONE_DISK: &str = "A node keeps its data in one directory and fails with it; \
     replicas do not move between directories.";
 pub(super) const INTER_BROKER: &str =
-    "Nodes talk over one standing link each, with timing of its own.";
+    "Read when brokers call each other; every node is a cluster of its own.";
 pub(super) const ONE_START: &str =
     "All listeners open at the same moment, when the node is ready to serve.";
-pub(super) const GRACEFUL: &str = "A stopping node always hands its leaderships over first.";
+pub(super) const GRACEFUL: &str = "A stop by signal is always a controlled one: what is under \
+    way is answered, and a checkpoint written.";
 pub(super) const SOCKET_BUFFERS: &str = "The kernel sizes socket buffers by itself.";
 pub(super) const NO_AUTHENTICATION: &str =
     "Read when a client fails to authenticate; this version has no authentication.";
-pub(super) const MEMORY: &str = "Requests in flight are bounded by corelane.memory.";
-pub(super) const COMPACTS: &str = "Read by log compaction, which is not available in this version.";
+pub(super) const QUEUED: &str = "There is no queue of requests to size: what is under way is \
+    bounded by its bytes (queued.max.request.bytes) and, by connection, by its number.";
+pub(super) const COMPACTS: &str = "As in Kafka it matters to compacted topics only, and \
+    cleanup.policy=compact is refused in this version.";
+pub(super) const NO_CLEANER: &str =
+    "The cleaner compacts topics, and log compaction is not available in this version.";
 pub(super) const PROTOCOLS: &str = "The classic protocol is always served, and the only one.";
 pub(super) const TURNS: &str = "Writes are batched by turn, not by timer.";
 pub(super) const LOADING: &str =
@@ -31,15 +34,15 @@ pub(super) const LOADING: &str =
 pub(super) const INTERNAL_CODEC: &str = "Internal topics are stored uncompressed.";
 pub(super) const QUOTAS: &str = "Read by quotas, which are not available in this version.";
 pub(super) const NO_THROTTLE: &str =
-    "Replication is not throttled; a replica that catches up yields to live traffic.";
+    "Nothing is replicated that could be throttled: every node is a cluster of its own.";
 pub(super) const METRICS: &str =
     "Metrics are served over HTTP by corelane.admin.listener; there are no reporters.";
 pub(super) const TELEMETRY: &str = "Client metrics are not collected in this version.";
-pub(super) const RAFT: &str = "Replicas follow by Raft; there are no replica fetchers to tune.";
-pub(super) const CLEAN_ONLY: &str = "Raft never elects a leader that lacks committed records; \
-    true changes nothing short of a forced recovery.";
-pub(super) const BALANCE: &str =
-    "Leaderships are balanced by this cluster's own rule, not by a timer.";
+pub(super) const RAFT: &str = "Every node is a cluster of its own, and replicas that follow by \
+    Raft have no fetchers to tune.";
+pub(super) const CLEAN_ONLY: &str = "It permits what Raft never does: no leader is elected that \
+    lacks committed records.";
+pub(super) const BALANCE: &str = "A cluster of one node has no leadership to move.";
 pub(super) const PURGATORY: &str =
     "A waiting request is woken by what it waits for; nothing is left behind to purge.";
 pub(super) const PEER_LISTENER: &str =
@@ -51,17 +54,14 @@ pub(super) const ONE_NODE: &str = "Every node is a cluster of its own: clusters 
     nodes are not available in this version.";
 pub(super) const ONE_REPLICA: &str = "Internal topics have one replica: clusters of several \
     nodes are not available in this version.";
-pub(super) const UNENFORCED: &str = "Not enforced in this version.";
-pub(super) const UNLINKED: &str =
-    "A deleted segment stays readable to whoever has it open, without a delay.";
-pub(super) const INDEX_DENSITY: &str = "The offset index has a fixed density.";
 pub(super) const CONSUMER_PROTOCOL: &str =
     "Read by the consumer protocol (KIP-848), which is not available in this version.";
 pub(super) const NO_TRANSACTIONS: &str =
     "Read by transactions, which are not available in this version.";
 pub(super) const SHARE: &str = "Share groups are not available in this version.";
 pub(super) const STREAMS: &str = "Streams groups are not available in this version.";
-pub(super) const TIERED: &str = "Read by tiered storage, which is not available in this version.";
+pub(super) const TIERED: &str = "As in Kafka it matters to tiered storage only, which is not \
+    available in this version (remote.storage.enable=true is refused).";
 pub(super) const DEAD_LETTERS: &str =
     "Read by the dead-letter queues of share groups, which are not available in this version.";
 

@@ -158,6 +158,36 @@ fn synonyms_exist_and_agree() {
     }
 }
 
+/// A topic config that changes nothing is met already by what this broker does anyway, or it is about
+/// something that cannot be switched on: whoever tries is refused. Nothing else may be accepted and ignored.
+#[test]
+fn no_topic_config_is_ignored() {
+    let row = |name: &str| topic().iter().find(|knob| knob.name == name).unwrap();
+    let refuses = |name, value| row(name).canonical(value).is_err();
+    assert!(refuses("cleanup.policy", "compact") && refuses("remote.storage.enable", "true"));
+    let met = [
+        "flush.messages",
+        "flush.ms",
+        "preallocate",
+        "unclean.leader.election.enable",
+    ];
+    let of_one_node = [
+        "leader.replication.throttled.replicas",
+        "follower.replication.throttled.replicas",
+    ];
+    for knob in topic() {
+        let Effect::Reported(why) = knob.effect else {
+            continue;
+        };
+        let name = knob.name;
+        let known = why.contains("cleanup.policy=compact is refused")
+            || why.contains("remote.storage.enable=true is refused")
+            || of_one_node.contains(&name) && why.contains("a cluster of its own")
+            || met.contains(&name);
+        assert!(known, "{name} is accepted and ignored: {why}");
+    }
+}
+
 #[test]
 fn refusals_leave_the_default_open() {
     for knob in broker().chain(topic()).chain(group()) {

@@ -11,7 +11,8 @@ knobs! { TOPIC: "Topics",
     "segment.jitter.ms", Long, "0", AtLeast(0), Cluster, Honoured,
         "Random time taken off segment.ms, so that the segments of many partitions do not \
          roll at once.";
-    "segment.index.bytes", Int, "10485760", AtLeast(4), Cluster, Reported(INDEX);
+    "segment.index.bytes", Int, "10485760", AtLeast(4), Cluster, Honoured,
+        "Size of a segment's index at which a new segment is started.";
     "flush.messages", Long, "9223372036854775807", AtLeast(1), Cluster, Reported(SYNCED);
     "flush.ms", Long, "9223372036854775807", AtLeast(0), Cluster, Reported(SYNCED);
     "retention.bytes", Long, "-1", Any, Cluster, Honoured,
@@ -22,13 +23,15 @@ knobs! { TOPIC: "Topics",
          for ever.";
     "max.message.bytes", Int, "1048588", AtLeast(0), Cluster, Honoured,
         "Largest record batch that is accepted, as it arrives, compressed.";
-    "index.interval.bytes", Int, "4096", AtLeast(0), Cluster, Reported(INDEX_DENSITY),
-        "Bytes of log between two entries of the offset index.";
+    "index.interval.bytes", Int, "4096", AtLeast(0), Cluster, Honoured,
+        "Bytes of log between two entries of a segment's index, at least. Differs from Kafka: \
+         taken as 32768 where it is less, and as 1048576 where it is more.";
     "delete.retention.ms", Long, "86400000", AtLeast(0), Cluster, Reported(COMPACTS);
     "min.compaction.lag.ms", Long, "0", AtLeast(0), Cluster, Reported(COMPACTS);
     "max.compaction.lag.ms", Long, "9223372036854775807", AtLeast(1), Cluster, Reported(COMPACTS);
-    "file.delete.delay.ms", Long, "60000", AtLeast(0), Cluster, Reported(UNLINKED),
-        "How long the file of a deleted segment stays on the disk for reads that have begun.";
+    "file.delete.delay.ms", Long, "60000", AtLeast(0), Cluster, Honoured,
+        "How long the file of a segment stays after its last record was deleted. Differs from \
+         Kafka: the files of a deleted topic go at once.";
     "min.cleanable.dirty.ratio", Double, "0.5", Share(0.0, 1.0), Cluster, Reported(COMPACTS);
     "cleanup.policy", List, "delete", EachOf(CLEANUP_POLICIES), Cluster, Refused(COMPACTION);
     "unclean.leader.election.enable", Boolean, "false", Any, Cluster, Reported(CLEAN_ONLY);
