@@ -317,7 +317,8 @@ impl Replica {
                 .iter()
                 .map(|entry| entry.data.len() as u64)
                 .sum();
-            journal.announce(&mut self.node.mut_store().log, bytes);
+            let entries = taken.entries.len();
+            journal.announce(&mut self.node.mut_store().log, entries, bytes);
         }
         while let Some(entry) = taken.entries.front() {
             self.stage_entry(journal, entry)?;

@@ -46,9 +46,10 @@ pub(super) struct ExtentWrite {
 impl Journal {
     /// Tells that a turn will bring about `bytes` of this log, in several entries: if that is
     /// much, they go straight to the segment, as a single large entry does by itself.
-    pub fn announce(&mut self, log: &mut Log, bytes: u64) {
+    pub fn announce(&mut self, log: &mut Log, entries: usize, bytes: u64) {
         if bytes >= self.options.direct_bytes {
             log.bulk_turn = self.staged_turn();
+            log.bulk_bytes = bytes + (entries * frame_bytes(0)) as u64;
         }
     }
 
@@ -182,12 +183,20 @@ impl Journal {
             create_directory,
             buffers: Vec::new(),
         };
-        self.add_buffer(&mut extent, position, bytes as usize);
+        let announced = match log.bulk_turn == self.staged_turn() {
+            true => log.bulk_bytes,
+            false => 0,
+        };
+        self.add_buffer(&mut extent, position, bytes.max(announced) as usize);
         self.extents.insert(log.id, extent);
     }
 
+    /// Room for at least `bytes`. It stays in memory with the entries, so it is no larger than what
+    /// is known to come; each further buffer of a turn is twice as large, since it is a write more.
     fn add_buffer(&mut self, extent: &mut Extent, position: u64, bytes: usize) {
-        let buffer = AppendBuf::with_capacity(bytes.max(self.options.buffer_bytes));
+        let last = extent.buffers.last();
+        let twice = last.map_or(0, |(_, _, buffer)| 2 * buffer.capacity());
+        let buffer = AppendBuf::with_capacity(bytes.max(twice.min(self.options.buffer_bytes)));
         let number = self.memory.add(buffer.capacity() as u64);
         extent.buffers.push((position, number, buffer));
     }

@@ -117,8 +117,9 @@ pub struct Log {
     pub(crate) busy: Rc<()>,
     /// Changes when a job that is under way has become meaningless.
     pub(crate) incarnation: u32,
-    /// The turn in which much was announced.
+    /// The turn in which much was announced, and how much.
     pub(crate) bulk_turn: u64,
+    pub(crate) bulk_bytes: u64,
 }
 
 /// Ten thousand idle logs a core are a normal day: an idle log with one segment and one term takes
@@ -161,6 +162,7 @@ impl Log {
             busy: Rc::new(()),
             incarnation: 0,
             bulk_turn: 0,
+            bulk_bytes: 0,
         }
     }
 

@@ -384,7 +384,8 @@ impl Owner {
         let count = 1 + random.below(4);
         let heavy = random.one_in(4);
         if random.one_in(4) {
-            self.journal.announce(log, random.below(100_000));
+            let entries = random.below(8) as usize;
+            self.journal.announce(log, entries, random.below(100_000));
         }
         for i in 0..count {
             let now = partition.versions.last().unwrap().1.clone();
