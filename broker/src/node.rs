@@ -345,3 +345,22 @@ async fn go_down(shard: &Rc<Shard>) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+
+    #[test]
+    fn requests_get_their_share_or_less_if_an_operator_says_so() {
+        let bytes = |queued: &str, cores| {
+            let name = "queued.max.request.bytes".to_owned();
+            let statics = Overrides::from([(name, queued.to_owned())]);
+            let config = BrokerConfig::resolve(statics, "node").unwrap();
+            request_bytes(&config, 64 << 20, cores)
+        };
+        assert_eq!(bytes("-1", 2), 16 << 20);
+        assert_eq!(bytes("8388608", 2), 4 << 20);
+        assert_eq!(bytes("9223372036854775807", 2), 16 << 20);
+    }
+}

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use protocol::api::ApiKey;
+use protocol::error::ErrorCode;
 use raft_group::Replica;
 use runtime::CoreStats;
 use storage::{Condition, PartitionId};
@@ -78,6 +79,8 @@ pub struct ApiMetrics {
     pub request_bytes: u64,
     /// Whole answers.
     pub response_bytes: u64,
+    /// How often each error code stood in an answer, by code.
+    pub errors: BTreeMap<i16, u64>,
 }
 
 impl ApiMetrics {
@@ -86,6 +89,9 @@ impl ApiMetrics {
         self.latency.merge(&other.latency);
         self.request_bytes += other.request_bytes;
         self.response_bytes += other.response_bytes;
+        for (code, count) in &other.errors {
+            *self.errors.entry(*code).or_default() += count;
+        }
     }
 }
 
@@ -110,6 +116,17 @@ impl CoreMetrics {
         api.latency.record(took);
         api.request_bytes += request_bytes as u64;
         api.response_bytes += response_bytes as u64;
+    }
+
+    /// Codes that an answer to this api had in it.
+    pub fn errors(&mut self, key: ApiKey, codes: &[ErrorCode]) {
+        if codes.is_empty() {
+            return;
+        }
+        let errors = &mut self.apis.entry(key).or_default().errors;
+        for code in codes {
+            *errors.entry(code.0).or_default() += 1;
+        }
     }
 
     /// A turn was written.

@@ -1,85 +1,50 @@
 //! What a core says of itself, page by page: a node of two cores in the simulator, a client that
 //! speaks Kafka to it, and a prober that asks as the side thread does.
 
+#[path = "simulated/node.rs"]
+mod node;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use broker::config::{BrokerConfig, Overrides};
-use broker::node::{ClientListener, Plan, run_core, storage_limits};
 use broker::observe::{
     CoreReport, OFFSETS_PER_PAGE, OffsetRow, PARTITIONS_PER_PAGE, PartitionRow, PartitionState,
     Reply, Request,
 };
 use broker::shard::mail::Mail;
-use bytes::BytesMut;
+use node::{CORES, PATIENCE, call};
 use protocol::ErrorCode;
-use protocol::api::{ApiKey, Message, RequestMessage};
-use protocol::codec::Decoder;
-use protocol::frame;
+use protocol::api::ApiKey;
 use protocol::messages::{
     CreatableTopic, CreateTopicsRequest, FindCoordinatorRequest, OffsetCommitRequest,
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use runtime::sim::{NodeId, Options, Sim};
-use runtime::{Core, Inbox, Post, Stream};
+use runtime::{Core, Post, Stream};
 use tokio::sync::oneshot;
 
-const CORES: usize = 2;
-const PORT: u16 = 9092;
 /// More than a page on each core.
 const PARTITIONS: i32 = 1_300;
-const MEMORY_BYTES: usize = 64 << 20;
-const PATIENCE: Duration = Duration::from_secs(60);
 
 type Asked = Rc<RefCell<Vec<(usize, Request)>>>;
 
 struct World {
-    sim: Sim,
-    node: NodeId,
+    inner: node::World,
     asked: Asked,
 }
 
 impl World {
     fn new() -> World {
-        let sim = Sim::new(Options::seeded(7));
-        let knobs = [
-            ("corelane.journal.bytes", "16777216"),
-            ("log.dirs", "/data"),
-        ];
-        let statics: Overrides = knobs
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
-        let (news, heard) = mpsc::channel();
-        let config = BrokerConfig::resolve(statics, "node").expect("a good configuration");
-        let plan = Plan {
-            listeners: ClientListener::only(SocketAddr::from(([0, 0, 0, 0], PORT)), "node", PORT),
-            memory_per_core: MEMORY_BYTES,
-            storage: storage_limits(&config, MEMORY_BYTES),
-            anew_bytes_min: broker::node::ANEW_BYTES_MIN,
-            forget_retries: false,
-            config: Arc::new(config),
-            news,
-        };
         let asked = Asked::default();
         let questions = asked.clone();
-        let node = sim.start(
-            "node",
-            CORES,
-            move |core: Core, post: Post<Mail>, inbox: Inbox<Mail>| {
-                let (plan, questions) = (plan.clone(), questions.clone());
-                if core.id() == 0 {
-                    core.spawn("prober", probe(core.clone(), post.clone(), questions));
-                }
-                async move { run_core(core, post, inbox, plan).await }
-            },
-        );
-        let starts = sim.run_until(PATIENCE, || heard.try_recv().is_ok());
-        assert!(starts, "the node does not start");
-        World { sim, node, asked }
+        let inner = node::World::new(move |core, post| {
+            if core.id() == 0 {
+                let probing = probe(core.clone(), post.clone(), questions.clone());
+                core.spawn("prober", probing);
+            }
+        });
+        World { inner, asked }
     }
 
     /// What a core answers.
@@ -87,32 +52,12 @@ impl World {
         let (reply, mut answer) = oneshot::channel();
         self.asked.borrow_mut().push((core, request(reply)));
         let mut told = None;
-        let arrived = self.sim.run_until(PATIENCE, || {
+        let arrived = self.inner.sim.run_until(PATIENCE, || {
             told = answer.try_recv().ok();
             told.is_some()
         });
         assert!(arrived, "core {core} does not answer");
         told.expect("it arrived")
-    }
-
-    /// Runs a client to its end.
-    fn client<F, Fut>(&self, talk: F)
-    where
-        F: FnOnce(Core, Stream) -> Fut + 'static,
-        Fut: Future<Output = ()>,
-    {
-        let ip: IpAddr = self.sim.ip(self.node);
-        let client = self.sim.client("client", move |core| async move {
-            let stream = core
-                .connect(SocketAddr::new(ip, PORT))
-                .await
-                .expect("a connection");
-            talk(core, stream).await;
-        });
-        assert!(
-            self.sim.run_until_done(client, PATIENCE),
-            "the client does not come to its end"
-        );
     }
 }
 
@@ -123,34 +68,6 @@ async fn probe(core: Core, post: Post<Mail>, asked: Asked) {
             post.send(to, Mail::Observe(request));
         }
         core.sleep(Duration::from_millis(1)).await;
-    }
-}
-
-/// One request, one answer.
-async fn call<R: RequestMessage>(stream: &Stream, version: i16, request: R) -> R::Response {
-    let parts =
-        frame::request(None, 1, version, &request).expect("a request that fits its version");
-    stream.write_all(parts).await.expect("the node takes it");
-    let mut received = BytesMut::new();
-    loop {
-        if let Some(answer) = frame::cut(&mut received, 16 << 20).expect("a frame") {
-            let mut input = Decoder::new(answer);
-            assert_eq!(input.i32().expect("a correlation id"), 1);
-            if R::KEY.api().response_header_version(version) >= 1 {
-                input
-                    .tagged_fields(|_, _| Ok(false))
-                    .expect("tagged fields");
-            }
-            return R::Response::decode(&mut input, version).expect("an answer");
-        }
-        received.reserve(64 << 10);
-        let (got, buffer) = stream.read(received).await;
-        received = buffer;
-        assert_ne!(
-            got.expect("the node answers"),
-            0,
-            "the node closed the connection"
-        );
     }
 }
 
@@ -255,7 +172,7 @@ fn offsets(world: &World, core: usize) -> (Vec<OffsetRow>, usize) {
 #[test]
 fn pages_hold_everything_once() {
     let world = World::new();
-    world.client(create_and_commit);
+    world.inner.client(create_and_commit);
 
     let (mut all, mut pages) = (Vec::new(), Vec::new());
     for core in 0..CORES {
@@ -316,7 +233,7 @@ fn a_report_counts_what_a_client_did() {
     let world = World::new();
     let accepting = [0, 1].map(|core| world.ask(core, Request::Pulse).is_accepting);
     assert_eq!(accepting, [true, false], "one core accepts for all");
-    world.client(create_and_commit);
+    world.inner.client(create_and_commit);
     let reports: Vec<CoreReport> = (0..CORES)
         .map(|core| world.ask(core, Request::Report))
         .collect();

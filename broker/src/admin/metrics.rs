@@ -13,6 +13,7 @@ use super::process::Process;
 use crate::groups::GroupState;
 use crate::observe::{ApiMetrics, CoreReport, PartitionRow, PartitionState};
 use protocol::api::ApiKey;
+use protocol::error::ErrorCode;
 
 /// The figures of this process that no core knows.
 #[derive(Clone, Copy, Debug)]
@@ -357,6 +358,14 @@ fn put_requests(page: &mut Exposition, cores: &[CoreFigures]) {
     let mut family = page.family(Kind::Counter, "corelane_request_bytes_total", help);
     for (key, figures) in &apis {
         family.sample(&[("api", &key.to_string())], figures.request_bytes);
+    }
+    let help = "Error codes in answers, one for each partition, topic or group that got one.";
+    let mut family = page.family(Kind::Counter, "corelane_request_errors_total", help);
+    for (key, figures) in &apis {
+        for (code, count) in &figures.errors {
+            let error = ErrorCode(*code).name();
+            family.sample(&[("api", &key.to_string()), ("error", error)], *count);
+        }
     }
     let help = "Bytes of answers.";
     let mut family = page.family(Kind::Counter, "corelane_response_bytes_total", help);

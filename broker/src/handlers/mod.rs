@@ -8,6 +8,7 @@ pub mod api_versions;
 mod by_owner;
 pub mod cluster;
 pub mod configs;
+mod errors;
 pub mod fetch;
 pub mod fetch_session;
 pub mod groups;
@@ -85,8 +86,12 @@ pub fn start(
     let session = session.clone();
     Ok(Box::pin(async move {
         let started = session.shard.core.now();
+        let mut errors = Vec::new();
         let answered = match handle(&session, &header, request).await {
-            Reply::Answer(response) => encode(&header, &response),
+            Reply::Answer(response) => {
+                errors = errors::errors(&response);
+                encode(&header, &response)
+            }
             Reply::Nothing => Answered::Nothing,
             Reply::Close => Answered::Close,
         };
@@ -95,11 +100,10 @@ pub fn start(
             Answered::Nothing | Answered::Close => 0,
         };
         let took = session.shard.core.now() - started;
-        session
-            .shard
-            .metrics
-            .borrow_mut()
-            .request(header.key, took, request_bytes, bytes);
+        let mut metrics = session.shard.metrics.borrow_mut();
+        metrics.request(header.key, took, request_bytes, bytes);
+        metrics.errors(header.key, &errors);
+        drop(metrics);
         answered
     }))
 }

@@ -15,6 +15,7 @@ pub mod mail;
 pub mod metadata;
 pub mod opening;
 pub mod owned;
+pub mod produces;
 pub mod remembered;
 pub mod turn;
 pub mod view;

@@ -6,17 +6,16 @@
 use super::groups_host::GroupsHost;
 use super::mail::*;
 use super::metadata::MetadataOwner;
+use super::produces::Produces;
 use super::remembered::Remembered;
 use super::watch::{Watch, Watches};
 use crate::cluster::METADATA;
-use crate::partition::{Appended, Partition, Ticket};
+use crate::partition::{Appended, Partition};
 use protocol::error::ErrorCode;
 use raft_group::{Event, Outputs, Replica, Replicas};
 use runtime::{Instant, Post};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use storage::{
-    Condition, EntryKind, Journal, JournalWritten, PartitionId, ReadJob, ReadPlan, Refusal,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use storage::{Condition, EntryKind, Journal, JournalWritten, PartitionId, ReadJob, ReadPlan};
 
 /// The partitions of a core and all that hangs on them.
 pub struct Owned {
@@ -33,9 +32,7 @@ pub struct Owned {
     /// On core [`crate::cluster::METADATA_CORE`] only.
     pub metadata: Option<MetadataOwner>,
     pub groups: GroupsHost,
-    produces: Produces,
-    /// Produces that wait for room in the journal.
-    waiting: VecDeque<(usize, AskId, Produce)>,
+    pub(super) produces: Produces,
     outputs: Outputs,
     changed_leaders: Vec<Leadership>,
     /// Partitions whose tails are worth draining, found in passes since this was last taken.
@@ -55,29 +52,6 @@ pub struct Counters {
     pub bytes_appended: u64,
     pub bytes_fetched: u64,
     pub cold_reads: u64,
-}
-
-/// Produces whose entries are not all committed yet.
-#[derive(Default)]
-struct Produces {
-    slots: Vec<Option<PendingProduce>>,
-    free: Vec<u32>,
-}
-
-struct PendingProduce {
-    purpose: Purpose,
-    from: usize,
-    ask: AskId,
-    outcomes: Vec<Produced>,
-    remaining: usize,
-}
-
-/// What an append was for, hence how it is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    Produce,
-    /// The log start moves; `base_offset` of an outcome stands for the new start.
-    DeleteRecords,
 }
 
 /// A fetch that was read: what memory had, and the jobs for what lies on disk.
@@ -112,7 +86,6 @@ impl Owned {
             metadata: None,
             groups: GroupsHost::default(),
             produces: Produces::default(),
-            waiting: VecDeque::new(),
             outputs: Outputs::default(),
             changed_leaders: Vec::new(),
             drains: Vec::new(),
@@ -139,71 +112,7 @@ impl Owned {
         self.opening.get(&version).copied().unwrap_or(0)
     }
 
-    /// Appends what a handler brought; answers at once or when all of it is committed.
-    ///
-    /// While the journal waits for its oldest file to be drained, produces wait too, in order: their handlers hold
-    /// the requests' memory, so back-pressure reaches the clients, and their timeouts bound the wait.
-    pub fn produce(&mut self, from: usize, ask: AskId, produce: Produce, wall_ms: i64) {
-        if !self.waiting.is_empty() || self.journal.refuses() == Some(Refusal::Full) {
-            self.waiting.push_back((from, ask, produce));
-            return;
-        }
-        self.produce_now(from, ask, produce, wall_ms);
-    }
-
-    /// Takes up produces that waited for the journal.
-    fn admit_waiting(&mut self, wall_ms: i64) {
-        while self.journal.refuses() != Some(Refusal::Full) {
-            let Some((from, ask, produce)) = self.waiting.pop_front() else {
-                return;
-            };
-            self.produce_now(from, ask, produce, wall_ms);
-        }
-    }
-
-    fn produce_now(&mut self, from: usize, ask: AskId, produce: Produce, wall_ms: i64) {
-        let slot = self
-            .produces
-            .open(Purpose::Produce, from, ask, produce.partitions.len());
-        for (position, (id, batch)) in produce.partitions.into_iter().enumerate() {
-            let size = batch.len();
-            let outcome = self.append(id, batch, wall_ms);
-            let pending = self.produces.get_mut(slot);
-            let produced = &mut pending.outcomes[position];
-            produced.log_start_offset = self
-                .replicas
-                .get(id)
-                .map_or(-1, |replica| replica.log().log_start_offset());
-            match outcome {
-                Ok(appended) => {
-                    produced.base_offset = appended.base_offset;
-                    self.counters.batches_appended += 1;
-                    self.counters.bytes_appended += size as u64;
-                    if !appended.committed && produce.answer {
-                        pending.remaining += 1;
-                        let ticket = Ticket {
-                            slot,
-                            position: position as u32,
-                        };
-                        let partition = self.partitions.get_mut(&id).expect("appended to it");
-                        partition.await_commit(appended, ticket);
-                    }
-                }
-                Err(error) => {
-                    produced.error = error;
-                    let replica = self.replicas.get(id);
-                    produced.leader_epoch = replica.map_or(-1, |replica| replica.term() as i32);
-                }
-            }
-        }
-        if !produce.answer {
-            self.produces.close(slot);
-        } else if self.produces.get_mut(slot).remaining == 0 {
-            self.answer_produce(slot);
-        }
-    }
-
-    fn append(
+    pub(super) fn append(
         &mut self,
         id: PartitionId,
         batch: bytes::Bytes,
@@ -225,34 +134,6 @@ impl Owned {
             self.bound_producers();
         }
         appended
-    }
-
-    /// Moves log starts up (DeleteRecords); an offset of -1 stands for the high watermark.
-    pub fn delete_records(&mut self, from: usize, ask: AskId, wanted: Vec<(PartitionId, i64)>) {
-        let slot = self
-            .produces
-            .open(Purpose::DeleteRecords, from, ask, wanted.len());
-        for (position, (id, offset)) in wanted.into_iter().enumerate() {
-            let outcome = self.move_log_start(id, offset);
-            let pending = self.produces.get_mut(slot);
-            match outcome {
-                Ok((start, None)) => pending.outcomes[position].base_offset = start,
-                Ok((start, Some(appended))) => {
-                    pending.outcomes[position].base_offset = start;
-                    pending.remaining += 1;
-                    let ticket = Ticket {
-                        slot,
-                        position: position as u32,
-                    };
-                    let partition = self.partitions.get_mut(&id).expect("looked up above");
-                    partition.await_commit(appended, ticket);
-                }
-                Err(error) => pending.outcomes[position].error = error,
-            }
-        }
-        if self.produces.get_mut(slot).remaining == 0 {
-            self.answer_produce(slot);
-        }
     }
 
     /// Proposes a new log start; gives it back with the entry to wait for, if one is needed.
@@ -302,27 +183,6 @@ impl Owned {
             true => ErrorCode::KAFKA_STORAGE_ERROR,
             false => ErrorCode::NOT_LEADER_OR_FOLLOWER,
         }
-    }
-
-    fn answer_produce(&mut self, slot: u32) {
-        let done = self.produces.close(slot);
-        let answer = match done.purpose {
-            Purpose::Produce => Answer::Produce(done.outcomes),
-            Purpose::DeleteRecords => {
-                let low_watermark = |outcome: Produced| match outcome.error {
-                    ErrorCode::NONE => Ok(outcome.base_offset),
-                    error => Err(error),
-                };
-                Answer::DeleteRecords(done.outcomes.into_iter().map(low_watermark).collect())
-            }
-        };
-        self.post.send(
-            done.from,
-            Mail::Answer {
-                ask: done.ask,
-                answer,
-            },
-        );
     }
 
     /// One pass over everything dirty: stages entries into the journal's open turn, applies what is committed,
@@ -418,20 +278,6 @@ impl Owned {
             self.settle(ticket, error);
         }
         self.groups_committed(id, first..=last, now, wall_ms);
-    }
-
-    /// One partition of a pending produce has its outcome.
-    fn settle(&mut self, ticket: Ticket, error: ErrorCode) {
-        let pending = self.produces.get_mut(ticket.slot);
-        let produced = &mut pending.outcomes[ticket.position as usize];
-        if error != ErrorCode::NONE {
-            produced.error = error;
-            produced.base_offset = -1;
-        }
-        pending.remaining -= 1;
-        if pending.remaining == 0 {
-            self.answer_produce(ticket.slot);
-        }
     }
 
     fn on_event(&mut self, id: PartitionId, event: Event, now: Instant, wall_ms: i64) {
@@ -703,44 +549,5 @@ impl Fetched {
             diverging: None,
             records: Vec::new(),
         }
-    }
-}
-
-impl Produces {
-    fn open(&mut self, purpose: Purpose, from: usize, ask: AskId, partitions: usize) -> u32 {
-        let nothing = Produced {
-            error: ErrorCode::NONE,
-            base_offset: -1,
-            log_start_offset: -1,
-            leader_epoch: -1,
-        };
-        let pending = PendingProduce {
-            purpose,
-            from,
-            ask,
-            outcomes: vec![nothing; partitions],
-            remaining: 0,
-        };
-        match self.free.pop() {
-            Some(slot) => {
-                self.slots[slot as usize] = Some(pending);
-                slot
-            }
-            None => {
-                self.slots.push(Some(pending));
-                (self.slots.len() - 1) as u32
-            }
-        }
-    }
-
-    fn get_mut(&mut self, slot: u32) -> &mut PendingProduce {
-        self.slots[slot as usize]
-            .as_mut()
-            .expect("a ticket names an open produce")
-    }
-
-    fn close(&mut self, slot: u32) -> PendingProduce {
-        self.free.push(slot);
-        self.slots[slot as usize].take().expect("closed once")
     }
 }

@@ -11,6 +11,12 @@ const RULES: &str = concat!(
     "/../deploy/prometheus/corelane.rules.yml"
 );
 
+const DASHBOARD: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../deploy/grafana/corelane.json"
+);
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/README.md");
+
 /// A page as a scraper sees it.
 #[derive(Default)]
 struct Read {
@@ -80,6 +86,12 @@ fn report(busy_ns: u64) -> CoreReport {
     report
         .metrics
         .request(ApiKey::Produce, Duration::from_micros(70), 500, 60);
+    let refused = [
+        ErrorCode::UNKNOWN_SERVER_ERROR,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER,
+    ];
+    report.metrics.errors(ApiKey::Produce, &refused);
+    report.metrics.errors(ApiKey::Produce, &refused[1..]);
     report.metrics.turn(Duration::from_micros(130));
     report
 }
@@ -173,6 +185,12 @@ fn requests_are_summed_over_the_cores() {
         told("corelane_response_bytes_total{api=\"Fetch\"}"),
         8_000.0
     );
+    let errors = |error| {
+        let labels = format!("{{api=\"Produce\",error=\"{error}\"}}");
+        told(&format!("corelane_request_errors_total{labels}"))
+    };
+    assert_eq!(errors("NOT_LEADER_OR_FOLLOWER"), 4.0);
+    assert_eq!(errors("UNKNOWN_SERVER_ERROR"), 2.0);
 }
 
 #[test]
@@ -228,10 +246,9 @@ fn the_document_names_every_figure_and_no_other() {
     );
 }
 
-/// An alert on a name that nobody tells never fires.
+/// An alert on a name that nobody tells never fires, and a panel shows nothing.
 #[test]
-fn the_rules_ask_for_figures_that_are_there() {
-    let rules = std::fs::read_to_string(RULES).expect(RULES);
+fn rules_and_dashboard_ask_for_figures_that_are_there() {
     let mut series = BTreeSet::new();
     for (name, kind) in families() {
         let suffixes: &[&str] = match kind.as_str() {
@@ -240,14 +257,72 @@ fn the_rules_ask_for_figures_that_are_there() {
         };
         series.extend(suffixes.iter().map(|suffix| format!("{name}{suffix}")));
     }
-    let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let asked: BTreeSet<&str> = words.filter(|word| word.starts_with("corelane_")).collect();
-    assert!(asked.len() > 5, "{asked:?}");
-    let missing: Vec<_> = asked
-        .iter()
-        .filter(|name| !series.contains(**name))
-        .collect();
-    assert!(missing.is_empty(), "{RULES} asks for {missing:?}");
+    let rules = std::fs::read_to_string(RULES).expect(RULES);
+    let recorded = rules.lines().filter_map(|line| {
+        let (_, name) = line.split_once("- record: ")?;
+        Some(name.trim().to_owned())
+    });
+    series.extend(recorded);
+    for (path, least) in [(RULES, 5), (DASHBOARD, 30), (PAGE, 5)] {
+        let text = std::fs::read_to_string(path).expect(path);
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
+        let of_ours = |word: &&str| {
+            ["corelane_", "corelane:"]
+                .iter()
+                .any(|p| word.starts_with(p))
+        };
+        let asked: BTreeSet<&str> = words.filter(of_ours).collect();
+        assert!(asked.len() >= least, "{path}: {asked:?}");
+        let missing: Vec<_> = asked
+            .iter()
+            .filter(|name| !series.contains(**name))
+            .collect();
+        assert!(missing.is_empty(), "{path} asks for {missing:?}");
+    }
+}
+
+/// Grafana takes what it can read and is silent about the rest.
+#[test]
+fn the_dashboard_is_whole() {
+    let text = std::fs::read_to_string(DASHBOARD).expect(DASHBOARD);
+    let dashboard: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let mut ids = BTreeSet::new();
+    let mut places = BTreeSet::new();
+    for panel in panels {
+        let title = panel["title"].as_str().expect("a title");
+        assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{title}");
+        let at = |key: &str| panel["gridPos"][key].as_u64().expect("a place");
+        assert!(at("x") + at("w") <= 24, "{title} is too wide");
+        for row in at("y")..at("y") + at("h") {
+            for column in at("x")..at("x") + at("w") {
+                assert!(places.insert((row, column)), "{title} covers another panel");
+            }
+        }
+        if panel["type"] == "row" {
+            continue;
+        }
+        assert!(
+            panel["description"].as_str().is_some_and(|d| !d.is_empty()),
+            "{title}"
+        );
+        assert!(
+            panel["fieldConfig"]["defaults"]["unit"].is_string(),
+            "{title} has no unit"
+        );
+        let targets = panel["targets"].as_array().expect("targets");
+        assert!(!targets.is_empty(), "{title}");
+        for target in targets {
+            let expression = target["expr"].as_str().expect("an expression");
+            assert!(expression.contains("$instance"), "{title}: {expression}");
+            assert_eq!(
+                expression.matches('(').count(),
+                expression.matches(')').count(),
+                "{title}"
+            );
+        }
+    }
+    assert!(panels.len() > 15, "{}", panels.len());
 }
 
 /// Name and type of everything that either page tells.
