@@ -1,5 +1,9 @@
 //! Parts of a request, gathered by the core that owns what they name: one mail goes to each.
 
+use crate::shard::mail::Asks;
+use crate::shard::{Pending, Shard};
+use runtime::Instant;
+
 /// Parts by owner core, each with its place in the answer.
 pub struct ByOwner<Place, Part> {
     owners: Vec<(Vec<Place>, Vec<Part>)>,
@@ -33,4 +37,52 @@ impl<Place, Part> ByOwner<Place, Part> {
             .filter(|(_, (places, _))| !places.is_empty())
             .map(|(core, (places, parts))| (core, places, parts))
     }
+
+    /// Asks all owners at once.
+    pub fn begin<'a, Q: Asks>(
+        self,
+        shard: &'a Shard,
+        question: impl Fn(Vec<Part>) -> Q,
+    ) -> Vec<(Vec<Place>, Pending<'a, Q>)> {
+        self.into_owners()
+            .map(|(core, places, parts)| (places, shard.ask_later(core, question(parts))))
+            .collect()
+    }
+
+    /// Asks all owners at once, and gives each part's answer with its place.
+    pub async fn ask<Q, A>(
+        self,
+        shard: &Shard,
+        question: impl Fn(Vec<Part>) -> Q,
+    ) -> Vec<(Place, A)>
+    where
+        Q: Asks<Answer = Vec<A>>,
+    {
+        let mut outcomes = Vec::new();
+        for (places, ask) in self.begin(shard, question) {
+            outcomes.extend(places.into_iter().zip(ask.await));
+        }
+        outcomes
+    }
+}
+
+/// What owners answer until `deadline`; the parts of those that do not are `late`.
+pub async fn until<Place, Q, A: Clone>(
+    shard: &Shard,
+    deadline: Instant,
+    pending: Vec<(Vec<Place>, Pending<'_, Q>)>,
+    late: A,
+) -> Vec<(Place, A)>
+where
+    Q: Asks<Answer = Vec<A>>,
+{
+    let mut outcomes = Vec::new();
+    for (places, ask) in pending {
+        let left = deadline - shard.core.now();
+        match runtime::timeout(&shard.core, left, ask).await {
+            Ok(answers) => outcomes.extend(places.into_iter().zip(answers)),
+            Err(_) => outcomes.extend(places.into_iter().map(|place| (place, late.clone()))),
+        }
+    }
+    outcomes
 }

@@ -41,20 +41,14 @@ pub async fn handle(
             partitions: answers,
         });
     }
-    let pending: Vec<_> = by_owner
-        .into_owners()
-        .map(|(core, places, asks)| (places, shard.ask_later(core, asks)))
-        .collect();
-    for (places, ask) in pending {
-        for ((topic, partition), end) in places.into_iter().zip(ask.await) {
-            let answer = &mut response.topics[topic].partitions[partition];
-            match end {
-                Ok((epoch, end_offset)) => {
-                    answer.leader_epoch = epoch;
-                    answer.end_offset = end_offset;
-                }
-                Err(code) => answer.error_code = code,
+    for ((topic, partition), end) in by_owner.ask(shard, |asks| asks).await {
+        let answer = &mut response.topics[topic].partitions[partition];
+        match end {
+            Ok((epoch, end_offset)) => {
+                answer.leader_epoch = epoch;
+                answer.end_offset = end_offset;
             }
+            Err(code) => answer.error_code = code,
         }
     }
     response

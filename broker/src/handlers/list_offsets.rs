@@ -58,18 +58,9 @@ pub async fn handle(
             partitions: answers,
         });
     }
-    let pending: Vec<_> = by_owner
-        .into_owners()
-        .map(|(core, places, asks)| (places, shard.ask_later(core, asks)))
-        .collect();
-    for (places, ask) in pending {
-        for ((topic, partition), listed) in places.into_iter().zip(ask.await) {
-            fill(
-                &mut response.topics[topic].partitions[partition],
-                listed,
-                version,
-            );
-        }
+    for ((topic, partition), listed) in by_owner.ask(shard, |asks| asks).await {
+        let answer = &mut response.topics[topic].partitions[partition];
+        fill(answer, listed, version);
     }
     response
 }

@@ -10,7 +10,7 @@
 //! Not done: transactions. A request or batch that belongs to one is refused with INVALID_TXN_STATE; no client gets
 //! that far, since no transactional id is given out (see `producer_ids`).
 
-use super::by_owner::ByOwner;
+use super::by_owner::{self, ByOwner};
 use super::{Reply, Session};
 use crate::cluster::{Topic, partition_id};
 use crate::config::{Codec, TimestampType, TopicConfig};
@@ -237,33 +237,13 @@ async fn append(
         by_owner.add(shard.owner(wanted.id), place, (wanted.id, wanted.batch));
     }
     let answer = acks != 0;
-    let pending: Vec<_> = by_owner
-        .into_owners()
-        .map(|(core, places, partitions)| {
-            (
-                places,
-                shard.ask_later(core, Produce { partitions, answer }),
-            )
-        })
-        .collect();
-    let mut outcomes = Vec::new();
+    let pending = by_owner.begin(shard, |partitions| Produce { partitions, answer });
     if !answer {
-        return outcomes;
+        return Vec::new();
     }
+    // Late: appended, perhaps, and not known to be committed: the client has to find out (never NOT_LEADER).
     let deadline = shard.core.now() + timeout;
-    for (places, ask) in pending {
-        let left = deadline - shard.core.now();
-        match runtime::timeout(&shard.core, left, ask).await {
-            Ok(answers) => outcomes.extend(places.into_iter().zip(answers)),
-            // Appended, perhaps, and not known to be committed: the client has to find out (never NOT_LEADER).
-            Err(_) => outcomes.extend(
-                places
-                    .into_iter()
-                    .map(|place| (place, Produced::timed_out())),
-            ),
-        }
-    }
-    outcomes
+    by_owner::until(shard, deadline, pending, Produced::timed_out()).await
 }
 
 fn settle(

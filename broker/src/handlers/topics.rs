@@ -7,7 +7,7 @@
 //! Version notes: CreateTopics v4 counts of -1 (KIP-464); v7 topic ids. DeleteTopics v6 by id.
 
 use super::Session;
-use super::by_owner::ByOwner;
+use super::by_owner::{self, ByOwner};
 use super::configs::described;
 use crate::cluster::decide::{MorePartitions, NewTopic, TopicRef};
 use crate::cluster::{ClusterAnswer, ClusterAsk, METADATA_CORE, Refusal, Topic, partition_id};
@@ -255,22 +255,14 @@ pub async fn delete_records(
             partitions: results,
         });
     }
-    let pending: Vec<_> = by_owner
-        .into_owners()
-        .map(|(core, places, asks)| (places, shard.ask_later(core, asks)))
-        .collect();
     let deadline = shard.core.now() + timeout;
-    for (places, ask) in pending {
-        let left = deadline - shard.core.now();
-        let answers = runtime::timeout(&shard.core, left, ask).await;
-        let answers =
-            answers.unwrap_or_else(|_| vec![Err(ErrorCode::REQUEST_TIMED_OUT); places.len()]);
-        for ((topic, partition), outcome) in places.into_iter().zip(answers) {
-            let result = &mut response.topics[topic].partitions[partition];
-            match outcome {
-                Ok(low_watermark) => result.low_watermark = low_watermark,
-                Err(code) => result.error_code = code,
-            }
+    let pending = by_owner.begin(shard, |asks| asks);
+    let late = Err(ErrorCode::REQUEST_TIMED_OUT);
+    for ((topic, partition), outcome) in by_owner::until(shard, deadline, pending, late).await {
+        let result = &mut response.topics[topic].partitions[partition];
+        match outcome {
+            Ok(low_watermark) => result.low_watermark = low_watermark,
+            Err(code) => result.error_code = code,
         }
     }
     response
