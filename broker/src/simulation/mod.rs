@@ -361,6 +361,8 @@ fn config() -> BrokerConfig {
         ("group.initial.rebalance.delay.ms", "0"),
         ("group.min.session.timeout.ms", "300"),
         ("log.retention.check.interval.ms", "100"),
+        // Files are removed within a life, as retention asks for it.
+        ("log.segment.delete.delay.ms", "100"),
         ("message.max.bytes", "4500"),
     ];
     let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned()));
