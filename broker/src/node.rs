@@ -9,7 +9,7 @@ use crate::connection;
 use crate::shard::metadata::MetadataOwner;
 use crate::shard::owned::Owned;
 use crate::shard::view::View;
-use crate::shard::{Settings, Shard, background, mail::Mail, opening, turn};
+use crate::shard::{Settings, Shard, background, mail::Mail, turn};
 use runtime::{Core, Inbox, Post};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -68,6 +68,11 @@ pub struct Plan {
 pub enum News {
     /// It serves clients at this address.
     Ready { address: SocketAddr },
+    /// A core has recovered what it owns.
+    Recovered {
+        core: usize,
+        report: storage::RecoveryReport,
+    },
     /// It cannot start.
     Failed(StartError),
 }
@@ -101,8 +106,7 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
     core.spawn("background", background::run(shard.clone()));
     core.spawn("housekeeping", background::run_periodically(shard.clone()));
     shard.wake_turn();
-    if core.id() == METADATA_CORE {
-        shard.serving.wait().await;
+    if core.id() == METADATA_CORE && serves(&shard).await {
         let backlog = shard.view.borrow().broker().socket_listen_backlog_size;
         match core.listen(plan.bind, backlog).await {
             Ok(listener) => {
@@ -131,9 +135,17 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
             }
         }
     }
-    shard.stopped.wait().await;
+    if !shard.stopping.get() {
+        shard.stopped.wait().await;
+    }
     go_down(&shard).await;
     core.stop();
+}
+
+/// Waits until every core serves. False if the node is to stop before that.
+async fn serves(shard: &Shard) -> bool {
+    runtime::select(shard.serving.wait(), shard.stopped.wait()).await;
+    !shard.stopping.get()
 }
 
 /// Recovers what this core owns. `None`: the node stops before it has started. What others say before that goes
@@ -186,6 +198,10 @@ async fn bring_up(
     .await
     .map_err(|error| unusable(error.to_string()))?;
     tracing::debug!(core = core.id(), report = ?recovered.report, "recovered");
+    let _ = plan.news.send(News::Recovered {
+        core: core.id(),
+        report: recovered.report,
+    });
     let settings = Settings {
         node_id: identity.node_id,
         incarnation: identity.incarnation,
@@ -232,10 +248,7 @@ fn storage_options(core: &Core, plan: &Plan) -> storage::Options {
 
 /// The metadata replica: its state from the checkpoint, its log above that.
 async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
-    let mut found = match shard.take_recovered(METADATA) {
-        Some(found) => opening::Found::of(found),
-        None => opening::Found::fresh(shard.owned.borrow_mut().journal.create_log(METADATA)),
-    };
+    let mut found = shard.find(METADATA);
     let mut restored = Cluster::default();
     if !found.state.is_empty() {
         match serde_json::from_slice(&found.state) {
@@ -247,13 +260,13 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
             // The log is the truth; what the checkpoint remembers only makes the start short.
             Err(error) => {
                 tracing::warn!(%error, "the metadata of the checkpoint cannot be read; replaying the whole log");
-                found.applied = found.log.first_index().saturating_sub(1);
+                found.applied = 0;
             }
         }
     }
-    let commit = found.log.commit();
+    let commit = shard.found_commit(METADATA);
     shard
-        .replay(&mut found, commit, |entry| {
+        .replay(METADATA, &mut found, commit, |entry| {
             let records = cluster::Records::decode(&entry.data, entry.index)
                 .map_err(|unreadable| unreadable.to_string())?;
             for record in &records.0 {
@@ -264,7 +277,7 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
         .await?;
     restored.verify();
     let replica = shard
-        .replica(METADATA, found)
+        .replica(METADATA, found.recorded)
         .ok_or("the metadata cannot be served; the log above says why")?;
     let mut owned = shard.owned.borrow_mut();
     owned.metadata = Some(MetadataOwner::new(restored));
@@ -278,9 +291,10 @@ async fn go_down(shard: &Rc<Shard>) {
     shard.wake_turn();
     let grace = Duration::from_millis(shard.view.borrow().broker().shutdown_timeout_ms);
     let down = async {
-        let turn = shard.owned.borrow().journal.last_turn();
-        shard.durable(turn).await;
-        shard.checkpoint().await;
+        shard.settle().await;
+        shard.last_checkpoint().await;
+        // Drains that ended meanwhile have been noted: no write is cut off.
+        shard.settle().await;
     };
     if runtime::timeout(&shard.core, grace, down).await.is_err() {
         tracing::warn!(

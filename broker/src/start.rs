@@ -118,6 +118,7 @@ fn listen_to_news(
                      try: corelane produce --bootstrap {advertised} hello"
                 );
             }
+            News::Recovered { .. } => {}
             News::Failed(error) => return Some(error),
         }
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use broker::config::{BrokerConfig, Overrides};
-use broker::node::{Plan, run_core, storage_limits};
+use broker::node::{News, Plan, run_core, storage_limits};
 use broker::observe::{
     CoreReport, OFFSETS_PER_PAGE, OffsetRow, PARTITIONS_PER_PAGE, PartitionRow, PartitionState,
     Reply, Request,
@@ -78,7 +78,8 @@ impl World {
                 async move { run_core(core, post, inbox, plan).await }
             },
         );
-        let starts = sim.run_until(PATIENCE, || heard.try_recv().is_ok());
+        let ready = |news| matches!(news, News::Ready { .. });
+        let starts = sim.run_until(PATIENCE, || heard.try_recv().is_ok_and(ready));
         assert!(starts, "the node does not start");
         World { sim, node, asked }
     }
