@@ -225,7 +225,9 @@ impl World {
 
     /// Some time, perhaps with a stall of the disk in it.
     fn live(&mut self) {
-        let time_us = 1_000 + self.draw.below(60_000);
+        // The shorter ones end while partitions are still opened.
+        let longest_us = [6_000, 60_000, 60_000][self.draw.below(3) as usize];
+        let time_us = 1_000 + self.draw.below(longest_us);
         if self.draw.below(4) > 0 {
             return self.run_for_us(time_us);
         }
@@ -293,7 +295,8 @@ impl World {
         history.tell_fate(format!("the disk has {left} bytes left"));
         drop(history);
         self.hear_news(false);
-        let full_us = 20_000 + self.draw.below(200_000);
+        let longest_us = [100_000, 800_000][self.draw.below(2) as usize];
+        let full_us = 20_000 + self.draw.below(longest_us);
         self.run_for_us(full_us);
         if !self.run_until_counted("reads on a full disk", READ_WITHIN) {
             self.not_served("readers, while the disk is full", READ_WITHIN);
