@@ -10,7 +10,7 @@ use crate::shard::metadata::MetadataOwner;
 use crate::shard::owned::Owned;
 use crate::shard::remembered::Remembered;
 use crate::shard::view::View;
-use crate::shard::{Settings, Shard, background, mail::Mail, opening, turn};
+use crate::shard::{Settings, Shard, background, mail::Mail, turn};
 use runtime::{Core, Inbox, Post};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -95,6 +95,11 @@ impl ClientListener {
 pub enum News {
     /// It serves clients at these addresses, one for each listener.
     Ready { addresses: Vec<SocketAddr> },
+    /// A core has recovered what it owns.
+    Recovered {
+        core: usize,
+        report: storage::RecoveryReport,
+    },
     /// It cannot start.
     Failed(StartError),
 }
@@ -137,16 +142,18 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
     core.spawn("background", background::run(shard.clone()));
     core.spawn("housekeeping", background::run_periodically(shard.clone()));
     shard.wake_turn();
-    if core.id() == METADATA_CORE {
-        shard.serving.wait().await;
-        if let Err(error) = let_clients_in(&shard, &plan).await {
-            let _ = plan.news.send(News::Failed(error));
-            for other in 0..core.cores() {
-                post.send(other, Mail::Stop);
-            }
+    if core.id() == METADATA_CORE
+        && serves(&shard).await
+        && let Err(error) = let_clients_in(&shard, &plan).await
+    {
+        let _ = plan.news.send(News::Failed(error));
+        for other in 0..core.cores() {
+            post.send(other, Mail::Stop);
         }
     }
-    shard.stopped.wait().await;
+    if !shard.stopping.get() {
+        shard.stopped.wait().await;
+    }
     go_down(&shard).await;
     core.stop();
 }
@@ -172,6 +179,12 @@ async fn let_clients_in(shard: &Rc<Shard>, plan: &Plan) -> Result<(), StartError
     connection::begin_accepting(shard, open);
     let _ = plan.news.send(News::Ready { addresses });
     Ok(())
+}
+
+/// Waits until every core serves. False if the node is to stop before that.
+async fn serves(shard: &Shard) -> bool {
+    runtime::select(shard.serving.wait(), shard.stopped.wait()).await;
+    !shard.stopping.get()
 }
 
 /// Recovers what this core owns. `None`: the node stops before it has started. What others say before that goes
@@ -224,6 +237,10 @@ async fn bring_up(
     .await
     .map_err(|error| unusable(error.to_string()))?;
     tracing::debug!(core = core.id(), report = ?recovered.report, "recovered");
+    let _ = plan.news.send(News::Recovered {
+        core: core.id(),
+        report: recovered.report,
+    });
     let settings = Settings {
         node_id: identity.node_id,
         incarnation: identity.incarnation,
@@ -280,14 +297,14 @@ fn storage_options(core: &Core, plan: &Plan) -> storage::Options {
 
 /// The metadata replica: its state from the checkpoint, its log above that.
 async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
-    let mut found = match shard.take_recovered(METADATA) {
-        Some(found) => opening::Found::of(found),
-        None => opening::Found::fresh(shard.owned.borrow_mut().journal.create_log(METADATA)),
-    };
-    found.log.configure(storage::LogConfig {
-        segment_bytes: METADATA_SEGMENT_BYTES,
-        ..storage::LogConfig::default()
-    });
+    let mut found = shard.find(METADATA);
+    let log = shard.configure_found(
+        METADATA,
+        storage::LogConfig {
+            segment_bytes: METADATA_SEGMENT_BYTES,
+            ..storage::LogConfig::default()
+        },
+    );
     let mut restored = Cluster::default();
     if !found.state.is_empty() {
         match serde_json::from_slice(&found.state) {
@@ -299,15 +316,13 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
             // The log is the truth; what the checkpoint remembers only makes the start short.
             Err(error) => {
                 tracing::warn!(%error, "the metadata of the checkpoint cannot be read; replaying the whole log");
-                found.applied = found.log.first_index().saturating_sub(1);
+                found.applied = 0;
             }
         }
     }
-    let (commit, log_start) = (found.log.commit(), found.log.log_start_offset());
-    let bytes = found.log.size_bytes();
     shard
-        .replay(&mut found, commit, |entry| {
-            if entry.base_offset < log_start {
+        .replay(METADATA, &mut found, log.commit, |entry| {
+            if entry.base_offset < log.start_offset {
                 return Ok(()); // From before the log was begun anew.
             }
             let records = cluster::Records::decode(&entry.data, entry.index)
@@ -320,10 +335,10 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
         .await?;
     restored.verify();
     let replica = shard
-        .replica(METADATA, found)
+        .replica(METADATA, found.recorded)
         .ok_or("the metadata cannot be served; the log above says why")?;
     let mut owned = shard.owned.borrow_mut();
-    owned.metadata = Some(MetadataOwner::new(restored, bytes));
+    owned.metadata = Some(MetadataOwner::new(restored, log.size_bytes));
     owned.replicas.insert(replica);
     Ok(())
 }
@@ -334,9 +349,10 @@ async fn go_down(shard: &Rc<Shard>) {
     shard.wake_turn();
     let grace = Duration::from_millis(shard.view.borrow().broker().shutdown_timeout_ms);
     let down = async {
-        let turn = shard.owned.borrow().journal.last_turn();
-        shard.durable(turn).await;
-        shard.checkpoint().await;
+        shard.settle().await;
+        shard.last_checkpoint().await;
+        // Drains that ended meanwhile have been noted: no write is cut off.
+        shard.settle().await;
     };
     if runtime::timeout(&shard.core, grace, down).await.is_err() {
         tracing::warn!(

@@ -121,6 +121,7 @@ fn listen_to_news(
                      try: corelane produce --bootstrap {host}:{port} hello"
                 );
             }
+            News::Recovered { .. } => {}
             News::Failed(error) => return Some(error),
         }
     }

@@ -32,21 +32,32 @@ fn seeds_hold() {
     }
     let wanted = [
         "acknowledged",
+        "commits of ended generations refused",
         "committed",
         "durable at the acknowledgement",
         "epoch ends",
         "fetch sessions",
+        "full disks",
         "generations joined",
+        "graceful stops",
+        "gzip",
         "losses at a time",
         "losses at an operation",
+        "lz4",
         "offsets fetched",
+        "reads on a full disk",
         "records deleted",
+        "refused on a full disk",
         "retention set",
         "retries",
+        "snappy",
+        "stalls of the disk",
+        "starts after a stop",
         "topics created",
         "topics deleted",
         "topics grown",
         "whole logs",
+        "zstd",
     ];
     for what in wanted {
         assert!(

@@ -58,6 +58,8 @@ pub struct Partition {
     /// Last index that the log had when the partition was opened: entries up to it were not decided by this run,
     /// so their effects are taken from the log when they commit.
     pub inherited: u64,
+    /// Up to where the state in the two checkpoints on the disk stands for the entries, newest first.
+    covered: [u64; 2],
     /// The view's version that brought the partition, until it serves for the first time.
     pub opening: Option<u64>,
 }
@@ -78,8 +80,20 @@ impl Partition {
             departing: Departing::default(),
             watches: Vec::new(),
             inherited: 0,
+            covered: [0; 2],
             opening: None,
         }
+    }
+
+    /// A checkpoint whose state stands for the entries up to `applied` is on the disk.
+    pub fn checkpointed(&mut self, applied: u64) {
+        self.covered = [applied, self.covered[0]];
+    }
+
+    /// Entries from here on are needed to rebuild the partition's state, whichever of the two checkpoints can be
+    /// read; no retention removes them.
+    pub fn keep_index(&self) -> u64 {
+        self.covered[1] + 1
     }
 
     /// Puts a validated batch at the end of the log, unless it is there already or out of sequence.
@@ -87,6 +101,26 @@ impl Partition {
     /// # Errors
     /// Kafka's code for the producer. NOT_LEADER_OR_FOLLOWER is given only if nothing was appended.
     pub fn append(
+        &mut self,
+        replica: &mut Replica,
+        batch: Bytes,
+        wall_ms: i64,
+    ) -> Result<Appended, ErrorCode> {
+        let appended = self.try_append(replica, batch.clone(), wall_ms);
+        if appended.as_ref().is_err_and(|code| code.retriable()) {
+            self.refuse(&batch, wall_ms);
+        }
+        appended
+    }
+
+    /// A batch is not taken for now.
+    pub fn refuse(&mut self, batch: &Bytes, wall_ms: i64) {
+        if let Some(producer) = ProducerBatch::of(batch) {
+            self.producers.refused(&producer, wall_ms);
+        }
+    }
+
+    fn try_append(
         &mut self,
         replica: &mut Replica,
         batch: Bytes,

@@ -17,6 +17,9 @@ use std::collections::VecDeque;
 /// most this.
 pub const WINDOW: usize = 5;
 
+/// Refused producers remembered per partition; beyond that a refusal is not remembered.
+const REFUSED_MAX: usize = 1_000;
+
 /// Bytes of one producer in a snapshot before its batches: id, epoch, last seen, batch count.
 const PRODUCER_HEADER_BYTES: usize = 8 + 2 + 8 + 1;
 /// Bytes of one batch in a snapshot: first and last sequence, base offset, raft index.
@@ -71,10 +74,19 @@ struct Producer {
     last_seen_ms: i64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refused {
+    epoch: i16,
+    sequence: i32,
+    wall_ms: i64,
+}
+
 /// The producers of one partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Producers {
     by_id: BTreeMap<i64, Producer>,
+    /// By id: the earliest batch that was refused for now, of producers without state.
+    refused: BTreeMap<i64, Refused>,
     /// The window is zero: see [`Producers::forget_retries`].
     forgetful: bool,
 }
@@ -101,16 +113,22 @@ impl Producers {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.by_id.is_empty() && self.refused.is_empty()
     }
 
     /// Judges a batch against the end of the log. Nothing changes until [`Producers::appended`].
     ///
     /// A producer id without state is accepted at any sequence, as in Kafka: its state may have expired or
-    /// its records may have left by retention.
+    /// its records may have left by retention. But not ahead of a batch that was [refused](Self::refused).
     pub fn judge(&self, batch: &ProducerBatch) -> Verdict {
         let Some(producer) = self.by_id.get(&batch.producer_id) else {
-            return Verdict::Append;
+            let refused = self.refused.get(&batch.producer_id);
+            return match refused.filter(|refused| refused.is_before(batch)) {
+                Some(refused) => Verdict::OutOfOrder {
+                    expected: refused.sequence,
+                },
+                None => Verdict::Append,
+            };
         };
         if batch.producer_epoch < producer.epoch {
             return Verdict::Fenced {
@@ -142,6 +160,27 @@ impl Producers {
         }
     }
 
+    /// Takes note of a batch that was not appended and will be sent again: the journal had no room, or the
+    /// partition did not serve yet. Those sent behind it must not be appended first. Of a producer without state
+    /// nothing else would tell, and the refused batch could never follow them.
+    pub fn refused(&mut self, batch: &ProducerBatch, wall_ms: i64) {
+        let known = self.refused.get(&batch.producer_id);
+        let has_room = known.is_some() || self.refused.len() < REFUSED_MAX;
+        if self.by_id.contains_key(&batch.producer_id)
+            || known.is_some_and(|known| known.is_before(batch))
+            || batch.base_sequence < 0
+            || !has_room
+        {
+            return;
+        }
+        let refused = Refused {
+            epoch: batch.producer_epoch,
+            sequence: batch.base_sequence,
+            wall_ms,
+        };
+        self.refused.insert(batch.producer_id, refused);
+    }
+
     /// Takes note of a batch that is now in the log at `index`. `committed` is the commit index: batches
     /// above it stay beyond the window until they are committed or truncated.
     pub fn appended(
@@ -152,6 +191,7 @@ impl Producers {
         committed: u64,
         wall_ms: i64,
     ) {
+        self.refused.remove(&batch.producer_id);
         let producer = self
             .by_id
             .entry(batch.producer_id)
@@ -193,6 +233,8 @@ impl Producers {
 
     /// Forgets producers that have not written for `expiration_ms` (`producer.id.expiration.ms`).
     pub fn expire(&mut self, wall_ms: i64, expiration_ms: i64, committed: u64) {
+        self.refused
+            .retain(|_, refused| wall_ms.saturating_sub(refused.wall_ms) < expiration_ms);
         self.by_id.retain(|_, producer| {
             wall_ms.saturating_sub(producer.last_seen_ms) < expiration_ms
                 || producer
@@ -288,6 +330,14 @@ impl Producers {
     }
 }
 
+impl Refused {
+    /// Whether `batch` comes behind it in the same sequence.
+    fn is_before(&self, batch: &ProducerBatch) -> bool {
+        let steps = batch.base_sequence.wrapping_sub(self.sequence) & i32::MAX;
+        self.epoch == batch.producer_epoch && (1..=i32::MAX / 2).contains(&steps)
+    }
+}
+
 /// Splits `N` bytes off the front. The caller has checked the length.
 fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     let (head, tail) = rest
@@ -360,6 +410,45 @@ mod tests {
             Verdict::OutOfOrder { expected: 41 }
         );
         assert_eq!(producers.judge(&batch(41, 1)), Verdict::Append);
+    }
+
+    #[test]
+    fn nothing_overtakes_a_refused_batch_of_an_unknown_producer() {
+        let mut producers = Producers::default();
+        let behind_five = Verdict::OutOfOrder { expected: 5 };
+        producers.refused(&batch(5, 2), 1_000);
+        assert_eq!(producers.judge(&batch(7, 1)), behind_five);
+        producers.refused(&batch(7, 1), 1_000);
+        assert_eq!(producers.judge(&batch(8, 1)), behind_five);
+        let other = ProducerBatch {
+            producer_id: 8,
+            ..batch(7, 1)
+        };
+        assert_eq!(producers.judge(&other), Verdict::Append);
+        append(&mut producers, batch(5, 2), 0, 1);
+        append(&mut producers, batch(7, 1), 2, 2);
+        // Known now: what was refused once says nothing any more.
+        producers.refused(&batch(8, 1), 1_000);
+        assert_eq!(producers.judge(&batch(8, 1)), Verdict::Append);
+    }
+
+    #[test]
+    fn refusals_expire_and_are_counted_out() {
+        let mut producers = Producers::default();
+        producers.refused(&batch(i32::MAX, 1), 1_000);
+        let wrapped = Verdict::OutOfOrder { expected: i32::MAX };
+        assert_eq!(producers.judge(&batch(0, 1)), wrapped);
+        producers.expire(2_000, 1_000, 0);
+        assert!(producers.is_empty());
+        assert_eq!(producers.judge(&batch(0, 1)), Verdict::Append);
+        for producer_id in 0..2 * REFUSED_MAX as i64 {
+            let batch = ProducerBatch {
+                producer_id,
+                ..batch(0, 1)
+            };
+            producers.refused(&batch, 1_000);
+        }
+        assert_eq!(producers.refused.len(), REFUSED_MAX);
     }
 
     #[test]

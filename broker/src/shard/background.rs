@@ -27,6 +27,8 @@ pub struct Background {
     wanted: RefCell<BTreeSet<PartitionId>>,
     draining: RefCell<BTreeSet<PartitionId>>,
     chores: Cell<bool>,
+    /// A checkpoint is wanted though the journal wants none.
+    checkpoint: Cell<bool>,
     more: Notify,
     drained: Notify,
 }
@@ -44,11 +46,20 @@ impl Background {
         }
     }
 
-    /// A log has enough to be drained.
-    pub fn want_drain(&self, id: PartitionId) {
-        if !self.draining.borrow().contains(&id) && self.wanted.borrow_mut().insert(id) {
+    /// Segments wait for a checkpoint before they can go.
+    fn want_checkpoint(&self) {
+        self.checkpoint.set(true);
+        self.chores.set(true);
+        self.more.notify_one();
+    }
+
+    /// A log has enough to be drained. False if that is known, or its drain is under way or waits to be tried again.
+    pub fn want_drain(&self, id: PartitionId) -> bool {
+        let is_new = !self.draining.borrow().contains(&id) && self.wanted.borrow_mut().insert(id);
+        if is_new {
             self.more.notify_one();
         }
+        is_new
     }
 }
 
@@ -122,6 +133,8 @@ impl Shard {
                 let done = job.run(shard.core.disk()).await;
                 let failed = shard.finish_drain(id, done);
                 if failed {
+                    // Who waits for room in the journal is told if it is the disk that is full.
+                    shard.wake_turn();
                     shard.core.sleep(RETRY).await;
                 }
                 shard.background.draining.borrow_mut().remove(&id);
@@ -175,6 +188,7 @@ impl Shard {
                 let finished = self.owned.borrow_mut().journal.finish_prepare(done);
                 if let Err(error) = finished {
                     tracing::warn!(%error, "a journal file cannot be prepared; it is tried again");
+                    self.wake_turn();
                     self.core.sleep(RETRY).await;
                 }
             }
@@ -187,37 +201,71 @@ impl Shard {
             let drains = journal.sweep(replicas.logs_mut());
             drop(owned);
             for id in drains {
-                progress = true;
-                self.background.want_drain(id);
+                // One that failed and waits is listed again and again: that is no progress.
+                progress |= self.background.want_drain(id);
             }
             self.start_drains();
         }
-        if chores.checkpoint {
+        if chores.checkpoint | self.background.checkpoint.take() {
             progress = true;
             self.checkpoint().await;
         }
         progress
     }
 
-    /// Writes the state of every log, so that journal files can be recycled and a start is short.
-    pub async fn checkpoint(self: &Rc<Shard>) {
+    /// Waits until nothing is left to be staged or on its way to the disk.
+    pub async fn settle(&self) {
+        loop {
+            {
+                let owned = self.owned.borrow();
+                let journal = &owned.journal;
+                let durable = journal.durable_turn() == journal.last_turn();
+                if (durable && !owned.replicas.wants_pass()) || journal.failure().is_some() {
+                    return;
+                }
+            }
+            self.wake_turn();
+            self.core.sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// A checkpoint that is begun now, whatever is under way.
+    pub async fn last_checkpoint(self: &Rc<Shard>) {
+        while self.owned.borrow().journal.failure().is_none() && !self.checkpoint().await {
+            self.core.sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Writes the state of every log, so that journal files can be recycled and a start is short. False if none could
+    /// be begun: another one is under way.
+    async fn checkpoint(self: &Rc<Shard>) -> bool {
         let begun = self.owned.borrow_mut().journal.begin_checkpoint();
-        let Some(mut checkpoint) = begun else { return };
+        let Some(checkpoint) = begun else {
+            return false;
+        };
+        self.write_checkpoint(checkpoint).await;
+        true
+    }
+
+    async fn write_checkpoint(self: &Rc<Shard>, mut checkpoint: storage::Checkpoint) {
+        // A log that is opened meanwhile has left these, and is not among the partitions listed here.
+        self.add_unopened(&mut checkpoint);
         let mut ids: Vec<PartitionId> = self.owned.borrow().partitions.keys().copied().collect();
         if self.owned.borrow().metadata.is_some() {
             ids.push(METADATA);
         }
+        let mut covered = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(CHECKPOINT_PER_PASS) {
             for id in chunk {
                 let wall_ms = self.core.wall_ms();
-                self.owned
-                    .borrow_mut()
-                    .add_to_checkpoint(&mut checkpoint, *id, wall_ms);
+                let mut owned = self.owned.borrow_mut();
+                let added = owned.add_to_checkpoint(&mut checkpoint, *id, wall_ms);
+                covered.extend(added.map(|applied| (*id, applied)));
             }
             self.core.yield_now().await;
         }
-        self.views
-            .add_unopened(&self.owned.borrow().journal, &mut checkpoint);
+        // One that could not be dropped meanwhile has come back to these.
+        self.add_unopened(&mut checkpoint);
         let job = loop {
             let begun = self
                 .owned
@@ -239,9 +287,12 @@ impl Shard {
         };
         let done = job.run(self.core.disk()).await;
         let finished = self.owned.borrow_mut().journal.finish_checkpoint(done);
-        if let Err(error) = finished {
-            tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
-            self.core.sleep(RETRY).await;
+        match finished {
+            Ok(()) => self.owned.borrow_mut().checkpointed(&covered),
+            Err(error) => {
+                tracing::warn!(%error, "a checkpoint could not be written; it is tried again");
+                self.core.sleep(RETRY).await;
+            }
         }
     }
 
@@ -276,26 +327,23 @@ impl Shard {
         }
     }
 
-    /// Deletes segment files that lie below the log start, and have for as long as the topic says.
+    /// Deletes segment files that lie below the log start, have for as long as the topic says, and whose entries no
+    /// start needs any more.
     async fn remove_segments(self: &Rc<Shard>) {
         let mut ids: Vec<PartitionId> = self.owned.borrow().partitions.keys().copied().collect();
         if self.owned.borrow().metadata.is_some() {
             ids.push(METADATA);
         }
         for id in ids {
-            let job = {
-                let mut owned = self.owned.borrow_mut();
-                let Some(keep) = owned.keep_from(id, self.core.now()) else {
+            let job = self.owned.borrow_mut().begin_removal(id, self.core.now());
+            let job = match job {
+                Removal::Now(job) => job,
+                Removal::AfterCheckpoint => {
+                    self.background.want_checkpoint();
                     continue;
-                };
-                let Owned {
-                    journal, replicas, ..
-                } = &mut *owned;
-                replicas
-                    .log_mut(id)
-                    .and_then(|log| journal.begin_removal(log, keep))
+                }
+                Removal::None => continue,
             };
-            let Some(job) = job else { continue };
             let done = job.run(self.core.disk()).await;
             let mut owned = self.owned.borrow_mut();
             let Owned {
@@ -330,12 +378,22 @@ impl Shard {
     }
 }
 
+/// What can be removed of a log.
+enum Removal {
+    None,
+    Now(storage::RemovalJob),
+    /// What could go is still needed to rebuild the partition's state at a start.
+    AfterCheckpoint,
+}
+
 impl Owned {
-    /// The first index that is to be kept of a partition: what is not applied, or was deleted only
-    /// lately. An offsets partition is begun anew when it has grown; its past goes at once.
+    /// The first index that is to be kept of a partition: what is not applied, or was deleted only lately. A log that
+    /// is begun anew when it has grown holds its own state; its past goes at once.
     fn keep_from(&mut self, id: PartitionId, now: Instant) -> Option<u64> {
         let replica = self.replicas.get(id)?;
-        let partition = self.partitions.get_mut(&id)?;
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return (id == METADATA).then(|| replica.applied_index());
+        };
         let delay = match self.groups.coordinator(id) {
             Some(_) => Duration::ZERO,
             None => Duration::from_millis(partition.config.file_delete_delay_ms),
@@ -345,15 +403,41 @@ impl Owned {
         Some(replica.applied_index().min(log.kept_above(due)))
     }
 
+    fn begin_removal(&mut self, id: PartitionId, now: Instant) -> Removal {
+        let Some(keep) = self.keep_from(id, now) else {
+            return Removal::None;
+        };
+        let covered = match self.partitions.get(&id) {
+            Some(partition) => partition.keep_index(),
+            None => u64::MAX,
+        };
+        let Some(log) = self.replicas.log_mut(id) else {
+            return Removal::None;
+        };
+        match self.journal.begin_removal(log, keep.min(covered)) {
+            Some(job) => Removal::Now(job),
+            None if log.can_trim(keep) => Removal::AfterCheckpoint,
+            None => Removal::None,
+        }
+    }
+
+    /// A checkpoint with the state of these, up to these indexes, is on the disk.
+    fn checkpointed(&mut self, covered: &[(PartitionId, u64)]) {
+        for (id, applied) in covered {
+            if let Some(partition) = self.partitions.get_mut(id) {
+                partition.checkpointed(*applied);
+            }
+        }
+    }
+
+    /// Adds a partition's log; gives back up to where its state stands for the entries.
     fn add_to_checkpoint(
         &mut self,
         checkpoint: &mut storage::Checkpoint,
         id: PartitionId,
         wall_ms: i64,
-    ) {
-        let Some(replica) = self.replicas.get(id) else {
-            return;
-        };
+    ) -> Option<u64> {
+        let replica = self.replicas.get(id)?;
         let applied = replica.applied_index();
         let configuration = replica.configuration();
         let (applied, state) = if id == METADATA {
@@ -376,5 +460,6 @@ impl Owned {
         };
         let kept = kept::encode(configuration, &state);
         checkpoint.add(&self.journal, replica.log(), applied, &kept);
+        Some(applied)
     }
 }

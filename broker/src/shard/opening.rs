@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::{Condition, Entry, EntryKind, LogConfig, PartitionId, RecoveredLog};
+use storage::{Condition, Entry, EntryKind, Log, LogConfig, PartitionId, RecoveredLog};
 use uuid::Uuid;
 
 /// Most bytes of entries read at once while a log is replayed.
@@ -51,23 +51,21 @@ impl ViewQueue {
     }
 
     /// Puts back a log that could not be dropped.
-    fn keep(&self, log: storage::Log) {
+    fn keep(&self, log: Log) {
         let (applied, state) = (log.commit(), Bytes::new());
-        self.recovered.borrow_mut().insert(
-            log.id(),
-            RecoveredLog {
-                log,
-                applied,
-                state,
-            },
-        );
+        let kept = RecoveredLog {
+            log,
+            applied,
+            state,
+        };
+        self.recovered([kept]);
     }
 
-    /// Logs that were recovered and are not opened, as they were: a checkpoint must not forget them.
-    pub fn add_unopened(&self, journal: &storage::Journal, checkpoint: &mut storage::Checkpoint) {
-        for found in self.recovered.borrow().values() {
-            checkpoint.add(journal, &found.log, found.applied, &found.state);
-        }
+    /// Looks at a log that is here until its replica is.
+    fn with<R>(&self, id: PartitionId, look: impl FnOnce(&mut Log) -> R) -> R {
+        let mut recovered = self.recovered.borrow_mut();
+        let found = recovered.get_mut(&id);
+        look(&mut found.expect("a log stays until its replica is there").log)
     }
 }
 
@@ -79,9 +77,8 @@ pub fn replica_config(shard: &Shard, id: PartitionId) -> ReplicaConfig {
     ReplicaConfig::new(replica, Members::of_voters([replica]), seed)
 }
 
-/// A log as it was found, with what its checkpoint kept.
+/// What the checkpoint kept of a log.
 pub struct Found {
-    pub log: storage::Log,
     /// The state stands for the entries up to here.
     pub applied: u64,
     pub state: Bytes,
@@ -90,37 +87,29 @@ pub struct Found {
 }
 
 impl Found {
-    /// A log that has just been created.
-    pub fn fresh(log: storage::Log) -> Found {
-        Found {
-            log,
-            applied: 0,
-            state: Bytes::new(),
-            recorded: None,
-        }
-    }
-
-    /// A log that was recovered.
-    pub fn of(found: RecoveredLog) -> Found {
-        match kept::decode(found.state) {
+    fn of(found: &RecoveredLog) -> Found {
+        match kept::decode(found.state.clone()) {
             Some((recorded, state)) => Found {
-                log: found.log,
                 applied: found.applied,
                 state,
                 recorded: Some(recorded),
             },
             // Never in a checkpoint, or one that cannot be read: all comes from the log.
-            None => {
-                let applied = found.log.first_index().saturating_sub(1);
-                Found {
-                    log: found.log,
-                    applied,
-                    state: Bytes::new(),
-                    recorded: None,
-                }
-            }
+            None => Found {
+                applied: 0,
+                state: Bytes::new(),
+                recorded: None,
+            },
         }
     }
+}
+
+/// A log before it has its replica.
+pub struct FoundLog {
+    pub commit: u64,
+    pub last_index: u64,
+    pub start_offset: i64,
+    pub size_bytes: u64,
 }
 
 /// A partition about to be opened.
@@ -137,9 +126,39 @@ impl Shard {
         self.views.recovered(logs);
     }
 
-    /// Takes out what recovery found of one partition.
-    pub fn take_recovered(&self, id: PartitionId) -> Option<RecoveredLog> {
-        self.views.recovered.borrow_mut().remove(&id)
+    /// What recovery found of a partition, or a new log for it. The log itself stays in the queue until it has a
+    /// replica: a checkpoint that is written meanwhile must not forget it.
+    pub fn find(&self, id: PartitionId) -> Found {
+        let mut recovered = self.views.recovered.borrow_mut();
+        let found = recovered.entry(id).or_insert_with(|| RecoveredLog {
+            log: self.owned.borrow_mut().journal.create_log(id),
+            applied: 0,
+            state: Bytes::new(),
+        });
+        Found::of(found)
+    }
+
+    /// Adds the logs that have no replica, as they were found: a checkpoint must not forget them.
+    pub fn add_unopened(&self, checkpoint: &mut storage::Checkpoint) {
+        let owned = self.owned.borrow();
+        for (id, found) in self.views.recovered.borrow().iter() {
+            if !checkpoint.contains(*id) {
+                checkpoint.add(&owned.journal, &found.log, found.applied, &found.state);
+            }
+        }
+    }
+
+    /// Configures a log that has no replica yet, and looks at it.
+    pub fn configure_found(&self, id: PartitionId, config: LogConfig) -> FoundLog {
+        self.views.with(id, |log| {
+            log.configure(config);
+            FoundLog {
+                commit: log.commit(),
+                last_index: log.last_index(),
+                start_offset: log.log_start_offset(),
+                size_bytes: log.size_bytes(),
+            }
+        })
     }
 
     /// Takes views in for as long as the core runs.
@@ -241,11 +260,8 @@ impl Shard {
         if self.owned.borrow().partitions.contains_key(&id) {
             return;
         }
-        let mut found = match self.take_recovered(id) {
-            Some(found) => Found::of(found),
-            None => Found::fresh(self.owned.borrow_mut().journal.create_log(id)),
-        };
-        found.log.configure(log_config(&wanted.config));
+        let mut found = self.find(id);
+        let log = self.configure_found(id, log_config(&wanted.config));
         let mut coordinator = wanted
             .offsets
             .then(|| Coordinator::new(group_settings(self.view.borrow().broker())));
@@ -264,23 +280,22 @@ impl Shard {
         }
         // A state that this build cannot read is rebuilt from the log, which is the truth.
         if restored.is_err() {
-            found.applied = found.log.first_index().saturating_sub(1);
+            found.applied = 0;
         }
         let mut partition = Partition::new(id, wanted.name, wanted.config, producers);
-        partition.inherited = found.log.last_index();
+        partition.inherited = log.last_index;
+        partition.checkpointed(found.applied);
         let wall_ms = self.core.wall_ms();
         // Producers follow the log, coordinators what is committed: see `Owned::commit` for the rest.
-        let to = if coordinator.is_some() {
-            found.log.commit()
-        } else {
-            found.log.last_index()
+        let to = match &coordinator {
+            Some(_) => log.commit,
+            None => log.last_index,
         };
-        let log_start = found.log.log_start_offset();
         let replayed = self
-            .replay(&mut found, to, |entry| {
+            .replay(id, &mut found, to, |entry| {
                 match &mut coordinator {
                     // From before the log was begun anew.
-                    Some(_) if entry.base_offset < log_start => {}
+                    Some(_) if entry.base_offset < log.start_offset => {}
                     Some(coordinator) => groups_host::replay(coordinator, &entry.data)?,
                     None => partition.replay(&entry.data, entry.base_offset, entry.index, wall_ms),
                 }
@@ -288,36 +303,36 @@ impl Shard {
             })
             .await;
         if let Err(reason) = replayed {
-            found.log.fence(reason);
+            self.views.with(id, |log| log.fence(reason));
         }
-        let Some(replica) = self.replica(id, found) else {
+        let Some(replica) = self.replica(id, found.recorded) else {
             return;
         };
         let mut owned = self.owned.borrow_mut();
         if let Some(coordinator) = coordinator {
-            let bytes = replica.log().size_bytes();
-            owned.groups.host(id, coordinator, bytes);
+            owned.groups.host(id, coordinator, log.size_bytes);
         }
         owned.open(partition, replica, version);
     }
 
     /// Makes a replica of a log that is fit for one. Another one is kept as it is, and what it holds with it; its
     /// partition answers KAFKA_STORAGE_ERROR.
-    pub fn replica(&self, id: PartitionId, found: Found) -> Option<Replica> {
-        let reason = match found.log.condition() {
+    pub fn replica(&self, id: PartitionId, recorded: Option<Configuration>) -> Option<Replica> {
+        let reason = self.views.with(id, |log| match log.condition() {
             Condition::Healthy => None,
             Condition::Rebuilt => {
                 Some("its log was rebuilt from segments, and how it voted is not known".to_owned())
             }
             Condition::Fenced(reason) => Some(reason.clone()),
-        };
+        });
         if let Some(reason) = reason {
             self.fence(id, &reason);
-            self.views.keep(found.log);
             return None;
         }
-        let commit = found.log.commit();
-        match Replica::open(found.log, &replica_config(self, id), found.recorded, commit) {
+        let found = self.views.recovered.borrow_mut().remove(&id);
+        let log = found.expect("just looked at").log;
+        let commit = log.commit();
+        match Replica::open(log, &replica_config(self, id), recorded, commit) {
             Ok(replica) => Some(replica),
             Err(error) => {
                 self.fence(id, &error.to_string());
@@ -336,23 +351,22 @@ impl Shard {
         self.owned.borrow_mut().fenced.insert(id);
     }
 
-    /// Feeds the batches and commands above `from`, up to `to`, to `take`, from memory or from disk.
+    /// Feeds the batches and commands of a log that has no replica yet, above what its checkpoint kept and up to `to`,
+    /// to `take`, from memory or from disk.
     pub async fn replay(
         &self,
+        id: PartitionId,
         found: &mut Found,
         to: u64,
         mut take: impl FnMut(&Entry) -> Result<(), String>,
     ) -> Result<(), String> {
-        let Found {
-            log,
-            applied,
-            recorded,
-            ..
-        } = found;
-        let commit = log.commit();
-        let mut next = (*applied + 1).max(log.first_index());
+        let (first, commit) = self.views.with(id, |log| (log.first_index(), log.commit()));
+        let mut next = (found.applied + 1).max(first);
         while next <= to {
-            let entries = match log.plan_entries(next, to + 1, REPLAY_BYTES) {
+            let plan = self
+                .views
+                .with(id, |log| log.plan_entries(next, to + 1, REPLAY_BYTES));
+            let entries = match plan {
                 storage::EntriesPlan::Memory(entries) => entries,
                 storage::EntriesPlan::Disk(job) => {
                     job.run(self.core.disk()).await.map_err(|error| {
@@ -360,7 +374,7 @@ impl Shard {
                     })?
                 }
                 storage::EntriesPlan::Compacted => {
-                    next = log.first_index();
+                    next = first;
                     continue;
                 }
             };
@@ -377,7 +391,7 @@ impl Shard {
                         let membership = Membership::decode(&entry.data)
                             .map_err(|error| format!("entry {}: {error}", entry.index))?;
                         let members = membership.members;
-                        *recorded = Some(Configuration {
+                        found.recorded = Some(Configuration {
                             index: entry.index,
                             members,
                         });

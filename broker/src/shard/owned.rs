@@ -118,11 +118,12 @@ impl Owned {
         batch: bytes::Bytes,
         wall_ms: i64,
     ) -> Result<Appended, ErrorCode> {
-        if self.journal.refuses().is_some() {
-            return Err(ErrorCode::KAFKA_STORAGE_ERROR);
-        }
         let absent = self.absent(id);
         let partition = self.partitions.get_mut(&id).ok_or(absent)?;
+        if self.journal.refuses().is_some() {
+            partition.refuse(&batch, wall_ms);
+            return Err(ErrorCode::KAFKA_STORAGE_ERROR);
+        }
         let replica = self
             .replicas
             .get_mut(id)

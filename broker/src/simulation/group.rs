@@ -2,6 +2,7 @@
 //! their generation and leave or vanish. Commits of a group only grow, so going back is seen.
 
 use super::client::Client;
+use super::violation::Violation;
 use super::{LEDGER, Stage};
 use bytes::Bytes;
 use protocol::codec::Str;
@@ -19,6 +20,8 @@ struct GroupClient {
     stage: Rc<Stage>,
     client: Client,
     group: String,
+    /// A membership that has ended: nothing is taken under it any more.
+    ended: Option<Membership>,
 }
 
 /// Generation and member id; -1 and nobody for a client outside the group's membership.
@@ -30,6 +33,7 @@ pub(super) async fn committer(stage: Rc<Stage>, client: Client, number: u32) {
         stage,
         client,
         group: format!("solo-{number}"),
+        ended: None,
     };
     let mut healed_rounds = 0;
     while healed_rounds < ROUNDS_HEALED && !client.stage.is_over() {
@@ -51,6 +55,7 @@ pub(super) async fn member(stage: Rc<Stage>, client: Client, _number: u32) {
         stage,
         client,
         group: TEAM.to_owned(),
+        ended: None,
     };
     let mut healed_rounds = 0;
     while healed_rounds < 1 && !client.stage.is_over() {
@@ -63,11 +68,19 @@ pub(super) async fn member(stage: Rc<Stage>, client: Client, _number: u32) {
             continue;
         };
         client.stage.history().count("generations joined");
+        client.commit_too_late(partition).await;
         let worked = client.work(&membership, partition).await;
         healed_rounds += u32::from(worked && healed);
-        match client.client.below(3) {
-            0 if !healed => client.client.hang_up(),
+        let left = match client.client.below(3) {
+            0 if !healed => {
+                client.client.hang_up();
+                false
+            }
             _ => client.leave(&membership).await,
+        };
+        client.ended = Some(membership);
+        if left && client.client.below(2) == 0 {
+            client.commit_too_late(partition).await;
         }
     }
 }
@@ -101,6 +114,54 @@ impl GroupClient {
 
     async fn commit(&mut self, partition: i32, membership: &Membership) -> Option<ErrorCode> {
         let offset = self.stage.next_commit();
+        self.stage
+            .history()
+            .committing(&self.group, partition, offset);
+        let code = self.send_commit(partition, offset, membership).await?;
+        let mut history = self.stage.history();
+        match code {
+            ErrorCode::NONE => history.committed(&self.group, partition, offset),
+            // A commit that timed out may have been written.
+            code if code.retriable() => {}
+            _ => history.not_committed(&self.group, partition, offset),
+        }
+        history.tell(|| format!("{} {partition} commits {offset}: {code}", self.group));
+        Some(code)
+    }
+
+    /// Commits under a membership that has ended, by leaving or by joining again since. Its offset is never noted as
+    /// possible: seen later, it is an invention.
+    async fn commit_too_late(&mut self, partition: i32) {
+        let Some(ended) = self.ended.take() else {
+            return;
+        };
+        let offset = self.stage.next_commit();
+        let Some(code) = self.send_commit(partition, offset, &ended).await else {
+            return;
+        };
+        let mut history = self.stage.history();
+        match code {
+            ErrorCode::ILLEGAL_GENERATION | ErrorCode::UNKNOWN_MEMBER_ID => {
+                history.count("commits of ended generations refused");
+            }
+            ErrorCode::NONE => {
+                let what = format!("{offset} of {} {partition} under {ended:?}", self.group);
+                history.violate(Violation::StaleCommitTaken, what);
+            }
+            code if code.retriable() => {}
+            code => {
+                let what = format!("a commit of an ended generation got {code}");
+                history.violate(Violation::WrongAnswer, what);
+            }
+        }
+    }
+
+    async fn send_commit(
+        &mut self,
+        partition: i32,
+        offset: i64,
+        membership: &Membership,
+    ) -> Option<ErrorCode> {
         let min = if membership.0 < 0 { 0 } else { 1 };
         let version = self
             .client
@@ -121,20 +182,8 @@ impl GroupClient {
             }],
             ..OffsetCommitRequest::default()
         };
-        self.stage
-            .history()
-            .committing(&self.group, partition, offset);
         let response = self.client.call(&request, version).await?;
-        let code = self.code("OffsetCommit", response.topics[0].partitions[0].error_code);
-        let mut history = self.stage.history();
-        match code {
-            ErrorCode::NONE => history.committed(&self.group, partition, offset),
-            // A commit that timed out may have been written.
-            code if code.retriable() => {}
-            _ => history.not_committed(&self.group, partition, offset),
-        }
-        history.tell(|| format!("{} {partition} commits {offset}: {code}", self.group));
-        Some(code)
+        Some(self.code("OffsetCommit", response.topics[0].partitions[0].error_code))
     }
 
     async fn look(&mut self, partition: i32) -> bool {
@@ -271,7 +320,8 @@ impl GroupClient {
         committed
     }
 
-    async fn leave(&mut self, membership: &Membership) {
+    /// True if the group says that the member has left.
+    async fn leave(&mut self, membership: &Membership) -> bool {
         let version = self.client.version::<LeaveGroupRequest>(0);
         let mut request = LeaveGroupRequest {
             group_id: Str::copied(&self.group),
@@ -286,8 +336,13 @@ impl GroupClient {
             }
             _ => request.member_id = membership.1.clone(),
         }
-        if let Some(response) = self.client.call(&request, version).await {
-            self.code("LeaveGroup", response.error_code);
-        }
+        let Some(response) = self.client.call(&request, version).await else {
+            return false;
+        };
+        let of_member = response
+            .members
+            .iter()
+            .all(|member| member.error_code == ErrorCode::NONE);
+        self.code("LeaveGroup", response.error_code) == ErrorCode::NONE && of_member
     }
 }

@@ -8,6 +8,7 @@ use super::value::{Value, batch};
 use super::violation::Violation;
 use bytes::Bytes;
 use protocol::codec::Str;
+use protocol::compression::Codec;
 use protocol::error::ErrorCode;
 use protocol::messages::*;
 use std::rc::Rc;
@@ -33,6 +34,7 @@ struct Parcel {
     place: Place,
     topic: String,
     values: Vec<Value>,
+    codec: Codec,
     bytes: Bytes,
 }
 
@@ -61,11 +63,16 @@ impl Producer {
             })
             .collect();
         let sized: Vec<_> = values.iter().map(|value| (*value, bytes)).collect();
-        let bytes = batch(&sized, sequence, self.client.core.wall_ms());
+        let codec = match self.client.below(2) {
+            0 => Codec::None,
+            _ => Codec::ALL[self.client.below(Codec::ALL.len() as u64) as usize],
+        };
+        let bytes = batch(&sized, codec, sequence, self.client.core.wall_ms());
         Parcel {
             place,
             topic: topic.to_owned(),
             values,
+            codec,
             bytes,
         }
     }
@@ -76,6 +83,12 @@ impl Producer {
             3
         } else {
             13
+        };
+        // Older clients know no zstd (KIP-110).
+        let min = if parcel.codec == Codec::Zstd {
+            min.max(7)
+        } else {
+            min
         };
         let version = self.client.version::<ProduceRequest>(min);
         for value in &parcel.values {
@@ -111,11 +124,15 @@ impl Producer {
         let response = self.client.receive::<ProduceRequest>(sent).await?;
         let answer = &response.responses[0].partition_responses[0];
         let code = self.stage.history().code("Produce", answer.error_code);
+        if code == ErrorCode::KAFKA_STORAGE_ERROR && self.stage.full.get() {
+            self.stage.history().count("refused on a full disk");
+        }
         if code == ErrorCode::NONE {
             self.stage
                 .check_durable(parcel.place, &parcel.bytes, answer.base_offset);
             let number = self.number;
             let mut history = self.stage.history();
+            history.count(parcel.codec.name());
             history.tell(|| {
                 let first = parcel.values[0].number;
                 format!(
@@ -280,7 +297,9 @@ impl Producer {
         } else {
             let wall_ms = self.client.core.wall_ms();
             parcel.values.truncate(1);
-            parcel.bytes = batch(&[(parcel.values[0], OVERSIZED_BYTES)], None, wall_ms);
+            let oversized = [(parcel.values[0], OVERSIZED_BYTES)];
+            parcel.codec = Codec::None;
+            parcel.bytes = batch(&oversized, parcel.codec, None, wall_ms);
         }
         let Some(sent) = self.send(&parcel, -1, false).await else {
             return false;

@@ -119,6 +119,9 @@ impl Reader {
             }
             return Some((response.session_id, None));
         }
+        if self.stage.full.get() {
+            history.count("reads on a full disk");
+        }
         let told = Floor {
             high_watermark: answer.high_watermark,
             log_start: answer.log_start_offset,
@@ -131,7 +134,8 @@ impl Reader {
             .map(|records| records.joined())
             .unwrap_or_default();
         let next = history.fetched(place, from, bytes);
-        if next > answer.high_watermark {
+        // Behind uncommitted records nothing is read, and that is right.
+        if next > from.max(answer.high_watermark) {
             let what = format!(
                 "{place:?} was read up to {next}, above the high watermark {}",
                 told.high_watermark

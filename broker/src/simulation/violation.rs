@@ -51,6 +51,8 @@ pub enum Violation {
     NotStarted,
     /// The node was told to stop and does not, or leaves work to the next start.
     NotStopped,
+    /// A task goes on and on without waiting for anything.
+    TurnsRound,
     /// A client is not served although nothing goes wrong any more.
     NotServed,
     /// The broker panicked.
@@ -82,6 +84,7 @@ impl fmt::Display for Violation {
             Violation::WrongAnswer => "an answer that nothing explains",
             Violation::NotStarted => "the node does not start",
             Violation::NotStopped => "the node does not stop in order",
+            Violation::TurnsRound => "a core turns round and does nothing",
             Violation::NotServed => "not served after the last fault",
             Violation::Panic => "panic",
         })

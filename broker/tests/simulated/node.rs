@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use broker::config::{BrokerConfig, Overrides};
-use broker::node::{ClientListener, Plan, run_core, storage_limits};
+use broker::node::{ClientListener, News, Plan, run_core, storage_limits};
 use broker::shard::mail::Mail;
 use bytes::BytesMut;
 use protocol::api::{Message, RequestMessage};
@@ -55,7 +55,8 @@ impl World {
                 async move { run_core(core, post, inbox, plan).await }
             },
         );
-        let starts = sim.run_until(PATIENCE, || heard.try_recv().is_ok());
+        let ready = |news| matches!(news, News::Ready { .. });
+        let starts = sim.run_until(PATIENCE, || heard.try_recv().is_ok_and(ready));
         assert!(starts, "the node does not start");
         World { sim, node }
     }

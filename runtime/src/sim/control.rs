@@ -138,6 +138,11 @@ impl Control {
         self.disk(node).slowdown.set(factor);
     }
 
+    /// Bytes of the disk that are taken.
+    pub fn disk_used_bytes(&self, node: NodeId) -> u64 {
+        self.disk(node).tree.borrow().used_bytes()
+    }
+
     /// Size of the disk in bytes; `None` for no limit. Less than is used means that it is full.
     pub fn set_capacity(&self, node: NodeId, bytes: Option<u64>) {
         self.disk(node).tree.borrow_mut().set_capacity(bytes);

@@ -240,7 +240,7 @@ impl Tree {
         }
     }
 
-    fn used_bytes(&self) -> u64 {
+    pub(crate) fn used_bytes(&self) -> u64 {
         let bytes = |node: &Node| match node {
             Node::File(file) => file.allocated_bytes(),
             Node::Dir(_) => 0,

@@ -49,6 +49,11 @@ impl Checkpoint {
             .push(log.record(applied, Bytes::copy_from_slice(state)));
     }
 
+    /// Whether this log was added.
+    pub fn contains(&self, id: PartitionId) -> bool {
+        self.added.contains(&id)
+    }
+
     /// Number of logs added so far.
     pub fn len(&self) -> usize {
         self.added.len()
@@ -147,6 +152,7 @@ impl Journal {
     /// needs may be used again. After an error the previous checkpoints stand.
     pub fn finish_checkpoint(&mut self, done: CheckpointDone) -> Result<(), JournalError> {
         self.checkpoints.running = false;
+        self.note_space(&done.result);
         done.result.map_err(JournalError::Checkpoint)?;
         self.checkpoints.number = done.number;
         self.checkpoints.replay_from = [done.replay_from, self.checkpoints.replay_from[0]];

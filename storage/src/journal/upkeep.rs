@@ -67,16 +67,16 @@ impl Journal {
     /// next looks at [`chores`](Self::chores); wait a second in between.
     pub fn finish_prepare(&mut self, done: PrepareDone) -> io::Result<()> {
         self.files.preparing = false;
-        match done.result {
-            Ok(slot) => {
-                self.disk_full = false;
-                self.files.ready.push_back(slot);
-                Ok(())
-            }
-            Err(error) => {
-                self.disk_full = error.kind() == io::ErrorKind::StorageFull;
-                Err(error)
-            }
+        self.note_space(&done.result);
+        self.files.ready.push_back(done.result?);
+        Ok(())
+    }
+
+    /// Something that needs room on the disk had it, or had not.
+    pub(super) fn note_space<T>(&mut self, result: &io::Result<T>) {
+        match result {
+            Ok(_) => self.disk_full = false,
+            Err(error) => self.disk_full |= error.kind() == io::ErrorKind::StorageFull,
         }
     }
 
@@ -113,6 +113,7 @@ impl Journal {
 
     /// Takes in a drain: its entries count as drained, and the journal is told so.
     pub fn finish_drain(&mut self, log: &mut Log, done: DrainDone) -> io::Result<()> {
+        self.note_space(&done.result);
         done.result?;
         if done.id != log.id() || done.incarnation != log.incarnation() {
             return Ok(());

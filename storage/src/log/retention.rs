@@ -54,6 +54,11 @@ impl Log {
         below.last().map_or(self.first_index, |s| s.last_index + 1)
     }
 
+    /// Whether segments can go if entries from `keep_index` on are kept.
+    pub fn can_trim(&self, keep_index: u64) -> bool {
+        self.trim_target(keep_index).is_some()
+    }
+
     /// The first index that is to be kept, if segments can go: those wholly below the log start
     /// offset whose entries are applied and below `keep_index` (what the slowest follower needs).
     pub(crate) fn trim_target(&self, keep_index: u64) -> Option<u64> {

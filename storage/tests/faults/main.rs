@@ -202,6 +202,42 @@ fn a_full_disk_refuses_cleanly_and_goes_on_when_there_is_space() {
     });
 }
 
+/// A journal that has all its files refuses because of the disk too when it cannot be drained for want of room: that
+/// does not pass by waiting for a drain.
+#[test]
+fn a_full_journal_that_cannot_be_drained_says_that_the_disk_is_full() {
+    let sim = world(21);
+    let control = (*sim).clone();
+    let name = live(&sim, |core| async move {
+        Node::start(&core, options()).await;
+    });
+    live(&sim, move |core| {
+        let control = control.clone();
+        async move {
+            let mut node = Node::start(&core, options()).await;
+            let mut mark = 0;
+            while node.journal.refuses().is_none() {
+                mark += 1;
+                node.append(id(0), mark, 2000).unwrap();
+                node.turn().await.unwrap();
+                node.prepare().await.unwrap();
+            }
+            assert_eq!(node.journal.refuses(), Some(Refusal::Full));
+            node.commit_all();
+            control.set_capacity(name, Some(0));
+            let drained = node.drain_all().await;
+            assert_eq!(drained.unwrap_err().kind(), ErrorKind::StorageFull);
+            assert_eq!(node.journal.refuses(), Some(Refusal::DiskFull));
+            control.set_capacity(name, None);
+            node.drain_all().await.unwrap();
+            assert_eq!(node.journal.refuses(), Some(Refusal::Full));
+            node.checkpoint().await.unwrap();
+            node.checkpoint().await.unwrap();
+            assert_eq!(node.journal.refuses(), None);
+        }
+    });
+}
+
 #[test]
 fn a_drain_or_checkpoint_that_fails_is_tried_again() {
     let failures = Rc::new(Cell::new(0));
