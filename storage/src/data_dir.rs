@@ -58,6 +58,22 @@ pub struct DataIdentity {
     pub incarnation: u32,
 }
 
+/// Makes the name of the data directory itself durable, whoever has created it: an earlier start may have, and was
+/// killed before it had synced anything. A parent that we may not read was not made by us.
+async fn sync_name(disk: &Disk, path: &Path) -> io::Result<()> {
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
+    let parent = match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    };
+    match disk.sync_dir(parent).await {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
+}
+
 /// An opened data directory.
 #[derive(Debug)]
 pub struct DataDir {
@@ -105,6 +121,7 @@ impl DataDir {
         create_directory(disk, path, path)
             .await
             .map_err(failed("create", path))?;
+        sync_name(disk, path).await.map_err(failed("sync", path))?;
         let identity = match disk.read_to_end(&node_file).await {
             Ok(text) => parse(&node_file, &text)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {

@@ -303,7 +303,8 @@ impl Shard {
             })
             .await;
         if let Err(reason) = replayed {
-            self.views.with(id, |log| log.fence(reason));
+            // Nothing is written down of it: what could not be read now may be at the next start.
+            return self.fence(id, &reason);
         }
         let Some(replica) = self.replica(id, found.recorded) else {
             return;

@@ -204,8 +204,9 @@ impl World {
             "life {life}: the node {how} after {ops} disk operations{failed_too}"
         ));
         drop(history);
-        self.hear_news(failed || was_full);
-        self.stopped = ending == Ending::Stop && up && !failed;
+        let was_ready = self.hear_news(failed || was_full);
+        // One that had not finished its start may have left what the loss before it had torn.
+        self.stopped = ending == Ending::Stop && up && was_ready && !failed;
         let down_us = self.draw.below(20_000);
         self.sim.run_for(Duration::from_micros(down_us));
         self.start_again();
@@ -393,12 +394,16 @@ impl World {
     }
 
     /// A node must be able to start on whatever a power loss left; an operation that failed may prevent it once, and so
-    /// may a full disk.
-    fn hear_news(&mut self, excused: bool) {
+    /// may a full disk. True if the node was ready to serve.
+    fn hear_news(&mut self, excused: bool) -> bool {
         let stopped = std::mem::take(&mut self.stopped);
+        let mut is_ready = false;
         while let Ok(news) = self.news.try_recv() {
             match news {
-                News::Ready { .. } => self.stage.history().count("starts"),
+                News::Ready { .. } => {
+                    is_ready = true;
+                    self.stage.history().count("starts");
+                }
                 News::Recovered { core, report } if stopped => {
                     self.stage.history().count("starts after a stop");
                     if report.torn || report.damaged || report.damaged_checkpoints > 0 {
@@ -415,6 +420,7 @@ impl World {
                 News::Failed(_) => self.stage.history().count("starts refused by the disk"),
             }
         }
+        is_ready
     }
 
     /// No more faults: every client finishes its work, then everything is read.

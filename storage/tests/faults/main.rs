@@ -86,6 +86,27 @@ fn a_full_journal_refuses_and_goes_on_when_it_is_drained() {
     });
 }
 
+/// The first start was killed when it had made the directory, and a power loss follows the second.
+#[test]
+fn a_data_directory_that_a_killed_start_has_made_is_durable() {
+    let sim = world(22);
+    let control = (*sim).clone();
+    let name = live(&sim, |core| async move {
+        core.disk().create_dir_all(Path::new(DATA)).await.unwrap();
+    });
+    live(&sim, move |core| {
+        let control = control.clone();
+        async move {
+            open(&core, 1).await;
+            let mut node = Node::start(&core, options()).await;
+            node.append(id(0), 1, 10).unwrap();
+            node.turn().await.unwrap();
+            let durable = control.durable_files(name);
+            assert!(durable.iter().any(|f| f.starts_with(DATA)), "{durable:?}");
+        }
+    });
+}
+
 /// Also where exactly the reserve is left: one byte less must not be needed to begin making room.
 #[test]
 fn a_journal_that_refuses_calls_for_what_makes_room() {
