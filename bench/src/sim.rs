@@ -121,10 +121,16 @@ fn campaign(arguments: &SimArguments) -> Result<()> {
             Ok(())
         }
         (Some(mutation), None) => {
-            let (name, kind) = (mutation.name(), mutation.breaks());
+            let name = mutation.name();
+            let kinds: Vec<String> = mutation
+                .breaks()
+                .iter()
+                .map(|kind| format!("\"{kind}\""))
+                .collect();
+            let kinds = kinds.join(" or ");
             let (played, others) = (totals.played, totals.failures.len());
             let what = format!(
-                "{name} was not found in {played} seeds: nothing was \"{kind}\" ({others} other violations)"
+                "{name} was not found in {played} seeds: nothing was {kinds} ({others} other violations)"
             );
             Err(BenchError::Unusable(what))
         }
@@ -134,7 +140,7 @@ fn campaign(arguments: &SimArguments) -> Result<()> {
 /// Whether a failure is what was looked for.
 fn counts(failure: &Failure) -> bool {
     let mutation = failure.options.mutation;
-    mutation.is_none_or(|mutation| failure.violation == mutation.breaks())
+    mutation.is_none_or(|mutation| mutation.breaks().contains(&failure.violation))
 }
 
 fn told(failures: &[Failure], arguments: &SimArguments) -> Option<String> {

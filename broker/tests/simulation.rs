@@ -82,7 +82,10 @@ fn known_bugs_are_found() {
         let found = mutation.found_among().find_map(|seed| {
             let mutation = Some(mutation);
             let failure = run(Options { seed, mutation }).err()?;
-            (failure.violation == mutation?.breaks()).then_some(failure)
+            mutation?
+                .breaks()
+                .contains(&failure.violation)
+                .then_some(failure)
         });
         let failure = found.unwrap_or_else(|| panic!("{name} was not found by what it breaks"));
         let replay = format!("--seed {} --mutation {name}", failure.options.seed);

@@ -83,21 +83,22 @@ impl Mutation {
     }
 
     /// What it breaks. It breaks other things too, further on: those do not count as finding it.
-    pub fn breaks(self) -> Violation {
+    pub fn breaks(self) -> &'static [Violation] {
         match self {
-            Mutation::AckBeforeSync => Violation::NotOnThePlatter,
-            Mutation::TailRewrittenInPlace => Violation::OffsetTakenTwice,
-            Mutation::TruncationByLength => Violation::Damaged,
-            Mutation::DuplicateWindowZero => Violation::RefusedInSequence,
+            Mutation::AckBeforeSync => &[Violation::NotOnThePlatter],
+            Mutation::TailRewrittenInPlace => &[Violation::OffsetTakenTwice],
+            // What was torn is read, or a retry of it is answered as if it were there.
+            Mutation::TruncationByLength => &[Violation::Damaged, Violation::NotOnThePlatter],
+            Mutation::DuplicateWindowZero => &[Violation::RefusedInSequence],
         }
     }
 
-    /// Seeds among which at least one finds it by that. The rarer ones begin shortly before the first that does.
+    /// Seeds among which at least one finds it by that. The rarest begins shortly before the first that does.
     pub fn found_among(self) -> Range<u64> {
         match self {
             Mutation::AckBeforeSync => 0..10,
             Mutation::TailRewrittenInPlace => 100..160,
-            Mutation::TruncationByLength => 420..480,
+            Mutation::TruncationByLength => 0..60,
             Mutation::DuplicateWindowZero => 0..60,
         }
     }
