@@ -144,6 +144,9 @@ pub struct CompareArguments {
     /// How often each workload runs on each broker, in turn [default: 3, or 1 with --quick]
     #[arg(long, value_name = "COUNT")]
     pub rounds: Option<usize>,
+    /// Factor on the times of all runs, warm-up included; the report tells it
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub times: f64,
     #[arg(long, value_enum, default_value_t = Layout::A)]
     pub layout: Layout,
     /// The broker's binary [default: `corelane` beside this one]

@@ -23,7 +23,7 @@ pub mod wire;
 
 pub use members::{Change, ChangeError, Members, Membership, ReplicaId};
 pub use message::{Append, Body, Entry, Message, Reject, TERM_MAX, Vote};
-pub use open::{Configuration, OpenError, ReplicaConfig};
+pub use open::{Configuration, OpenError, ReplicaConfig, Unopened};
 pub use ready::{Collected, Event, Outputs};
 pub use refusal::{MembersError, ProposeError, StepError, TransferError};
 pub use replica::{Proposed, Replica, Role};

@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bytes::Bytes;
 use raft::{Config, RawNode};
 use slog::{Discard, Logger, o};
 
@@ -100,6 +101,23 @@ pub enum OpenError {
     Refused(String),
 }
 
+/// A log that was not opened, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unopened {
+    pub error: OpenError,
+    /// To be kept: a checkpoint without it would forget it. `None` only if the raft crate refused what looked right,
+    /// and had it then.
+    pub log: Option<Box<Log>>,
+}
+
+impl Unopened {
+    fn refused(reason: String) -> Unopened {
+        let error = OpenError::Refused(reason);
+        Unopened { error, log: None }
+    }
+}
+
 impl Replica {
     /// Opens the replica of a recovered or created log.
     ///
@@ -112,30 +130,29 @@ impl Replica {
         config: &ReplicaConfig,
         recorded: Option<Configuration>,
         applied: u64,
-    ) -> Result<Replica, OpenError> {
-        let members = recorded.as_ref().map_or(&config.bootstrap, |c| &c.members);
-        let alone = members.is_sole_voter(config.id);
-        match log.condition() {
-            Condition::Fenced(reason) => return Err(OpenError::Fenced(reason.clone())),
-            // Nobody else can have had the vote that a sole voter forgot.
-            Condition::Rebuilt if !alone => return Err(OpenError::VoteUnknown),
-            _ => {}
-        }
-        let hard_state = starting_state(&log, applied)?;
+    ) -> Result<Replica, Unopened> {
+        let alone = sole_voter(config, recorded.as_ref());
+        let start = match starting_point(&log, alone, applied) {
+            Ok(start) => start,
+            Err(error) => {
+                let log = Some(Box::new(log));
+                return Err(Unopened { error, log });
+            }
+        };
         let configuration = recorded.unwrap_or_else(|| Configuration {
             index: 0,
             members: config.bootstrap.clone(),
         });
         let partition = log.id();
-        let store = open_store(log, &configuration, hard_state, config.append_bytes_max)?;
+        let store = start.into_store(log, &configuration, config.append_bytes_max);
         let logger = Logger::root(Discard, o!());
         let opened = catch_unwind(AssertUnwindSafe(|| {
             RawNode::new(&config.to_raft(applied), store, &logger)
         }));
         let mut node = match opened {
             Ok(Ok(node)) => node,
-            Ok(Err(error)) => return Err(OpenError::Refused(error.to_string())),
-            Err(panic) => return Err(OpenError::Refused(panic_text(&*panic))),
+            Ok(Err(error)) => return Err(Unopened::refused(error.to_string())),
+            Err(panic) => return Err(Unopened::refused(panic_text(&*panic))),
         };
         node.mut_store().started();
         let mut replica = Replica::new(node, partition, config, configuration, applied);
@@ -143,6 +160,59 @@ impl Replica {
             replica.campaign();
         }
         Ok(replica)
+    }
+}
+
+fn sole_voter(config: &ReplicaConfig, recorded: Option<&Configuration>) -> bool {
+    let members = recorded.map_or(&config.bootstrap, |c| &c.members);
+    members.is_sole_voter(config.id)
+}
+
+/// What a replica starts with.
+struct StartingPoint {
+    hard_state: HardState,
+    /// Membership entries that are not yet known to be committed, with their indexes.
+    memberships: Vec<(u64, Bytes)>,
+}
+
+/// Looks at a log, whether it can be opened.
+fn starting_point(log: &Log, alone: bool, applied: u64) -> Result<StartingPoint, OpenError> {
+    match log.condition() {
+        Condition::Fenced(reason) => return Err(OpenError::Fenced(reason.clone())),
+        // Nobody else can have had the vote that a sole voter forgot.
+        Condition::Rebuilt if !alone => return Err(OpenError::VoteUnknown),
+        _ => {}
+    }
+    let hard_state = starting_state(log, applied)?;
+    let (low, high) = (hard_state.commit + 1, log.last_index() + 1);
+    let uncommitted = match low < high {
+        true => log
+            .entries(low, high, u64::MAX)
+            .map_err(|_| OpenError::NotInMemory(low))?,
+        false => Vec::new(),
+    };
+    let memberships: Vec<(u64, Bytes)> = uncommitted
+        .into_iter()
+        .filter(|entry| entry.kind == EntryKind::Membership)
+        .map(|entry| (entry.index, entry.data))
+        .collect();
+    for (index, data) in &memberships {
+        Membership::decode(data).map_err(|_| OpenError::Membership(*index))?;
+    }
+    Ok(StartingPoint {
+        hard_state,
+        memberships,
+    })
+}
+
+impl StartingPoint {
+    fn into_store(self, log: Log, configuration: &Configuration, append_bytes_max: u64) -> Store {
+        let members = configuration.members.clone();
+        let mut store = Store::new(log, members, self.hard_state, append_bytes_max);
+        for (index, data) in self.memberships {
+            store.members_staged(index, data);
+        }
+        store
     }
 }
 
@@ -174,30 +244,4 @@ fn starting_state(log: &Log, applied: u64) -> Result<HardState, OpenError> {
         state.vote = 0;
     }
     Ok(state)
-}
-
-/// The store, with the Membership entries that are not yet known to be committed.
-fn open_store(
-    log: Log,
-    configuration: &Configuration,
-    hard_state: HardState,
-    append_bytes_max: u64,
-) -> Result<Store, OpenError> {
-    let (low, high) = (hard_state.commit + 1, log.last_index() + 1);
-    let members = configuration.members.clone();
-    let uncommitted = match low < high {
-        true => log
-            .entries(low, high, u64::MAX)
-            .map_err(|_| OpenError::NotInMemory(low))?,
-        false => Vec::new(),
-    };
-    let mut store = Store::new(log, members, hard_state, append_bytes_max);
-    for entry in uncommitted
-        .into_iter()
-        .filter(|e| e.kind == EntryKind::Membership)
-    {
-        Membership::decode(&entry.data).map_err(|_| OpenError::Membership(entry.index))?;
-        store.members_staged(entry.index, entry.data);
-    }
-    Ok(store)
 }

@@ -242,10 +242,15 @@ fn logs_that_do_not_fit_are_not_opened() {
             index: 3,
             last_index: 0,
         };
-        assert_eq!(opened.err(), Some(lost), "applied what is not there");
+        let unopened = opened.err().unwrap();
+        assert_eq!(unopened.error, lost, "applied what is not there");
+        assert_eq!(unopened.log.unwrap().id(), partition(0), "it is given back");
         let mut log = shard.journal.create_log(partition(1));
         log.fence("damaged".to_owned());
         let opened = Replica::open(log, &alone, None, 0);
-        assert_eq!(opened.err(), Some(OpenError::Fenced("damaged".to_owned())));
+        assert_eq!(
+            opened.err().unwrap().error,
+            OpenError::Fenced("damaged".to_owned())
+        );
     });
 }

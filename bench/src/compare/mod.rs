@@ -83,8 +83,14 @@ impl Plan {
                 limit_bytes: 1 << 30,
             },
         };
+        let scaled = |time: Duration| time.mul_f64(arguments.times.clamp(0.1, 10.0));
         Plan {
             rounds: arguments.rounds.unwrap_or(plan.rounds),
+            warm_up: scaled(plan.warm_up),
+            latency_time: scaled(plan.latency_time),
+            rate_time: scaled(plan.rate_time),
+            step_time: scaled(plan.step_time),
+            idle_time: scaled(plan.idle_time),
             ..plan
         }
     }

@@ -8,14 +8,18 @@ use crate::table::{number, time_us};
 
 /// The report as Markdown, without dates and paths.
 pub fn report(lab: &Lab, figures: &Figures, limits: &Limits, brokers: &[BrokerName]) -> String {
+    let latency = lab.plan.latency_time.as_secs();
+    let rate = lab.plan.rate_time.as_secs();
     let mut text = format!(
         "{}, {}. {} Median of {}{}.\n\n",
         describe(),
         filesystem(lab.root()),
         layout(lab.layout),
         match lab.plan.rounds {
-            1 => "1 run".to_owned(),
-            rounds => format!("{rounds} runs in turn (least - greatest)"),
+            1 => format!("1 run of {latency} s (W1), {rate} s (others)"),
+            rounds => format!(
+                "{rounds} runs of {latency} s (W1), {rate} s (others) in turn (least - greatest)"
+            ),
         },
         if lab.quick {
             ", shortened: for orientation only"

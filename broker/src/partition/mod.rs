@@ -232,3 +232,35 @@ fn refused(error: ProposeError) -> ErrorCode {
         ProposeError::Malformed(_) => ErrorCode::CORRUPT_MESSAGE,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition() -> Partition {
+        let id = PartitionId {
+            topic: 7,
+            partition: 0,
+        };
+        let config = Rc::new(TopicConfig::default());
+        Partition::new(id, "t".into(), config, Producers::default())
+    }
+
+    /// Retention once removed entries whose producers were in the newest checkpoint only: after a power loss that took
+    /// it, the next batch in a sequence was refused.
+    #[test]
+    fn what_either_checkpoint_needs_is_kept() {
+        let mut partition = partition();
+        assert_eq!(partition.keep_index(), 1);
+        partition.checkpointed(10);
+        assert_eq!(
+            partition.keep_index(),
+            1,
+            "the older checkpoint has nothing"
+        );
+        partition.checkpointed(25);
+        assert_eq!(partition.keep_index(), 11);
+        partition.checkpointed(25);
+        assert_eq!(partition.keep_index(), 26);
+    }
+}

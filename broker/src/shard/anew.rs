@@ -29,6 +29,8 @@ const STATE_BYTES_MAX: usize = 8 << 20;
 pub struct Growth {
     /// Bytes appended since the log was begun anew, or opened.
     bytes: u64,
+    /// Not worth another look before it has this many: the state was too large for it last time.
+    look_at: u64,
     /// Wanted, as soon as nothing is under way.
     due: bool,
     /// Requests that wait for that.
@@ -82,7 +84,7 @@ impl Shard {
         let ids: Vec<PartitionId> = owned.groups.hosted_ids().collect();
         for id in ids {
             if let Some(growth) = owned.groups.growth_if_serving(id)
-                && growth.bytes >= bytes_min
+                && growth.bytes >= bytes_min.max(growth.look_at)
             {
                 growth.due = true;
                 owned.groups.anew_due.insert(id);
@@ -100,17 +102,19 @@ impl Shard {
         let (now, wall_ms) = (self.core.now(), self.core.wall_ms());
         let mut ids = || u128::from(self.core.random()) << 64 | u128::from(self.core.random());
         let due: Vec<PartitionId> = owned.groups.anew_due.iter().copied().collect();
+        let mut begun = false;
         for id in due {
             let bytes_min = self.settings.anew_bytes_min;
-            owned.begin_offsets_anew(id, bytes_min, now, wall_ms, &mut ids);
+            begun |= owned.begin_offsets_anew(id, bytes_min, now, wall_ms, &mut ids);
         }
-        drop(owned);
-        self.wake_turn();
+        if begun {
+            self.wake_turn();
+        }
     }
 }
 
 impl Owned {
-    /// If nothing is under way: appends a coordinator's state, then lets requests go on.
+    /// If nothing is under way: appends a coordinator's state, then lets requests go on. False if something is.
     fn begin_offsets_anew(
         &mut self,
         id: PartitionId,
@@ -118,10 +122,10 @@ impl Owned {
         now: Instant,
         wall_ms: i64,
         ids: &mut dyn FnMut() -> u128,
-    ) {
+    ) -> bool {
         let room = self.journal.refuses().is_none();
         let Some((coordinator, growth)) = self.groups.settled(id) else {
-            return;
+            return false;
         };
         let counts = coordinator.replay_counts();
         // Records of other kinds of groups would be lost with the log that they stand in.
@@ -129,18 +133,23 @@ impl Owned {
         let state = groups_host::snapshot(coordinator, wall_ms);
         let fits = state.len() <= STATE_BYTES_MAX && growth.wants(state.len(), bytes_min);
         let held = growth.settle();
-        self.groups.anew_due.remove(&id);
-        if room && readable && fits && self.replicas.get(id).is_some_and(Replica::is_serving) {
-            self.groups
-                .growth_if_serving(id)
-                .expect("it is settled")
-                .bytes = state.len() as u64;
-            let replica = self.replicas.get_mut(id).expect("looked up above");
-            begin_anew(replica, EntryKind::Batch, state);
+        let replica = self
+            .replicas
+            .get_mut(id)
+            .filter(|replica| replica.is_serving());
+        match replica {
+            Some(replica) if room && readable && fits => {
+                growth.bytes = state.len() as u64;
+                growth.look_at = 0;
+                begin_anew(replica, EntryKind::Batch, state);
+            }
+            _ => growth.look_at = growth.bytes + bytes_min / GROWTH_MIN,
         }
+        self.groups.anew_due.remove(&id);
         for (from, ask, request) in held {
             self.group(from, ask, id, request, now, wall_ms, ids);
         }
+        true
     }
 
     /// The same of the metadata, which keeps nobody waiting: it looks again later.
@@ -149,15 +158,18 @@ impl Owned {
         let Some(metadata) = self.metadata.as_mut() else {
             return;
         };
-        if !room || !metadata.is_settled() || metadata.grown < bytes_min {
+        let grown = metadata.growth.bytes >= bytes_min.max(metadata.growth.look_at);
+        if !room || !metadata.is_settled() || !grown {
             return;
         }
         let state = Box::new(metadata.committed().image());
         let state = Bytes::from(Records(vec![Record::Snapshot { state }]).encode());
-        if state.len() > STATE_BYTES_MAX || metadata.grown / GROWTH_MIN < state.len() as u64 {
+        let growth = &mut metadata.growth;
+        if state.len() > STATE_BYTES_MAX || !growth.wants(state.len(), bytes_min) {
+            growth.look_at = growth.bytes + bytes_min / GROWTH_MIN;
             return;
         }
-        metadata.grown = state.len() as u64;
+        *growth = Growth::of(state.len() as u64);
         let replica = self.replicas.get_mut(METADATA).expect("its owner is here");
         begin_anew(replica, EntryKind::Command, state);
     }
@@ -175,5 +187,41 @@ fn begin_anew(replica: &mut Replica, kind: EntryKind, state: Bytes) {
     });
     if let Err(error) = moved {
         tracing::debug!(%error, "a log is begun anew later");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_begun_anew_when_it_has_grown_by_much_more_than_its_state() {
+        let mut growth = Growth::of(1_000);
+        assert!(!growth.wants(10, 1_001), "too short");
+        growth.add(1);
+        assert!(growth.wants(10, 1_001));
+        assert!(growth.wants(250, 1_001));
+        assert!(!growth.wants(251, 1_001), "mostly state");
+    }
+
+    #[test]
+    fn requests_wait_only_while_it_is_due_and_leave_in_order() {
+        let ask = |slot| AskId {
+            slot,
+            generation: 0,
+        };
+        let request = || {
+            GroupRequest::DescribeGroup(crate::groups::DescribeGroup {
+                group_id: "g".into(),
+            })
+        };
+        let mut growth = Growth::default();
+        assert!(growth.hold(0, ask(1), request()).is_some());
+        growth.due = true;
+        assert!(growth.hold(0, ask(2), request()).is_none());
+        assert!(growth.hold(1, ask(3), request()).is_none());
+        let held: Vec<_> = growth.settle().into_iter().map(|(_, ask, _)| ask).collect();
+        assert_eq!(held, [ask(2), ask(3)]);
+        assert!(growth.hold(0, ask(4), request()).is_some());
     }
 }

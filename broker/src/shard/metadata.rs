@@ -1,6 +1,7 @@
 //! The owner of the metadata replica, on core 0: decides requests one after another, proposes the records, tells
 //! every core once they are committed, and answers when every core has taken them in and serves what they brought.
 
+use super::anew::Growth;
 use super::mail::{Answer, AskId, Mail};
 use super::owned::Owned;
 use crate::cluster::{
@@ -33,8 +34,7 @@ pub struct MetadataOwner {
     /// Cores that still hold data of a deleted topic.
     purging: BTreeMap<Uuid, usize>,
     serving: bool,
-    /// Bytes of the log since it was begun anew, or opened.
-    pub(super) grown: u64,
+    pub(super) growth: Growth,
 }
 
 struct Proposed {
@@ -59,7 +59,7 @@ impl MetadataOwner {
             early: Vec::new(),
             purging: BTreeMap::new(),
             serving: false,
-            grown: bytes,
+            growth: Growth::of(bytes),
         }
     }
 
@@ -129,7 +129,7 @@ impl Owned {
         let replica = self.replicas.get_mut(METADATA).expect("its owner is here");
         let metadata = self.metadata.as_mut().expect("its owner is here");
         let payload = Bytes::from(Records(records).encode());
-        metadata.grown += payload.len() as u64;
+        metadata.growth.add(payload.len());
         match replica.propose(EntryKind::Command, payload) {
             Ok(proposed) => {
                 metadata.proposed.push_back(Proposed {

@@ -331,12 +331,22 @@ impl Shard {
             return None;
         }
         let found = self.views.recovered.borrow_mut().remove(&id);
-        let log = found.expect("just looked at").log;
+        let RecoveredLog {
+            log,
+            applied,
+            state,
+        } = found.expect("just looked at");
         let commit = log.commit();
         match Replica::open(log, &replica_config(self, id), recorded, commit) {
             Ok(replica) => Some(replica),
-            Err(error) => {
-                self.fence(id, &error.to_string());
+            Err(unopened) => {
+                self.fence(id, &unopened.to_string());
+                let kept = unopened.log.map(|log| RecoveredLog {
+                    log: *log,
+                    applied,
+                    state,
+                });
+                self.views.recovered(kept);
                 None
             }
         }
