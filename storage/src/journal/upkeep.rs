@@ -84,7 +84,7 @@ impl Journal {
     /// must stay is copied out of the buffers that go. Returns the logs that should be drained
     /// now (with `force`), since they hold back memory or a journal file.
     pub fn sweep<'a>(&mut self, logs: impl Iterator<Item = &'a mut Log>) -> Vec<PartitionId> {
-        let buffers_below = self.memory.excess_below(self.options.memory_bytes_max);
+        let buffers_below = self.buffers_to_leave();
         let chores = self.chores();
         // Whatever was staged before the last checkpoint was begun holds back a journal file.
         let blocks_below = if chores.checkpoint || self.is_tight() {
@@ -97,10 +97,7 @@ impl Journal {
             let old = log
                 .oldest_undrained_sequence()
                 .is_some_and(|s| s < blocks_below);
-            if let Some(buffer) = buffers_below {
-                log.leave_buffers_below(buffer);
-            }
-            let heavy = buffers_below.is_some() && log.undrained_bytes() > 0;
+            let heavy = buffers_below.is_some_and(|buffer| log.leave_buffers_below(buffer));
             if (old || heavy) && log.can_drain() {
                 drains.push(log.id());
             }
@@ -109,6 +106,16 @@ impl Journal {
             self.memory.release_below(buffer);
         }
         drains
+    }
+
+    /// The number below which buffers have to go. More than just the excess goes at once: every log is looked at for
+    /// it.
+    fn buffers_to_leave(&self) -> Option<u64> {
+        let limit = self.options.memory_bytes_max;
+        match self.memory.bytes > limit {
+            true => self.memory.excess_below(limit - limit / 8),
+            false => None,
+        }
     }
 
     /// Takes in a drain: its entries count as drained, and the journal is told so.

@@ -200,11 +200,14 @@ impl Log {
 
     /// Lets go of entries that are drained and applied and lie in buffers below `buffer`, and
     /// copies the others out of those buffers.
-    pub(crate) fn leave_buffers_below(&mut self, buffer: u64) {
+    /// Says whether undrained entries have memory of their own now, which only a drain frees.
+    pub(crate) fn leave_buffers_below(&mut self, buffer: u64) -> bool {
         let removable = self.drained.min(self.applied);
         self.tail
             .evict(|index, e| index <= removable && e.buffer < buffer);
         self.tail.detach_below(buffer);
+        let oldest = self.tail.get(self.drained + 1);
+        oldest.is_some_and(|e| e.buffer == 0)
     }
 
     /// Becomes what `reset` says; every file of the past is retired.

@@ -158,8 +158,9 @@ impl Tail {
     /// Copies out of the buffers below `buffer` what still lies in them, so that one small entry
     /// does not hold a whole buffer.
     pub fn detach_below(&mut self, buffer: u64) {
-        for entry in self.entries.iter_mut() {
-            if (1..buffer).contains(&entry.buffer) {
+        // Buffers are used in their order, all but: what a straggler holds goes with the next look.
+        for entry in self.entries.iter_mut().take_while(|e| e.buffer < buffer) {
+            if entry.buffer > 0 {
                 entry.data = Bytes::copy_from_slice(&entry.data);
                 entry.buffer = 0;
             }
