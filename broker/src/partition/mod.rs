@@ -106,9 +106,12 @@ impl Partition {
         batch: Bytes,
         wall_ms: i64,
     ) -> Result<Appended, ErrorCode> {
-        let appended = self.try_append(replica, batch.clone(), wall_ms);
-        if appended.as_ref().is_err_and(|code| code.retriable()) {
-            self.refuse(&batch, wall_ms);
+        let producer = ProducerBatch::of(&batch);
+        let appended = self.try_append(replica, batch, producer, wall_ms);
+        if let (Err(code), Some(producer)) = (&appended, &producer)
+            && code.retriable()
+        {
+            self.producers.refused(producer, wall_ms);
         }
         appended
     }
@@ -124,6 +127,7 @@ impl Partition {
         &mut self,
         replica: &mut Replica,
         batch: Bytes,
+        producer: Option<ProducerBatch>,
         wall_ms: i64,
     ) -> Result<Appended, ErrorCode> {
         if replica.fenced().is_some() {
@@ -132,7 +136,6 @@ impl Partition {
         if !replica.is_serving() {
             return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
         }
-        let producer = ProducerBatch::of(&batch);
         if let Some(producer) = &producer {
             match self.producers.judge(producer) {
                 Verdict::Append => {}
