@@ -62,6 +62,9 @@ fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
     std::fs::create_dir_all(&data).map_err(|error| unusable(error.to_string()))?;
     let _lock = storage::DataDir::lock(&data).map_err(|error| unusable(error.to_string()))?;
     raise_open_files();
+    if let Err(error) = uring::fault_small_pages() {
+        tracing::debug!(%error, "huge pages stay as the kernel has them");
+    }
     let (news, heard) = mpsc::channel();
     let plan = plan(&config, &share, news)?;
     let listeners = plan.listeners.clone();

@@ -13,6 +13,7 @@ mod lane;
 pub(crate) mod mesh;
 pub(crate) mod net;
 mod op;
+mod pages;
 mod probe;
 
 use std::any::Any;
@@ -29,6 +30,7 @@ use crate::mail::{Gateway, Inbox, Post};
 use mesh::Mesh;
 
 pub(crate) use driver::Driver;
+pub use pages::fault_small_pages;
 pub use probe::{Unsupported, probe};
 
 /// How to lay out a node over the machine.
