@@ -14,8 +14,9 @@ use std::rc::Rc;
 use std::time::Duration;
 use storage::PartitionId;
 
-/// Drains under way at once.
-const DRAINS_MAX: usize = 4;
+/// Drains under way at once. Each that makes its file grow ends with a commit of the file system's journal, and a
+/// write of ours that meets one waits for it; drains that end together share one.
+const DRAINS_MAX: usize = 64;
 /// Logs added to a checkpoint before others get their turn on the core.
 const CHECKPOINT_PER_PASS: usize = 256;
 /// How long a failed background job waits before it is tried again.

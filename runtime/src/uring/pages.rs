@@ -14,7 +14,15 @@ use std::io;
 pub fn fault_small_pages() -> io::Result<()> {
     const ZERO: libc::c_ulong = 0;
     // SAFETY: takes four numbers and touches no memory of ours.
-    match unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1 as libc::c_ulong, ZERO, ZERO, ZERO) } {
+    match unsafe {
+        libc::prctl(
+            libc::PR_SET_THP_DISABLE,
+            1 as libc::c_ulong,
+            ZERO,
+            ZERO,
+            ZERO,
+        )
+    } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
