@@ -29,14 +29,16 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// Adds a log, with what the owner has made of its entries up to `applied`. Every log that
-    /// existed when the checkpoint was begun must be added (unless it was dropped since).
+    /// existed when the checkpoint was begun must be added (unless it was dropped since). The state
+    /// may be ahead of the commit index only as far as a reset brought it along.
     pub fn add(&mut self, journal: &Journal, log: &Log, applied: u64, state: &[u8]) {
         assert!(
             self.added.insert(log.id()),
             "{} is in the checkpoint already",
             log.id()
         );
-        assert!(applied <= log.commit(), "{}: applied {applied}", log.id());
+        let covered = log.commit().max(log.installed());
+        assert!(applied <= covered, "{}: applied {applied}", log.id());
         self.turn = self.turn.max(journal.last_turn());
         if log.chain() == 0 {
             return; // Nothing of it was ever staged.

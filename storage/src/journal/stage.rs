@@ -218,12 +218,26 @@ impl Journal {
         Ok(())
     }
 
-    /// Replaces the whole log by what a snapshot says. Lifts a fence. The old files are removed
-    /// by a later removal job.
+    /// Replaces the whole log by what a snapshot says, in one frame. Until that is durable a crash
+    /// leads back to the old log, whose files are still there; afterwards to the new one, with the
+    /// owner's state. The old files are removed by a later removal job. Not below the commit index,
+    /// unless the log is fenced, which this lifts.
+    ///
+    /// On an error nothing has changed.
     pub fn stage_reset(&mut self, log: &mut Log, reset: Reset) -> Result<(), StageError> {
+        log.check_reset(&reset)?;
         let mut w = Writer::default();
         reset.encode(&mut w);
-        self.make_room(frame_bytes(w.bytes.len()), Room::All)?;
+        let (bytes, bytes_max) = (reset.state.len(), self.options.entry_bytes_max);
+        if bytes > bytes_max {
+            return Err(StageError::TooLarge { bytes, bytes_max });
+        }
+        // A state is as large as an entry, so it must not use up what markers need.
+        let room = match reset.state.is_empty() {
+            true => Room::All,
+            false => Room::AboveMarkerReserve,
+        };
+        self.make_room(frame_bytes(w.bytes.len()), room)?;
         self.put_marker(
             log,
             Frame::marker(

@@ -2,6 +2,8 @@
 //! The journal calls these in the same breath as it stages the frame; recovery calls them with
 //! the frames that it finds.
 
+use bytes::Bytes;
+
 use super::segment::Segment;
 use super::tail::{Tail, TailEntry};
 use super::terms::{TermRun, TermRuns};
@@ -16,10 +18,14 @@ pub struct Reset {
     pub last_index: u64,
     pub last_term: u64,
     /// The offset after the entry at that index, and the new log start offset: what lies below
-    /// cannot be read here.
+    /// cannot be read here, and what moved the log start further is an entry behind that index.
     pub next_offset: i64,
     /// (epoch, start offset) ascending, up to `last_term`: answers for OffsetForLeaderEpoch.
     pub epochs: Vec<(u64, i64)>,
+    /// The owner's state, and the index up to which it stands: at or above `last_index`. Recovery
+    /// hands both out like those of a checkpoint, so a crash right after the reset loses neither.
+    pub applied: u64,
+    pub state: Bytes,
 }
 
 impl Log {
@@ -210,8 +216,27 @@ impl Log {
         oldest.is_some_and(|e| e.buffer == 0)
     }
 
+    /// Whether the log can become what `reset` says. A fenced one can become anything: what it
+    /// knew is in doubt.
+    pub(crate) fn check_reset(&self, reset: &Reset) -> Result<(), StageError> {
+        if reset.last_index < self.commit && !self.is_fenced() {
+            return Err(StageError::BelowCommit {
+                index: reset.last_index,
+                commit: self.commit,
+            });
+        }
+        Ok(())
+    }
+
     /// Becomes what `reset` says; every file of the past is retired.
     pub(crate) fn reset_to(&mut self, reset: &Reset, turn: u64) {
+        // A drain may be writing a segment that the log does not have yet.
+        self.retired.push(Retired {
+            base_index: self.drained + 1,
+            generation: self.next_generation,
+            turn,
+        });
+        self.next_generation += 1;
         for s in &self.segments {
             let Segment {
                 base_index,
@@ -228,6 +253,7 @@ impl Log {
             last_index,
             last_term,
             next_offset,
+            applied,
             ..
         } = *reset;
         let mut runs: Vec<TermRun> = reset
@@ -267,6 +293,7 @@ impl Log {
         self.high_watermark = next_offset;
         self.next_offset = next_offset;
         self.log_start_offset = next_offset;
+        self.installed = applied;
         self.incarnation += 1;
         self.hard_state.commit = self.hard_state.commit.max(last_index);
     }
@@ -287,6 +314,8 @@ impl Reset {
             w.u64(*epoch);
             w.i64(*offset);
         }
+        w.u64(self.applied);
+        w.slice(&self.state);
     }
 
     pub(crate) fn decode(r: &mut Reader<'_>) -> Result<Reset, Damaged> {
@@ -300,6 +329,8 @@ impl Reset {
                     .map(|_| Ok((r.u64()?, r.i64()?)))
                     .collect::<Result<_, Damaged>>()?
             },
+            applied: r.u64()?,
+            state: Bytes::copy_from_slice(r.slice()?),
         })
     }
 }

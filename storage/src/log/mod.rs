@@ -93,6 +93,8 @@ pub struct Log {
     pub(crate) hard_state: HardState,
     pub(crate) commit: u64,
     pub(crate) applied: u64,
+    /// The owner's state came with a reset and stands up to here, perhaps above the commit index.
+    pub(crate) installed: u64,
     pub(crate) high_watermark: i64,
     pub(crate) log_start_offset: i64,
     /// Entries below it are gone.
@@ -145,6 +147,7 @@ impl Log {
             hard_state: HardState::default(),
             commit: 0,
             applied: 0,
+            installed: 0,
             high_watermark: 0,
             log_start_offset: 0,
             first_index: 1,
@@ -221,6 +224,23 @@ impl Log {
     /// Everything up to here was applied by the owner.
     pub fn applied(&self) -> u64 {
         self.applied
+    }
+
+    /// The index up to which the owner's state stands by a reset: a snapshot's state may be ahead
+    /// of its log, which follows. Says nothing once the commit index is there.
+    pub fn installed(&self) -> u64 {
+        self.installed
+    }
+
+    /// The offset that follows the entry before `first_index`: no record below it is here.
+    pub fn first_offset(&self) -> i64 {
+        match self.tail.get(self.first_index) {
+            Some(first) => first.base_offset,
+            None => self
+                .segments
+                .first()
+                .map_or(self.next_offset, |s| s.base_offset),
+        }
     }
 
     /// The offset that the next record gets: Kafka's log end offset.

@@ -61,7 +61,7 @@ impl From<Replayed> for RecoveredLog {
             ..
         } = replayed;
         // A fenced log may have lost entries that the state was made of.
-        match applied <= log.commit() {
+        match applied <= log.commit().max(log.installed()) {
             true => RecoveredLog {
                 log,
                 applied,

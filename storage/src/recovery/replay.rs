@@ -357,6 +357,7 @@ impl Replayed {
                     self.log.reset_to(&reset, 0);
                     self.log.condition = condition;
                     (self.commit, self.recut) = (reset.last_index, false);
+                    (self.applied, self.state) = (reset.applied, reset.state);
                 }
             }
             FrameKind::Drained | FrameKind::Trimmed => {}
@@ -482,7 +483,8 @@ impl Replayed {
                     self.log.condition = condition;
                 }
                 self.fenced_before = false;
-                (self.applied, self.state, self.commit) = (0, Bytes::new(), reset.last_index);
+                self.commit = reset.last_index;
+                (self.applied, self.state) = (reset.applied, reset.state);
             }
             FrameKind::Dropped => {}
         }
@@ -552,6 +554,11 @@ impl Log {
         let retired = record.retired.iter();
         log.condition = record.condition;
         log.hard_state = record.hard_state;
+        // A record is made of what is committed, or of what came with a reset.
+        log.installed = match record.applied > record.commit {
+            true => record.applied,
+            false => 0,
+        };
         log.log_start_offset = record.log_start_offset;
         log.first_index = record.first_index;
         log.drained = record.drained;

@@ -61,6 +61,13 @@ impl Owner {
                 assert_eq!(state, *partition.now(), "{id}");
                 continue;
             }
+            // A log that begins with a reset is worth nothing without the state that came along.
+            let applied = self.applied.get(&id).copied().unwrap_or(0);
+            assert!(
+                applied >= state.installed,
+                "{id}: the state stands at {applied}, {} was installed",
+                state.installed
+            );
             let commit = self.logs.get(&id).map_or(0, |l| l.commit());
             if found.is_some() {
                 assert!(state.hard_state.commit.min(state.last_index()) <= commit);

@@ -25,6 +25,8 @@ pub struct State {
     pub base_offset: i64,
     pub entries: Vec<ModelEntry>,
     pub hard_state: HardState,
+    /// How far the owner's state stood that came with the last reset.
+    pub installed: u64,
 }
 
 impl State {
@@ -91,6 +93,7 @@ impl State {
         self.base_term = reset.last_term;
         self.base_offset = reset.next_offset;
         self.entries.clear();
+        self.installed = reset.applied;
         self.hard_state.commit = self.hard_state.commit.max(reset.last_index);
     }
 

@@ -132,6 +132,8 @@ pub struct Owner {
     pub world: Shared,
     journal: Journal,
     pub logs: BTreeMap<PartitionId, Log>,
+    /// How far the owner's states stood that recovery, or a reset, brought.
+    pub applied: BTreeMap<PartitionId, u64>,
     /// A checkpoint to which these logs are still to be added, and those dropped meanwhile.
     begun: Option<(Checkpoint, Vec<PartitionId>)>,
     dropped: Vec<PartitionId>,
@@ -212,12 +214,15 @@ impl Owner {
         w.coverage.torn += u64::from(report.torn);
         w.coverage.replayed += report.frames;
         let mut found = BTreeMap::new();
+        let mut applied = BTreeMap::new();
         for recovered in logs {
             let id = recovered.log.id();
-            assert!(recovered.applied <= recovered.log.commit(), "{id}");
+            let covered = recovered.log.commit().max(recovered.log.installed());
+            assert!(recovered.applied <= covered, "{id}");
             if recovered.applied > 0 && !w.damaged {
-                assert_eq!(recovered.state, recovered.applied.to_le_bytes()[..], "{id}");
+                assert_eq!(recovered.state, state_of(recovered.applied), "{id}");
             }
+            applied.insert(id, recovered.applied);
             found.insert(id, recovered.log);
         }
         drop(w);
@@ -226,6 +231,7 @@ impl Owner {
             world,
             journal,
             logs: found,
+            applied,
             begun: None,
             dropped: Vec::new(),
             draft: None,
@@ -536,8 +542,9 @@ impl Owner {
         for id in missing.split_off(now) {
             // One that was dropped meanwhile needs no record, nor does its successor.
             if let Some(log) = self.logs.get(&id).filter(|_| !self.dropped.contains(&id)) {
-                let applied = log.applied();
-                draft.add(&self.journal, log, applied, &applied.to_le_bytes());
+                let known = self.applied.get(&id).copied().unwrap_or(0);
+                let applied = log.applied().max(known);
+                draft.add(&self.journal, log, applied, &state_of(applied));
             }
         }
         if missing.is_empty() {
@@ -588,6 +595,7 @@ impl Owner {
             match self.journal.stage_drop(log) {
                 Ok(()) => {
                     self.dropped.push(id);
+                    self.applied.remove(&id);
                     partition.change(turn, |s| *s = State::default());
                     partition.commit = 0;
                     partition.used.clear();
@@ -599,11 +607,16 @@ impl Owner {
             return;
         }
         let now = partition.now();
+        let last_index = now.last_index() + 1 + world.random.below(20);
+        // Mostly ahead of the log, as a leader's state is.
+        let applied = last_index + world.random.below(20);
         let reset = Reset {
-            last_index: now.last_index() + 1 + world.random.below(20),
+            last_index,
             last_term: now.last_term() + 1,
             next_offset: now.next_offset() + world.random.below(50) as i64,
             epochs: vec![(now.last_term() + 1, now.next_offset())],
+            applied,
+            state: state_of(applied),
         };
         let log = self.logs.get_mut(&id).unwrap();
         if self.journal.stage_reset(log, reset.clone()).is_ok() {
@@ -612,9 +625,15 @@ impl Owner {
                 s.reset(&reset);
             });
             partition.commit = reset.last_index;
+            self.applied.insert(id, reset.applied);
             world.coverage.resets += 1;
         }
     }
+}
+
+/// What the owner has made of the entries up to there.
+fn state_of(applied: u64) -> Bytes {
+    Bytes::copy_from_slice(&applied.to_le_bytes())
 }
 
 /// An entry of any kind, mostly a batch; `mark` makes it unlike all others.
