@@ -2,13 +2,13 @@
 //!
 //! A leader's heartbeats for thousands of groups go to a handful of nodes, all at the same tick.
 //! They are stripped out of the groups' messages here and travel together, a few bytes each; so do
-//! the answers. What a beat says stays exactly what Raft says.
+//! the answers. What a beat says stays exactly what Raft says, but for the wish to sleep.
 //!
 //! # Frame
 //!
 //! Little-endian: version u8 (1), sender u64, receiver u64, number of beats u32. Then per beat:
-//! flags u8 (1: an answer; 2: the topic of the beat before), the topic u128 unless flag 2, and as
-//! LEB128 the partition, the term and the commit index. The beats of a core come in the order of
+//! flags u8 (1: an answer; 2: the topic of the beat before; 4: sleep, or asleep), the topic u128
+//! unless flag 2, and as LEB128 the partition, the term and the commit index. The beats of a core come in the order of
 //! its replicas, so the topic is rarely repeated and a beat takes about eight bytes.
 //!
 //! This module must not know who sends frames, or when. Deliberately absent: beats that say
@@ -22,6 +22,7 @@ use storage::PartitionId;
 const VERSION: u8 = 1;
 const ANSWER: u8 = 1;
 const SAME_TOPIC: u8 = 2;
+const SLEEP: u8 = 4;
 /// Flags, partition, term and commit take a byte each at least.
 const BEAT_BYTES_MIN: usize = 4;
 
@@ -47,6 +48,8 @@ pub struct BeatFrame {
 pub struct Beat {
     pub partition: PartitionId,
     pub answer: bool,
+    /// In a heartbeat: the group may sleep now. In an answer: its sender does.
+    pub sleep: bool,
     pub term: u64,
     pub commit: u64,
 }
@@ -54,10 +57,10 @@ pub struct Beat {
 impl Beat {
     /// The message that the beat stands for.
     pub fn into_message(self, from: ReplicaId, to: ReplicaId) -> Message {
-        let commit = self.commit;
+        let Beat { commit, sleep, .. } = self;
         let body = match self.answer {
-            true => Body::HeartbeatReply { commit },
-            false => Body::Heartbeat { commit },
+            true => Body::HeartbeatReply { commit, sleep },
+            false => Body::Heartbeat { commit, sleep },
         };
         Message {
             from,
@@ -92,14 +95,15 @@ impl Beats {
 
     /// Adds a heartbeat or an answer; no other message belongs here.
     pub(crate) fn push(&mut self, partition: PartitionId, message: &Message) {
-        let (answer, commit) = match message.body {
-            Body::Heartbeat { commit } => (false, commit),
-            Body::HeartbeatReply { commit } => (true, commit),
+        let (answer, commit, sleep) = match message.body {
+            Body::Heartbeat { commit, sleep } => (false, commit, sleep),
+            Body::HeartbeatReply { commit, sleep } => (true, commit, sleep),
             ref other => unreachable!("{other:?} is no heartbeat"),
         };
         let beat = Beat {
             partition,
             answer,
+            sleep,
             term: message.term,
             commit,
         };
@@ -145,7 +149,8 @@ impl BeatFrame {
         let mut topic = None;
         for beat in &self.beats {
             let same = topic == Some(beat.partition.topic);
-            let flags = flag(beat.answer, ANSWER) | flag(same, SAME_TOPIC);
+            let flags =
+                flag(beat.answer, ANSWER) | flag(same, SAME_TOPIC) | flag(beat.sleep, SLEEP);
             out.push(flags);
             if !same {
                 out.extend(beat.partition.topic.to_le_bytes());
@@ -172,7 +177,7 @@ impl BeatFrame {
         let mut topic = None;
         for _ in 0..count {
             let flags = input.u8()?;
-            if flags & !(ANSWER | SAME_TOPIC) != 0 {
+            if flags & !(ANSWER | SAME_TOPIC | SLEEP) != 0 {
                 return Err(BeatFrameError::Damaged("unknown flags"));
             }
             let topic = match (flags & SAME_TOPIC != 0, topic) {
@@ -187,6 +192,7 @@ impl BeatFrame {
             beats.push(Beat {
                 partition,
                 answer: flags & ANSWER != 0,
+                sleep: flags & SLEEP != 0,
                 term,
                 commit,
             });

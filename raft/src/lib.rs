@@ -8,8 +8,10 @@
 //! It must not know Kafka's requests, the network, the clock or the disk. See the README for a map.
 
 mod backlog;
+mod catch_up;
 pub mod heartbeats;
 mod input;
+mod install;
 pub mod members;
 mod message;
 mod open;
@@ -17,14 +19,18 @@ mod ready;
 mod refusal;
 mod replica;
 mod replicas;
+mod sleep;
+pub mod snapshot;
 mod store;
 pub mod timing;
 pub mod wire;
 
+pub use catch_up::CatchUp;
 pub use members::{Change, ChangeError, Members, Membership, ReplicaId};
 pub use message::{Append, Body, Entry, Message, Reject, TERM_MAX, Vote};
 pub use open::{Configuration, OpenError, ReplicaConfig, Unopened};
 pub use ready::{Collected, Event, Outputs};
-pub use refusal::{MembersError, ProposeError, StepError, TransferError};
+pub use refusal::{MembersError, ProposeError, SnapshotRefused, StepError, TransferError};
 pub use replica::{Proposed, Replica, Role};
 pub use replicas::{DeliverError, Replicas};
+pub use snapshot::Snapshot;

@@ -160,6 +160,17 @@ impl Members {
         self.is_voter(id) || self.learners.contains(&id) || self.learners_next.contains(&id)
     }
 
+    /// Whether a member lives on the node.
+    pub fn has_node(&self, node: i32) -> bool {
+        let lists = [
+            &self.voters,
+            &self.outgoing,
+            &self.learners,
+            &self.learners_next,
+        ];
+        lists.into_iter().flatten().any(|id| id.node() == node)
+    }
+
     /// Whether `id` decides alone.
     pub fn is_sole_voter(&self, id: ReplicaId) -> bool {
         self.voters == [id] && !self.is_joint()

@@ -5,7 +5,7 @@
 //! a bound, RUSTSEC-2024-0437), and the raft crate can be replaced without touching the wire.
 //!
 //! Deliberately absent: forwarded proposals and read-index messages (a client is sent to the leader
-//! instead) and snapshots (a follower that needs trimmed entries waits; see the README).
+//! instead).
 
 use bytes::Bytes;
 use raft::eraftpb;
@@ -13,6 +13,7 @@ use raft::eraftpb::MessageType;
 use storage::EntryKind;
 
 use crate::members::{Membership, ReplicaId};
+use crate::snapshot::Snapshot;
 
 /// Terms are leader epochs, and a leader epoch is an `i32` on the wire of Kafka clients.
 pub const TERM_MAX: u64 = i32::MAX as u64;
@@ -46,10 +47,15 @@ pub enum Body {
         commit: u64,
         commit_term: u64,
     },
-    /// Leader to followers, periodically. Travels in frames of its own: [`crate::heartbeats`].
-    Heartbeat { commit: u64 },
-    /// Answers `Heartbeat`.
-    HeartbeatReply { commit: u64 },
+    /// Leader to followers, periodically, unless the group sleeps. Travels in frames of its own:
+    /// [`crate::heartbeats`]. With `sleep` the follower is asked to sleep until it is woken.
+    Heartbeat { commit: u64, sleep: bool },
+    /// Answers `Heartbeat`; with `sleep` the sender sleeps from now on.
+    HeartbeatReply { commit: u64, sleep: bool },
+    /// Leader to a follower that needs entries which are gone. Answered by an `AppendReply`, after
+    /// the log that it begins is on stable storage. If it is lost, the leader sends another one
+    /// when it has waited long enough.
+    Snapshot(Box<Snapshot>),
     /// Leader to the voter that shall campaign at once (transfer of leadership). If it is lost the
     /// leader takes its leadership up again after an election timeout.
     TimeoutNow,
@@ -218,17 +224,40 @@ pub(crate) fn to_raft(message: Message) -> eraftpb::Message {
             out.commit = commit;
             out.commit_term = commit_term;
         }
-        Body::Heartbeat { commit } => {
+        Body::Heartbeat { commit, sleep: _ } => {
             out.set_msg_type(MessageType::MsgHeartbeat);
             out.commit = commit;
         }
-        Body::HeartbeatReply { commit } => {
+        Body::HeartbeatReply { commit, sleep: _ } => {
             out.set_msg_type(MessageType::MsgHeartbeatResponse);
             out.commit = commit;
+        }
+        Body::Snapshot(snapshot) => {
+            out.set_msg_type(MessageType::MsgSnapshot);
+            out.set_snapshot(raft_snapshot(&snapshot));
         }
         Body::TimeoutNow => out.set_msg_type(MessageType::MsgTimeoutNow),
     }
     out
+}
+
+/// A snapshot in the raft crate's terms, which looks at the members and where the log begins; the
+/// rest is opaque to it.
+pub(crate) fn raft_snapshot(snapshot: &Snapshot) -> eraftpb::Snapshot {
+    let mut out = eraftpb::Snapshot {
+        data: snapshot.encode(),
+        ..Default::default()
+    };
+    let metadata = out.mut_metadata();
+    metadata.index = snapshot.index;
+    metadata.term = snapshot.term;
+    metadata.set_conf_state(snapshot.configuration.members.to_conf_state());
+    out
+}
+
+/// The inverse of [`raft_snapshot`].
+pub(crate) fn snapshot_of(snapshot: &eraftpb::Snapshot) -> Snapshot {
+    Snapshot::decode(&snapshot.data).unwrap_or_else(|error| panic!("our own encoding: {error}"))
 }
 
 fn append_to_raft(append: Append, out: &mut eraftpb::Message) {
@@ -311,10 +340,13 @@ pub(crate) fn from_raft(mut message: eraftpb::Message) -> Message {
         }
         MessageType::MsgHeartbeat => Body::Heartbeat {
             commit: message.commit,
+            sleep: false,
         },
         MessageType::MsgHeartbeatResponse => Body::HeartbeatReply {
             commit: message.commit,
+            sleep: false,
         },
+        MessageType::MsgSnapshot => Body::Snapshot(Box::new(snapshot_of(message.get_snapshot()))),
         MessageType::MsgTimeoutNow => Body::TimeoutNow,
         other => panic!("the raft crate says {other:?}, which no group of ours uses"),
     };

@@ -123,8 +123,9 @@ impl Replica {
     ///
     /// `recorded` is the newest configuration at or below the commit index (from the checkpoint
     /// and the replay after it); `None` if the log never recorded one. `applied` is what the
-    /// caller's state covers; entries after it are handed out again. A group's sole voter is
-    /// leader when this returns, though not yet serving.
+    /// caller's state covers; entries after it are handed out again, except those that came with a
+    /// snapshot's state ([`Log::installed`]). A group's sole voter is leader when this returns,
+    /// though not yet serving.
     pub fn open(
         log: Log,
         config: &ReplicaConfig,
@@ -144,6 +145,7 @@ impl Replica {
             members: config.bootstrap.clone(),
         });
         let partition = log.id();
+        let applied = applied.min(start.hard_state.commit);
         let store = start.into_store(log, &configuration, config.append_bytes_max);
         let logger = Logger::root(Discard, o!());
         let opened = catch_unwind(AssertUnwindSafe(|| {
@@ -226,8 +228,12 @@ fn starting_state(log: &Log, applied: u64) -> Result<HardState, OpenError> {
         });
     }
     let mut state = log.hard_state();
-    // A commit index alone never causes a sync, so what is applied may be ahead of it.
-    state.commit = state.commit.max(log.commit()).max(applied);
+    // A commit index alone never causes a sync, so what is applied may be ahead of it; but what
+    // came with a snapshot may be ahead of the whole log.
+    state.commit = state.commit.max(log.commit());
+    if applied > log.installed() {
+        state.commit = state.commit.max(applied);
+    }
     // Entries are staged before the hard state of their turn: a commit index is never on disk
     // without the entries that it covers, unless the disk lost some.
     if state.commit > last_index {

@@ -7,7 +7,8 @@
 //! one synchronous step, in this order:
 //!
 //! 1. **Entries are staged** into the journal's open turn. From then on the log answers for them,
-//!    which the crate demands before it is told that it may forget them. Nothing is durable yet.
+//!    which the crate demands before it is told that it may forget them. Nothing is durable yet. A
+//!    snapshot goes before them: see [`crate::install`].
 //! 2. **The hard state is staged** behind them, into the same turn, if its term or vote changed or
 //!    if entries were staged. Behind, so that no commit index is ever on disk without the entries
 //!    that it covers. A commit index alone is kept back for the next turn that writes anyway:
@@ -48,11 +49,13 @@ use bytes::Bytes;
 use raft::eraftpb;
 use raft::{Ready, StateRole};
 
+use crate::catch_up::CatchUp;
 use crate::heartbeats::Beats;
 use crate::members::{Membership, ReplicaId};
-use crate::message::{Body, Message, from_raft, kind_of};
+use crate::message::{Body, Message, from_raft, kind_of, snapshot_of};
 use crate::open::Configuration;
 use crate::replica::{Replica, Role, Standing};
+use crate::snapshot::Snapshot;
 use crate::store::is_membership;
 use storage::{EntryKind, HardState, Journal, PartitionId, Refusal, StageError};
 
@@ -69,6 +72,10 @@ pub struct Outputs {
     /// Indexes that are committed and durable here: each once, without gaps, in order. To be
     /// applied, then confirmed with [`Replica::applied`].
     pub committed: Vec<(PartitionId, RangeInclusive<u64>)>,
+    /// Entries to be read for followers: see [`crate::catch_up`]. Each is given back once, with
+    /// [`crate::Replicas::fetched`].
+    pub reads: Vec<(PartitionId, CatchUp)>,
+    /// In the order in which it happened. To be acted on before `committed`.
     pub events: Vec<(PartitionId, Event)>,
 }
 
@@ -77,6 +84,7 @@ impl Outputs {
         self.messages.is_empty()
             && self.beats.is_empty()
             && self.committed.is_empty()
+            && self.reads.is_empty()
             && self.events.is_empty()
     }
 
@@ -85,6 +93,7 @@ impl Outputs {
         self.messages.clear();
         self.beats.clear();
         self.committed.clear();
+        self.reads.clear();
         self.events.clear();
     }
 }
@@ -106,6 +115,19 @@ pub enum Event {
     },
     /// The configuration recorded at `index` is in force.
     MembersChanged { index: u64 },
+    /// The entries from this index on, staged or proposed here, were replaced by a leader's. What
+    /// the owner made of them is to be taken back.
+    Truncated { from: u64 },
+    /// A follower needs entries that are gone: see [`Replica::offer_snapshot`].
+    SnapshotWanted,
+    /// The log was replaced by an empty one that goes on after `index`, and the owner's state is to
+    /// be replaced by this one, which stands at `applied`. Entries between the two arrive later and
+    /// are not handed out.
+    Installed {
+        index: u64,
+        applied: u64,
+        state: Bytes,
+    },
     /// This replica takes part in nothing any more. The operator should hear of it.
     Fenced { reason: String },
 }
@@ -156,6 +178,21 @@ impl Flight {
         self.handed
     }
 
+    /// A log was installed that begins after `index`.
+    pub(crate) fn begin_after(&mut self, index: u64) {
+        assert!(
+            self.handed <= index,
+            "a log that begins after {index} is installed, but {} was handed out",
+            self.handed
+        );
+        self.handed = index;
+    }
+
+    /// Whether everything that was staged is confirmed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.staged.is_empty() && self.held.is_empty()
+    }
+
     /// Everything before the oldest unconfirmed Ready counts as confirmed.
     fn confirm(&mut self, number: u64) {
         while self.staged.front().is_some_and(|staged| *staged <= number) {
@@ -165,9 +202,10 @@ impl Flight {
     }
 }
 
-/// A Ready that is being taken, and the entries of it that are not staged yet.
+/// A Ready that is being taken, and what of it is not staged yet.
 pub(crate) struct Taken {
     ready: Ready,
+    snapshot: Option<Box<Snapshot>>,
     entries: VecDeque<eraftpb::Entry>,
     /// Where the raft crate's own entries began when it was taken.
     unstaged_from: u64,
@@ -219,6 +257,7 @@ impl Replica {
             }
         }
         self.release(out);
+        self.tell_missing(out);
         self.tell(out);
         collected
     }
@@ -235,8 +274,13 @@ impl Replica {
             "Ready {number} confirmed, but only {taken} were taken"
         );
         self.flight.confirm(number);
-        let confirmed = self.flight.confirmed;
-        self.guarded("confirmation", |node| node.on_persist_ready(confirmed));
+        self.tell_confirmed(self.flight.confirmed);
+    }
+
+    /// Tells the raft crate how far its Readies are on stable storage.
+    fn tell_confirmed(&mut self, number: u64) -> Option<()> {
+        self.guarded("confirmation", |node| node.on_persist_ready(number))?;
+        self.begin_installed_log()
     }
 
     /// One Ready, or the rest of the parked one. `None` if the replica was fenced on the way.
@@ -245,7 +289,7 @@ impl Replica {
             Some(parked) => *parked,
             None => self.take_ready()?,
         };
-        match self.stage(journal, &mut taken) {
+        match self.stage(journal, &mut taken, out) {
             Ok(()) => {}
             Err(StagingError::Journal(StageError::Refused(Refusal::Full | Refusal::DiskFull))) => {
                 self.parked = Some(Box::new(taken));
@@ -273,7 +317,7 @@ impl Replica {
             self.flight.staged.push_back(number);
         } else if self.flight.staged.is_empty() {
             self.flight.confirmed = number;
-            self.guarded("confirmation", |node| node.on_persist_ready(number))?;
+            self.tell_confirmed(number)?;
         }
         self.send(at_once, unstaged_from, out);
         if !later.is_empty() {
@@ -281,6 +325,7 @@ impl Replica {
         }
         if mem::take(&mut self.append_due) && self.node.raft.state == StateRole::Leader {
             self.guarded("broadcast", |node| node.raft.bcast_append())?;
+            self.commit_carried = self.commit_index();
             let messages = mem::take(&mut self.node.raft.msgs);
             self.send(messages, u64::MAX, out);
         }
@@ -294,6 +339,10 @@ impl Replica {
         let unstaged_from = self.node.raft.raft_log.unstable.offset;
         let mut ready = self.guarded("ready", |node| node.ready())?;
         let entries = ready.take_entries().into();
+        let snapshot = match ready.snapshot() {
+            none if none.is_empty() => None,
+            snapshot => Some(Box::new(snapshot_of(snapshot))),
+        };
         if let Some(state) = ready.hs() {
             self.flight.hard_state = HardState {
                 term: state.term,
@@ -304,13 +353,24 @@ impl Replica {
         }
         Some(Taken {
             ready,
+            snapshot,
             entries,
             unstaged_from,
         })
     }
 
-    /// Stages the entries and then the hard state; goes on where an earlier call was refused.
-    fn stage(&mut self, journal: &mut Journal, taken: &mut Taken) -> Result<(), StagingError> {
+    /// Stages a snapshot, the entries and then the hard state; goes on where an earlier call was
+    /// refused.
+    fn stage(
+        &mut self,
+        journal: &mut Journal,
+        taken: &mut Taken,
+        out: &mut Outputs,
+    ) -> Result<(), StagingError> {
+        if let Some(snapshot) = &taken.snapshot {
+            self.install(journal, snapshot, out)?;
+            taken.snapshot = None;
+        }
         if taken.entries.len() > 1 {
             let bytes = taken
                 .entries
@@ -321,7 +381,7 @@ impl Replica {
             journal.announce(&mut self.node.mut_store().log, entries, bytes);
         }
         while let Some(entry) = taken.entries.front() {
-            self.stage_entry(journal, entry)?;
+            self.stage_entry(journal, entry, out)?;
             taken.entries.pop_front();
         }
         if self.flight.hard_state_due && taken.ready.must_sync() {
@@ -336,14 +396,23 @@ impl Replica {
         &mut self,
         journal: &mut Journal,
         entry: &eraftpb::Entry,
+        out: &mut Outputs,
     ) -> Result<(), StagingError> {
         let (term, index, kind) = (entry.term, entry.index, kind_of(entry));
         let own = term == self.led_term;
         let store = self.node.mut_store();
-        if index <= store.log.last_index() {
+        let replaces = index <= store.log.last_index();
+        let staged = journal.stage_entry(&mut store.log, term, index, kind, &entry.data)?;
+        if replaces {
             store.members_superseded(index);
         }
-        let staged = journal.stage_entry(&mut store.log, term, index, kind, &entry.data)?;
+        // A proposal is known to the owner before it is staged, and may never be.
+        if replaces || (index <= self.proposed_until && !own) {
+            self.proposed_until = 0;
+            let truncated = Event::Truncated { from: index };
+            out.events.push((self.partition, truncated));
+        }
+        let store = self.node.mut_store();
         // A leader's batch carries its base offset, which must be the one that follows from this
         // log: else the two logs differ below, and nothing here may be trusted. Own proposals get
         // theirs only now.
@@ -379,6 +448,7 @@ impl Replica {
     fn send(&mut self, messages: Vec<eraftpb::Message>, unstaged_from: u64, out: &mut Outputs) {
         for message in messages {
             let mut message = from_raft(message);
+            self.mark_sleep(&mut message);
             match &mut message.body {
                 Body::Append(append) => {
                     let first = append.prev_index + 1;
@@ -432,11 +502,22 @@ impl Replica {
         while let Some((at, record)) = self.node.mut_store().next_members(index) {
             self.apply_members(at, &record, out)?;
         }
-        out.committed.push((self.partition, from..=index));
+        // What came with a snapshot's state is applied already.
+        if from <= self.installed {
+            self.advance_applied(index.min(self.installed))?;
+        }
+        let from = from.max(self.installed + 1);
+        if from <= index {
+            out.committed.push((self.partition, from..=index));
+        }
         Some(())
     }
 
     fn apply_members(&mut self, index: u64, record: &Bytes, out: &mut Outputs) -> Option<()> {
+        // A configuration that came with a snapshot or a checkpoint may be ahead of the log.
+        if index <= self.configuration.index {
+            return Some(());
+        }
         let membership = match Membership::decode(record) {
             Ok(membership) => membership,
             Err(error) => {

@@ -46,6 +46,24 @@ pub enum TransferError {
     NotVoter(ReplicaId),
 }
 
+/// Why a snapshot was not taken from its owner. It will be wanted again if it is still needed.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SnapshotRefused {
+    #[error("a state of {bytes} bytes; {bytes_max} is the most that a follower accepts")]
+    TooLarge { bytes: usize, bytes_max: usize },
+    #[error(
+        "the state stands at {applied}: it must reach {index}, where the log begins, and not pass \
+         {handed}, the last index that was handed out"
+    )]
+    Applied {
+        applied: u64,
+        index: u64,
+        handed: u64,
+    },
+    #[error("this replica does not lead, or its journal is full: nobody is sent a snapshot now")]
+    NotLeader,
+}
+
 /// Why a message was not taken. The sender is not told: Raft lives with lost messages.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum StepError {
@@ -57,6 +75,8 @@ pub enum StepError {
     Term(u64),
     #[error("the entries after index {prev_index} do not form a log")]
     Entries { prev_index: u64 },
+    #[error("a snapshot of index {index} whose numbers contradict its message")]
+    Snapshot { index: u64 },
     #[error("replica {from} acknowledges index {index}; the log ends at {last_index}")]
     Acknowledged {
         from: ReplicaId,

@@ -2,10 +2,11 @@
 //!
 //! It is given messages, proposals, ticks and confirmations of the disk, and gives ordered outputs
 //! ([`crate::ready`]). It owns the partition's [`Log`] and the raft crate's state machine; it,
-//! `open`, `ready` and `store` are the only modules that drive that crate.
+//! `open`, `ready`, `install`, `catch_up`, `sleep` and `store` are the only modules that drive that
+//! crate.
 //!
 //! It must not know the clock, the network or any message of a client. Deliberately absent:
-//! forwarding of proposals, follower reads, snapshots.
+//! forwarding of proposals, and follower reads.
 //!
 //! What is guarded here because the crate (0.7.0) does not:
 //!
@@ -27,11 +28,14 @@ use bytes::Bytes;
 use raft::{RawNode, StateRole};
 
 use crate::backlog::Backlog;
+use crate::catch_up::CatchUps;
 use crate::members::{Change, Members, Membership, ReplicaId, Step};
 use crate::message::{Append, Body, Message, TERM_MAX, offsets_of, raft_entry, to_raft};
 use crate::open::{Configuration, ReplicaConfig};
 use crate::ready::{Flight, Taken};
 use crate::refusal::{MembersError, ProposeError, StepError, TransferError};
+use crate::sleep::{Rest, SleepTalk};
+use crate::snapshot::{STATE_BYTES_MAX, Snapshot};
 use crate::store::{Store, is_membership};
 use crate::timing::election_timeout_ticks;
 use storage::{EntryKind, HardState, Log, PartitionId};
@@ -94,8 +98,17 @@ pub struct Replica {
     pub(crate) append_due: bool,
     /// The next offset, with the proposals that are not staged yet. Counts while leader.
     pub(crate) next_offset: i64,
-    seed: u64,
-    election_ticks: usize,
+    /// The last index that this replica proposed, unless what it proposed was replaced.
+    pub(crate) proposed_until: u64,
+    /// What came with a snapshot's state is applied up to here, although the log may be behind.
+    pub(crate) installed: u64,
+    /// The commit index that the last appends to all followers carried.
+    pub(crate) commit_carried: u64,
+    pub(crate) catch_ups: CatchUps,
+    pub(crate) rest: Rest,
+    pub(crate) seed: u64,
+    pub(crate) election_ticks: usize,
+    pub(crate) heartbeat_ticks: usize,
     entry_bytes_max: usize,
     backlog: Backlog,
     /// The last term that this replica led since it was opened (0: none), and the index of the
@@ -119,6 +132,7 @@ impl Replica {
             vote: state.vote,
             commit: state.commit,
         };
+        let installed = node.store().log.installed();
         let mut replica = Replica {
             node,
             id: config.id,
@@ -134,10 +148,16 @@ impl Replica {
             parked: None,
             append_due: false,
             next_offset: 0,
+            proposed_until: 0,
+            installed,
+            commit_carried: 0,
+            catch_ups: CatchUps::default(),
+            rest: Rest::default(),
             led_term: 0,
             led_from: 0,
             seed: config.seed,
             election_ticks: config.election_ticks,
+            heartbeat_ticks: config.heartbeat_ticks,
             entry_bytes_max: config.entry_bytes_max,
             backlog: Backlog::new(config.uncommitted_bytes_max),
         };
@@ -227,6 +247,8 @@ impl Replica {
             "the raft crate has a limit that we did not give it"
         );
         self.append_due = true;
+        self.proposed_until = entry.index;
+        self.stir();
         self.backlog.add(entry.index, bytes);
         let base_offset = self.next_offset;
         self.next_offset += i64::from(offsets);
@@ -261,6 +283,7 @@ impl Replica {
         if to == self.id || !self.configuration.members.voters().contains(&to) {
             return Err(TransferError::NotVoter(to));
         }
+        self.stir();
         self.guarded("transfer of leadership", |node| {
             node.transfer_leader(to.as_u64())
         });
@@ -271,20 +294,10 @@ impl Replica {
     /// Campaigns now instead of at the next election timeout; asks for pre-votes first.
     pub fn campaign(&mut self) {
         if self.may_act() && self.may_campaign() && self.term_is_left() {
+            self.stir();
             self.guarded("campaign", |node| node.campaign().is_ok());
             self.settle();
         }
-    }
-
-    /// Time passes. Needed only if the group has other members. Says whether there is something
-    /// to collect.
-    pub fn tick(&mut self) -> bool {
-        let leads = self.node.raft.state == StateRole::Leader;
-        if self.may_act() && (leads || (self.may_campaign() && self.term_is_left())) {
-            self.guarded("tick", |node| node.tick());
-            self.settle();
-        }
-        self.wants_collect()
     }
 
     /// Whether [`Replica::collect`] would find anything new. A joint configuration may be left at
@@ -294,25 +307,10 @@ impl Replica {
             Some(fence) => !fence.told,
             None => {
                 self.parked.is_none()
-                    && (self.node.has_ready() || self.configuration.members.is_joint())
+                    && (self.node.has_ready()
+                        || self.node.store().is_missing()
+                        || self.configuration.members.is_joint())
             }
-        }
-    }
-
-    /// Whether ticks matter: a replica that is its group's only member has nothing to wait for.
-    pub fn wants_ticks(&self) -> bool {
-        self.fence.is_none()
-            && !(self.configuration.members.is_alone(self.id)
-                && self.node.raft.state == StateRole::Leader)
-    }
-
-    /// Messages to this peer are known to be lost: stop sending ahead of its answers.
-    pub fn unreachable(&mut self, peer: ReplicaId) {
-        if self.may_act() {
-            self.guarded("unreachable peer", |node| {
-                node.report_unreachable(peer.as_u64())
-            });
-            self.settle();
         }
     }
 
@@ -320,7 +318,7 @@ impl Replica {
     pub fn step(&mut self, message: Message) -> Result<(), StepError> {
         self.check(&message)?;
         let ours = self.node.raft.term;
-        if let Body::Heartbeat { commit } = message.body {
+        if let Body::Heartbeat { commit, .. } = message.body {
             let last_index = self.last_index();
             if commit > last_index && message.term >= ours {
                 // The leader sends at most what this replica once acknowledged.
@@ -341,15 +339,21 @@ impl Replica {
         let Some(message) = self.without_stale_rejection(message) else {
             return Ok(());
         };
-        let from = message.from;
+        let (from, term) = (message.from, message.term);
+        let talk = SleepTalk::of(&message.body);
+        self.wake_for(&message);
         let stepped = self.guarded("message", |node| node.step(to_raft(message)));
         self.settle();
         match stepped {
-            None => Err(StepError::Fenced),
-            Some(Err(raft::Error::StepPeerNotFound)) => Err(StepError::Stranger(from)),
+            None => return Err(StepError::Fenced),
+            Some(Err(raft::Error::StepPeerNotFound)) => return Err(StepError::Stranger(from)),
             // Whatever else the crate refuses is a message without effect.
-            Some(_) => Ok(()),
+            Some(_) => {}
         }
+        if let Some(talk) = talk {
+            self.sleep_for(from, term, talk);
+        }
+        Ok(())
     }
 
     fn check(&self, message: &Message) -> Result<(), StepError> {
@@ -370,6 +374,10 @@ impl Replica {
                 Err(StepError::Entries {
                     prev_index: append.prev_index,
                 })
+            }
+            Body::Snapshot(snapshot) if !is_from(snapshot, message.term) => {
+                let index = snapshot.index;
+                Err(StepError::Snapshot { index })
             }
             Body::AppendReply { index, .. }
                 if message.term == self.node.raft.term
@@ -418,15 +426,16 @@ impl Replica {
     }
 
     /// Whether the raft crate may be given anything new now.
-    fn may_act(&self) -> bool {
+    pub(crate) fn may_act(&self) -> bool {
         self.fence.is_none() && self.parked.is_none()
     }
 
     /// Whether a campaign may begin at this very moment. If not, it will at a later tick.
-    fn may_campaign(&self) -> bool {
+    pub(crate) fn may_campaign(&self) -> bool {
         let log = &self.node.raft.raft_log;
-        // The store answers for staged entries only; see there.
-        if log.unstable_entries().iter().any(is_membership) {
+        // The store answers for staged entries only; see there. And a campaign looks for changes of
+        // members from the applied index on, which a log that was just installed does not reach.
+        if log.unstable_entries().iter().any(is_membership) || self.is_installing() {
             return false;
         }
         // A sole voter wins on the spot, and a leader must have its whole log on stable storage.
@@ -435,7 +444,7 @@ impl Replica {
 
     /// A leader epoch is an `i32`; pre-votes keep terms from running away, so this never happens
     /// by itself.
-    fn term_is_left(&mut self) -> bool {
+    pub(crate) fn term_is_left(&mut self) -> bool {
         let term = self.node.raft.term;
         if term >= TERM_MAX {
             self.fence(format!(
@@ -455,12 +464,15 @@ impl Replica {
             index <= handed,
             "applied {index}, but only {handed} was handed out"
         );
-        if self
-            .guarded("apply", |node| node.advance_apply_to(index))
-            .is_some()
-        {
-            self.node.mut_store().log.applied_to(index);
-        }
+        // A refusal means that the replica was fenced just now; it says so itself.
+        let _ = self.advance_applied(index);
+    }
+
+    /// Everything up to `index`, which was handed out, is applied.
+    pub(crate) fn advance_applied(&mut self, index: u64) -> Option<()> {
+        self.guarded("apply", |node| node.advance_apply_to(index))?;
+        self.node.mut_store().log.applied_to(index);
+        Some(())
     }
 
     /// Calls into the raft crate; a panic there fences this replica and gives `None`.
@@ -565,7 +577,7 @@ impl Replica {
     /// Leader, and an entry of its own term is committed *and applied*: only then does its state
     /// contain everything that any leader before it acknowledged (DESIGN, D3).
     pub fn is_serving(&self) -> bool {
-        self.role() == Role::Leader && self.applied_index() >= self.led_from
+        self.role() == Role::Leader && self.node.raft.raft_log.applied >= self.led_from
     }
 
     /// As the raft crate knows it; may be ahead of what was handed out.
@@ -573,8 +585,9 @@ impl Replica {
         self.node.raft.raft_log.committed
     }
 
+    /// How far the owner's state stands. May be ahead of the commit index after a snapshot.
     pub fn applied_index(&self) -> u64 {
-        self.node.raft.raft_log.applied
+        self.node.raft.raft_log.applied.max(self.installed)
     }
 
     /// Including proposals that are not staged yet.
@@ -655,6 +668,11 @@ fn is_log(append: &Append, term: u64, entry_bytes_max: usize) -> bool {
     })
 }
 
+/// Whether the snapshot can have come from the leader of this term.
+fn is_from(snapshot: &Snapshot, term: u64) -> bool {
+    snapshot.is_sound() && snapshot.term <= term && snapshot.state.len() <= STATE_BYTES_MAX
+}
+
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -705,7 +723,7 @@ mod tests {
             let fenced = (broken.partition(), Event::Fenced { reason });
             assert!(out.events.contains(&fenced));
             out.clear();
-            broken.tick();
+            broken.tick(&Default::default());
             broken.applied(1);
             broken.persisted(0);
             assert_eq!(broken.collect(&mut journal, &mut out).staged, None);

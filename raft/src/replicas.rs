@@ -5,23 +5,34 @@
 //! the journal's open turn and into the outputs. When the journal says how far it is durable,
 //! [`Replicas::persisted`] confirms every replica that had a share in those turns.
 //!
-//! A replica that nobody touched costs nothing: it is not visited, not ticked unless it has peers,
-//! and owns no timer. All orders here are the order of arrival, so that a run can be replayed.
+//! A replica that nobody touched costs nothing: it is not visited, not ticked unless it has peers
+//! and is awake ([`crate::sleep`]), and owns no timer. All orders here are the order of arrival, so
+//! that a run can be replayed.
 //!
-//! This module must not know what a partition is for. Deliberately absent: time, and the sleep of
-//! whole groups, which needs the liveness of nodes.
+//! # What the owner does for nodes
+//!
+//! Groups that sleep detect no failures; the owner does, once per node:
+//!
+//! - the link to a node was reset: [`Replicas::peer_lost`]; it is there again:
+//!   [`Replicas::peer_back`];
+//! - nothing was heard from a node for some time (nodes ask each other when they have nothing else
+//!   to say): [`Replicas::wake_with`], or [`Replicas::wake_led_by`] if only the groups that it leads
+//!   need to look for another leader. What then wakes finds out by its own means.
+//!
+//! This module must not know what a partition is for. Deliberately absent: time.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 
+use crate::catch_up::CatchUp;
 use crate::heartbeats::{Beat, BeatFrame};
 use crate::members::ReplicaId;
 use crate::message::Message;
 use crate::ready::Outputs;
 use crate::refusal::StepError;
-use crate::replica::Replica;
-use storage::{Journal, Log, PartitionId};
+use crate::replica::{Replica, Role};
+use storage::{Entry, Journal, Log, PartitionId};
 
 /// The replicas of one core. See the module's head.
 #[derive(Default)]
@@ -36,6 +47,8 @@ pub struct Replicas {
     choked: Vec<usize>,
     /// Slots whose replicas wait for time to pass.
     ticking: BTreeSet<usize>,
+    /// Nodes that are known to be lost.
+    away: BTreeSet<i32>,
     /// Journal turns that are not durable, oldest first, and who has a share in them.
     turns: VecDeque<Turn>,
     /// Emptied lists of shares, to be used again.
@@ -196,17 +209,75 @@ impl Replicas {
         }
     }
 
-    /// Lets time pass for every replica that has peers.
-    pub fn tick(&mut self) {
-        for slot in &self.ticking {
-            let place = &mut self.slots[*slot];
-            let Some(replica) = &mut place.replica else {
+    /// Gives entries back that were read for a follower: see [`Replica::fetched`].
+    pub fn fetched(&mut self, partition: PartitionId, read: &CatchUp, entries: Vec<Entry>) {
+        if let Some(replica) = self.get_mut(partition) {
+            replica.fetched(read, entries);
+        }
+    }
+
+    /// The node is lost, probably: the link to it was reset. Its groups look for another leader at
+    /// once, and it is not waited for until [`Replicas::peer_back`]. If it lives after all, this
+    /// costs a round of pre-votes at most.
+    pub fn peer_lost(&mut self, node: i32) {
+        self.away.insert(node);
+        self.change_with(node, |replica| replica.peer_lost(node));
+    }
+
+    /// The node can be reached again: its groups wake, to bring it up if it lags.
+    pub fn peer_back(&mut self, node: i32) {
+        self.away.remove(&node);
+        self.wake_with(node);
+    }
+
+    /// Wakes the groups that have a member on the node.
+    pub fn wake_with(&mut self, node: i32) {
+        self.change_with(node, Replica::wake);
+    }
+
+    /// Wakes the followers of leaders on the node; their election timers begin anew.
+    pub fn wake_led_by(&mut self, node: i32) {
+        self.change_with(node, |replica| {
+            let led = replica.leader().is_some_and(|leader| leader.node() == node);
+            if led && replica.role() == Role::Follower {
+                replica.wake();
+            }
+        });
+    }
+
+    /// Changes every replica whose group has a member on the node.
+    fn change_with(&mut self, node: i32, mut change: impl FnMut(&mut Replica)) {
+        for slot in 0..self.slots.len() {
+            let Some(replica) = &mut self.slots[slot].replica else {
                 continue;
             };
-            if replica.tick() && !mem::replace(&mut place.dirty, true) {
-                self.dirty.push(*slot);
+            if replica.members().has_node(node) {
+                change(replica);
+                self.mark(slot);
+                self.note_ticking(slot);
             }
         }
+    }
+
+    /// Lets time pass for every replica that has peers and is awake.
+    pub fn tick(&mut self) {
+        let Replicas {
+            slots,
+            dirty,
+            ticking,
+            away,
+            ..
+        } = self;
+        ticking.retain(|slot| {
+            let place = &mut slots[*slot];
+            let Some(replica) = &mut place.replica else {
+                return false;
+            };
+            if replica.tick(away) && !mem::replace(&mut place.dirty, true) {
+                dirty.push(*slot);
+            }
+            replica.wants_ticks()
+        });
     }
 
     /// Whether [`Replicas::tick`] has anything to do.

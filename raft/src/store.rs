@@ -3,8 +3,9 @@
 //! The crate reads its storage for four reasons; the context it gives only tells the first from the
 //! other three:
 //!
-//! 1. *to send entries to a follower*: answered from memory, else "temporarily unavailable", which
-//!    the crate takes as "try again later";
+//! 1. *to send entries to a follower*: answered from memory, or from what [`crate::catch_up`] had
+//!    read for just this append; else "temporarily unavailable", which the crate takes as "try
+//!    again later", and a note that something is missing;
 //! 2. *to hand out committed entries*, 3. *to look for unapplied changes of members before a
 //!    campaign*, 4. *likewise after a vote message moved the commit index*: these three may never
 //!    be told "unavailable", and none of them needs a payload.
@@ -21,7 +22,12 @@
 //! handed out); for 3 and 4 [`crate::replica`] holds campaigns back while a change of members is
 //! unstaged.
 //!
-//! Deliberately absent: snapshots. A follower that needs trimmed entries is told to wait.
+//! A snapshot, too, is there only for the moment in which [`crate::catch_up`] lets it be sent; at any
+//! other time the crate is told that there is none yet, and it is noted that one is missing.
+//!
+//! Deliberately absent: memory of what was read or offered; it is used at once or not at all.
+
+use std::cell::Cell;
 
 use bytes::Bytes;
 use raft::eraftpb::{Entry, EntryType, Snapshot};
@@ -40,6 +46,21 @@ pub(crate) struct Store {
     members_pending: Vec<(u64, Bytes)>,
     /// Most payload bytes in one message to a follower.
     append_bytes_max: u64,
+    /// What the crate could not have since this was looked at last.
+    missing: Cell<Missing>,
+    /// Entries that were read from the disk, for the append that is being made.
+    fetched: Cell<Vec<Entry>>,
+    /// A snapshot, for the messages that are being made.
+    pub(crate) offered: Option<Snapshot>,
+}
+
+/// What could not be sent to some follower.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Missing {
+    /// Entries that are on disk only.
+    pub(crate) entries: bool,
+    /// Entries that are gone.
+    pub(crate) snapshot: bool,
 }
 
 impl Store {
@@ -55,7 +76,35 @@ impl Store {
             start,
             members_pending: Vec::new(),
             append_bytes_max,
+            missing: Cell::default(),
+            fetched: Cell::default(),
+            offered: None,
         }
+    }
+
+    pub(crate) fn append_bytes_max(&self) -> u64 {
+        self.append_bytes_max
+    }
+
+    /// Whether something could not be sent since [`Store::take_missing`] was called last.
+    pub(crate) fn is_missing(&self) -> bool {
+        self.missing.get() != Missing::default()
+    }
+
+    pub(crate) fn take_missing(&self) -> Missing {
+        self.missing.take()
+    }
+
+    /// Puts entries in place for the append that is made next, or takes back what is left of them.
+    pub(crate) fn set_fetched(&self, entries: Vec<Entry>) {
+        self.fetched.set(entries);
+    }
+
+    fn note_missing_entries(&self) {
+        self.missing.set(Missing {
+            entries: true,
+            ..self.missing.get()
+        });
     }
 
     /// The starting state is asked for once.
@@ -108,17 +157,19 @@ impl Store {
     }
 
     fn entries_to_send(&self, low: u64, high: u64) -> raft::Result<Vec<Entry>> {
-        let found = self
-            .log
-            .entries(low, high, self.append_bytes_max)
-            .map_err(|e| match e {
-                EntriesMissing::Compacted => StorageError::Compacted,
-                EntriesMissing::OnDisk => StorageError::LogTemporarilyUnavailable,
-            })?;
-        let entries = found.into_iter();
-        Ok(entries
-            .map(|e| raft_entry(e.kind, e.term, e.index, e.data))
-            .collect())
+        match self.log.entries(low, high, self.append_bytes_max) {
+            Ok(found) => Ok(found.into_iter().map(stored_entry).collect()),
+            Err(EntriesMissing::Compacted) => Err(StorageError::Compacted.into()),
+            Err(EntriesMissing::OnDisk) => {
+                let mut fetched = self.fetched.take();
+                fetched.truncate((high - low) as usize);
+                if fetched.first().is_some_and(|first| first.index == low) {
+                    return Ok(fetched);
+                }
+                self.note_missing_entries();
+                Err(StorageError::LogTemporarilyUnavailable.into())
+            }
+        }
     }
 }
 
@@ -178,8 +229,19 @@ impl Storage for Store {
     }
 
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+        self.offered.clone().ok_or_else(|| {
+            self.missing.set(Missing {
+                snapshot: true,
+                ..self.missing.get()
+            });
+            StorageError::SnapshotTemporarilyUnavailable.into()
+        })
     }
+}
+
+/// An entry of the log in the raft crate's terms; its payload is shared.
+pub(crate) fn stored_entry(entry: storage::Entry) -> Entry {
+    raft_entry(entry.kind, entry.term, entry.index, entry.data)
 }
 
 /// The kind under which the raft crate's entry is kept in the log.

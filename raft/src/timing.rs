@@ -30,6 +30,27 @@ pub fn election_timeout_ticks(
     election_ticks + spread as usize
 }
 
+/// The number of ticks after which `replica` campaigns when the leader's node `lost` was reported
+/// lost; `None` if it has no vote.
+///
+/// The voters that are left take turns: the first one after as many ticks as a heartbeat of a leader
+/// that lives after all may take, each further one two ticks later, so that usually one wins before
+/// the next begins. Where they begin depends on the group's seed, so that a lost node's groups are
+/// spread over the others.
+pub fn alarm_ticks(
+    seed: u64,
+    voters: &[ReplicaId],
+    replica: ReplicaId,
+    lost: i32,
+    heartbeat_ticks: usize,
+) -> Option<usize> {
+    let mut left = voters.iter().filter(|voter| voter.node() != lost);
+    let place = left.clone().position(|voter| *voter == replica)?;
+    let count = left.by_ref().count();
+    let turn = (place as u64 + mix(seed) % count as u64) % count as u64;
+    Some(heartbeat_ticks + 1 + 2 * turn as usize)
+}
+
 /// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit moves every output bit.
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -53,6 +74,20 @@ mod tests {
             .collect();
         assert_eq!(drawn.iter().min(), Some(&10));
         assert_eq!(drawn.iter().max(), Some(&19));
+    }
+
+    #[test]
+    fn after_an_alarm_everybody_has_a_tick_of_its_own() {
+        let voters: Vec<ReplicaId> = (1..=5).map(replica).collect();
+        for seed in 0..50 {
+            let of = |node| alarm_ticks(seed, &voters, replica(node), 3, 2);
+            let mut ticks: Vec<usize> = [1, 2, 4, 5].into_iter().flat_map(of).collect();
+            ticks.sort_unstable();
+            assert_eq!(ticks, [3, 5, 7, 9]);
+            assert_eq!((of(3), of(6)), (None, None));
+        }
+        let first = (0..50).filter(|seed| alarm_ticks(*seed, &voters, replica(1), 3, 2) == Some(3));
+        assert!((5..25).contains(&first.count()), "spread over the groups");
     }
 
     #[test]

@@ -16,9 +16,10 @@
 //! - 4 vote: flags u8 (1 pre-vote, 2 transfer), last index u64, last term u64, commit u64, commit
 //!   term u64
 //! - 5 vote reply: flags u8 (1 pre-vote, 4 refused), commit u64, commit term u64
-//! - 6 heartbeat, 7 its answer: commit u64 (they travel in [`crate::heartbeats`] frames, and are
-//!   known here so that every message has a form)
+//! - 6 heartbeat, 7 its answer: flags u8 (8 sleep), commit u64 (they travel in
+//!   [`crate::heartbeats`] frames, and are known here so that every message has a form)
 //! - 8 campaign now: nothing
+//! - 9 snapshot: see [`crate::snapshot`]
 //!
 //! Migration: a node writes the version that its peer has said it reads, and reads this version and
 //! the one before. A message is read in full or the frame is refused; what was read before stays
@@ -31,6 +32,7 @@ use bytes::Bytes;
 use crate::input::{CutShort, Input, flag};
 use crate::members::ReplicaId;
 use crate::message::{Append, Body, Entry, Message, Reject, Vote, kind_code, kind_of_code};
+use crate::snapshot::{Snapshot, SnapshotError};
 use storage::PartitionId;
 
 const VERSION: u8 = 1;
@@ -43,10 +45,12 @@ const VOTE_REPLY: u8 = 5;
 const HEARTBEAT: u8 = 6;
 const HEARTBEAT_REPLY: u8 = 7;
 const TIMEOUT_NOW: u8 = 8;
+const SNAPSHOT: u8 = 9;
 
 const PRE: u8 = 1;
 const TRANSFER: u8 = 2;
 const REFUSED: u8 = 4;
+const SLEEP: u8 = 8;
 
 /// Term, kind and length.
 const ENTRY_BYTES_MIN: usize = 8 + 1 + 4;
@@ -136,15 +140,22 @@ impl FrameWriter {
                 out.push(flag(*pre, PRE) | flag(*reject, REFUSED));
                 put(out, [*commit, *commit_term]);
             }
-            Body::Heartbeat { commit } => {
+            Body::Heartbeat { commit, sleep } => {
                 out.push(HEARTBEAT);
+                out.push(flag(*sleep, SLEEP));
                 put(out, [*commit]);
             }
-            Body::HeartbeatReply { commit } => {
+            Body::HeartbeatReply { commit, sleep } => {
                 out.push(HEARTBEAT_REPLY);
+                out.push(flag(*sleep, SLEEP));
                 put(out, [*commit]);
             }
             Body::TimeoutNow => out.push(TIMEOUT_NOW),
+            Body::Snapshot(snapshot) => {
+                out.push(SNAPSHOT);
+                snapshot.encode_head(out);
+                self.push_payload(&snapshot.state);
+            }
         }
     }
 
@@ -161,13 +172,17 @@ impl FrameWriter {
             self.head.push(kind_code(entry.kind));
             let len = u32::try_from(entry.data.len()).expect("bounded by the size of a batch");
             self.head.extend(len.to_le_bytes());
-            if entry.data.len() <= COPY_BYTES_MAX {
-                self.head.extend_from_slice(&entry.data);
-            } else {
-                self.flush();
-                self.len += entry.data.len();
-                self.parts.push(entry.data.clone());
-            }
+            self.push_payload(&entry.data);
+        }
+    }
+
+    fn push_payload(&mut self, payload: &Bytes) {
+        if payload.len() <= COPY_BYTES_MAX {
+            self.head.extend_from_slice(payload);
+        } else {
+            self.flush();
+            self.len += payload.len();
+            self.parts.push(payload.clone());
         }
     }
 
@@ -198,6 +213,8 @@ pub enum FrameError {
     Version(u8),
     #[error("raft frame is damaged: {0}")]
     Damaged(&'static str),
+    #[error("raft frame: {0}")]
+    Snapshot(#[from] SnapshotError),
 }
 
 impl From<CutShort> for FrameError {
@@ -269,13 +286,16 @@ impl FrameReader {
                     commit_term: input.u64()?,
                 }
             }
-            HEARTBEAT => Body::Heartbeat {
-                commit: input.u64()?,
-            },
-            HEARTBEAT_REPLY => Body::HeartbeatReply {
-                commit: input.u64()?,
-            },
+            kind @ (HEARTBEAT | HEARTBEAT_REPLY) => {
+                let sleep = flags(&mut input, SLEEP)? & SLEEP != 0;
+                let commit = input.u64()?;
+                match kind == HEARTBEAT {
+                    true => Body::Heartbeat { commit, sleep },
+                    false => Body::HeartbeatReply { commit, sleep },
+                }
+            }
             TIMEOUT_NOW => Body::TimeoutNow,
+            SNAPSHOT => Body::Snapshot(Box::new(Snapshot::read(&mut input, &self.rest)?)),
             _ => return Err(FrameError::Damaged("unknown kind of message")),
         };
         self.rest = self.rest.slice_ref(input.0);

@@ -6,9 +6,11 @@ mod random;
 use bytes::Bytes;
 use raft_group::heartbeats::{Beat, BeatFrame, BeatFrameError};
 use raft_group::members::{MEMBERS_MAX, MembershipError, Step};
+use raft_group::snapshot::{STATE_BYTES_MAX, SnapshotError};
 use raft_group::wire::{FrameError, FrameReader, FrameWriter};
 use raft_group::{
-    Append, Body, Change, ChangeError, Entry, Members, Membership, Message, Reject, ReplicaId, Vote,
+    Append, Body, Change, ChangeError, Configuration, Entry, Members, Membership, Message, Reject,
+    ReplicaId, Snapshot, Vote,
 };
 use random::Random;
 use storage::{EntryKind, PartitionId};
@@ -52,7 +54,34 @@ fn entry(random: &mut Random) -> Entry {
     }
 }
 
+fn snapshot(random: &mut Random) -> Snapshot {
+    let index = 1 + random.below(1 << 40);
+    let mut epochs = Vec::new();
+    let (mut epoch, mut offset) = (0, 0);
+    for _ in 0..random.below(5) {
+        epoch += 1 + random.below(9);
+        offset += random.below(1_000) as i64;
+        epochs.push((epoch, offset));
+    }
+    let bytes_max = [1, 100, 3_000][random.below(3) as usize];
+    Snapshot {
+        index,
+        term: epoch + 1 + random.below(3),
+        next_offset: offset + random.below(1_000) as i64,
+        applied: index + random.below(1_000),
+        epochs,
+        configuration: Configuration {
+            index: random.next(),
+            members: membership(random).members,
+        },
+        state: data(random, bytes_max),
+    }
+}
+
 fn body(random: &mut Random) -> Body {
+    if random.percent(10) {
+        return Body::Snapshot(Box::new(snapshot(random)));
+    }
     let flag = random.percent(50);
     let mut number = || random.next();
     let reject = Reject {
@@ -89,8 +118,14 @@ fn body(random: &mut Random) -> Body {
             commit: a,
             commit_term: b,
         },
-        4 => Body::Heartbeat { commit: a },
-        5 => Body::HeartbeatReply { commit: a },
+        4 => Body::Heartbeat {
+            commit: a,
+            sleep: flag,
+        },
+        5 => Body::HeartbeatReply {
+            commit: a,
+            sleep: flag,
+        },
         _ => Body::TimeoutNow,
     }
 }
@@ -221,6 +256,113 @@ fn the_wire_is_what_it_always_was() {
 }
 
 #[test]
+fn a_snapshot_is_what_it_always_was() {
+    let members = Members::of_voters([id(1)]);
+    let sent = Snapshot {
+        index: 7,
+        term: 3,
+        next_offset: 40,
+        applied: 9,
+        epochs: vec![(2, 10), (3, 30)],
+        configuration: Configuration { index: 5, members },
+        state: Bytes::from_static(b"state"),
+    };
+    let mut golden = vec![1];
+    golden.extend(
+        [7u64, 3, 40, 9]
+            .iter()
+            .flat_map(|number| number.to_le_bytes()),
+    );
+    golden.extend(2u32.to_le_bytes());
+    golden.extend(
+        [2u64, 10, 3, 30]
+            .iter()
+            .flat_map(|number| number.to_le_bytes()),
+    );
+    golden.extend(5u64.to_le_bytes());
+    let record = [1, 0, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    golden.extend(15u32.to_le_bytes());
+    golden.extend(record);
+    golden.extend(5u32.to_le_bytes());
+    golden.extend(b"state");
+    assert_eq!(sent.encode(), golden);
+    assert_eq!(Snapshot::decode(&sent.encode()), Ok(sent));
+    golden[0] = 2;
+    let newer = Snapshot::decode(&Bytes::from(golden));
+    assert_eq!(newer, Err(SnapshotError::Version(2)));
+}
+
+#[test]
+fn snapshots_are_bounded_and_must_make_sense() {
+    let mut random = Random::new(7);
+    for _ in 0..500 {
+        let sound = snapshot(&mut random);
+        let bytes = sound.encode();
+        for len in 0..bytes.len() {
+            assert!(Snapshot::decode(&bytes.slice(..len)).is_err());
+        }
+        let longer = [&bytes[..], &[0]].concat();
+        let left = Snapshot::decode(&Bytes::from(longer));
+        assert_eq!(left, Err(SnapshotError::Damaged("bytes left over")));
+        let breaks: [fn(&mut Snapshot); 6] = [
+            |s| s.index = 0,
+            |s| s.term = 0,
+            |s| s.next_offset = -1,
+            |s| s.applied = s.index - 1,
+            |s| s.epochs = vec![(s.term + 1, 0)],
+            |s| s.epochs = vec![(1, s.next_offset + 1)],
+        ];
+        for change in breaks {
+            let mut senseless = sound.clone();
+            change(&mut senseless);
+            let read = Snapshot::decode(&senseless.encode());
+            assert!(matches!(read, Err(SnapshotError::Damaged(_))), "{read:?}");
+        }
+    }
+    let mut large = snapshot(&mut random);
+    large.state = Bytes::from(vec![0; STATE_BYTES_MAX + 1]);
+    let read = Snapshot::decode(&large.encode());
+    assert_eq!(read, Err(SnapshotError::Damaged("the state is too large")));
+}
+
+#[test]
+fn the_state_of_a_snapshot_is_not_copied() {
+    let mut sent = snapshot(&mut Random::new(8));
+    sent.state = Bytes::from(vec![7; 5_000]);
+    let payload = sent.state.clone();
+    let sent = Message {
+        from: id(1),
+        to: id(2),
+        term: sent.term,
+        body: Body::Snapshot(Box::new(sent)),
+    };
+    let mut writer = FrameWriter::new();
+    let partition = PartitionId {
+        topic: 1,
+        partition: 2,
+    };
+    writer.push(partition, &sent);
+    let parts = writer.finish();
+    assert!(
+        parts.iter().any(|part| part.as_ptr() == payload.as_ptr()),
+        "copied on the way out"
+    );
+    let frame = Bytes::from(parts.concat());
+    let mut reader = FrameReader::new(frame.clone()).unwrap();
+    assert_eq!(reader.next(), Some(Ok((partition, sent.clone()))));
+    let (_, got) = FrameReader::new(frame.clone())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap();
+    let Body::Snapshot(got) = got.body else {
+        panic!("{got:?}")
+    };
+    let inside = frame.as_ptr_range().contains(&got.state.as_ptr());
+    assert!(inside, "copied on the way in");
+}
+
+#[test]
 fn every_cut_of_a_frame_is_refused_or_ends_between_messages() {
     let mut random = Random::new(2);
     for _ in 0..200 {
@@ -276,6 +418,10 @@ fn hostile_frames_do_no_harm() {
             if let Body::Append(append) = message.body {
                 let payload: usize = append.entries.iter().map(|entry| entry.data.len()).sum();
                 assert!(payload + append.entries.len() * 13 <= total);
+            } else if let Body::Snapshot(snapshot) = message.body {
+                assert!(snapshot.state.len() + snapshot.epochs.len() * 16 <= total);
+                snapshot.configuration.members.verify();
+                assert!(snapshot.applied >= snapshot.index && snapshot.index > 0);
             }
         }
     }
@@ -331,6 +477,7 @@ fn beats(random: &mut Random) -> BeatFrame {
                 partition: random.next() as u32,
             },
             answer: random.percent(30),
+            sleep: random.percent(10),
             term: if small { number % 200 } else { number },
             commit: random.next() >> random.below(64),
         }
@@ -368,6 +515,7 @@ fn a_thousand_idle_groups_beat_in_nine_kilobytes() {
             partition,
         },
         answer: false,
+        sleep: false,
         term: 3,
         commit: 1_000_000,
     });

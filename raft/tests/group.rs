@@ -375,7 +375,10 @@ fn nobody_campaigns_while_a_change_of_members_is_unapplied() {
         );
         cluster.pass(victim);
         cluster.finish_write(victim).await;
-        let body = Body::Heartbeat { commit: index };
+        let body = Body::Heartbeat {
+            commit: index,
+            sleep: false,
+        };
         cluster
             .replica_mut(victim)
             .step(Message {
@@ -446,6 +449,7 @@ fn a_replica_that_lost_acknowledged_entries_is_fenced() {
         let to = cluster.nodes[victim].id;
         let body = Body::Heartbeat {
             commit: last_index + 10,
+            sleep: false,
         };
         let message = Message {
             from,

@@ -1,0 +1,379 @@
+//! Time, and when it need not pass: ticks, the sleep of idle groups, and what wakes them.
+//!
+//! A group in which nothing happens costs nothing: no tick, no beat, no timer (DESIGN, D5). When a
+//! leader has been quiet for a while, and everything it has is committed, its heartbeats ask the
+//! followers to sleep. A follower that has the same, durably, and knows that it is committed, stops
+//! ticking and says so in its answer. When all have, the leader stops as well. Each beat that asks
+//! can be lost: it is sent again until it is answered.
+//!
+//! Anything wakes: a proposal, any message but those of falling asleep, and the owner, who watches
+//! nodes in place of groups ([`crate::Replicas::peer_lost`] and its neighbours). Who wakes begins to
+//! count from zero: a follower its election timeout, a leader the time that its followers have to
+//! show themselves, of which it cannot have heard while it slept. A waking leader beats at once.
+//!
+//! **Those who cannot agree** (they lag, or do not answer) keep no group awake for ever. If a
+//! majority of the voters sleeps, the leader *dozes*: it makes no ticks in the crate, and beats only
+//! those others, after pauses that double. An answer that moves anything wakes it. Members on a node
+//! that is known to be lost are not waited for at all.
+//!
+//! What is given up by sleeping is the detection of failures per group; safety does not rest on it.
+//! A sleeping leader that was cut off goes on believing until its owner wakes it.
+//!
+//! The module has also what else a tick does: a commit index that no append carried is told with a
+//! beat at the next tick, and not only when the heartbeat is due.
+//!
+//! Must not know how long a tick is, or how nodes watch each other. Deliberately absent: a lease.
+
+use std::collections::BTreeSet;
+use std::mem;
+
+use raft::StateRole;
+use raft::eraftpb::{self, MessageType};
+
+use crate::members::ReplicaId;
+use crate::message::{Body, Message};
+use crate::replica::{Replica, Role};
+use crate::timing::alarm_ticks;
+
+/// A leader asks its group to sleep after so many election timeouts without anything happening.
+const QUIET_TIMEOUTS: usize = 1;
+/// It dozes off if some have not agreed after so many.
+const PATIENCE_TIMEOUTS: usize = 4;
+/// The longest pause between two beats of a leader that dozes, in heartbeats.
+const PAUSE_HEARTBEATS_MAX: usize = 64;
+
+/// Whether time passes for a replica.
+#[derive(Default)]
+pub(crate) struct Rest {
+    state: State,
+    /// Followers that said they sleep. Counts while the leader asks or dozes.
+    agreed: Vec<ReplicaId>,
+    /// The leader's heartbeats ask for sleep.
+    asks: bool,
+}
+
+enum State {
+    /// Nothing happened for so many ticks.
+    Awake {
+        quiet: usize,
+    },
+    /// The next beat goes out in so many ticks, and the one after it after this pause.
+    Dozing {
+        left: usize,
+        pause: usize,
+    },
+    Asleep,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State::Awake { quiet: 0 }
+    }
+}
+
+impl Replica {
+    /// Time passes. Needed only if the group has other members. `away` are the nodes that are known
+    /// to be lost. Says whether there is something to collect.
+    pub fn tick(&mut self, away: &BTreeSet<i32>) -> bool {
+        match self.rest.state {
+            State::Asleep => {}
+            State::Dozing { .. } => self.tick_dozing(away),
+            State::Awake { .. } => self.tick_awake(away),
+        }
+        self.wants_collect()
+    }
+
+    fn tick_awake(&mut self, away: &BTreeSet<i32>) {
+        let leads = self.node.raft.state == StateRole::Leader;
+        if self.may_act() && (leads || (self.may_campaign() && self.term_is_left())) {
+            self.guarded("tick", |node| node.tick());
+            self.settle();
+        }
+        if self.may_act() && self.role() == Role::Leader {
+            self.tick_catch_ups();
+            self.tell_commit();
+            self.grow_quiet(away);
+        }
+    }
+
+    /// Whether ticks matter: a replica that is its group's only member has nothing to wait for, and
+    /// one that sleeps waits to be woken.
+    pub fn wants_ticks(&self) -> bool {
+        let alone = self.configuration.members.is_alone(self.id);
+        self.fence.is_none()
+            && !self.is_asleep()
+            && !(alone && self.node.raft.state == StateRole::Leader)
+    }
+
+    /// Whether this replica makes no ticks until it is woken.
+    pub fn is_asleep(&self) -> bool {
+        matches!(self.rest.state, State::Asleep)
+    }
+
+    /// Followers that have the newest entries learn at the next tick that these are committed, if no
+    /// append told them. Nobody is served by followers, but all of them sleep the sooner, and a new
+    /// leader has less to find out.
+    fn tell_commit(&mut self) {
+        let raft = &self.node.raft;
+        let committed = raft.raft_log.committed;
+        let beaten = raft.heartbeat_elapsed() == 0;
+        if committed <= self.commit_carried || beaten {
+            return;
+        }
+        let own = self.id.as_u64();
+        let late = raft.prs().iter().any(|(id, progress)| {
+            let known = progress.committed_index;
+            *id != own && progress.recent_active && known < committed.min(progress.matched)
+        });
+        if late {
+            self.guarded("heartbeat", |node| node.ping());
+        }
+    }
+
+    /// One more tick of a leader in which nothing happened.
+    fn grow_quiet(&mut self, away: &BTreeSet<i32>) {
+        let State::Awake { quiet } = &mut self.rest.state else {
+            return;
+        };
+        *quiet += 1;
+        let quiet = *quiet;
+        if quiet < QUIET_TIMEOUTS * self.election_ticks || !self.is_settled() {
+            self.rest.asks = false;
+            self.rest.agreed.clear();
+            return;
+        }
+        self.rest.asks = true;
+        if !self.majority_sleeps() {
+            return;
+        }
+        if self.missing_sleepers(away).is_empty() {
+            self.fall_asleep();
+        } else if quiet >= PATIENCE_TIMEOUTS * self.election_ticks && !self.is_catching_up() {
+            let pause = 2 * self.heartbeat_ticks;
+            self.rest.state = State::Dozing { left: pause, pause };
+        }
+    }
+
+    fn tick_dozing(&mut self, away: &BTreeSet<i32>) {
+        let State::Dozing { left, pause } = &mut self.rest.state else {
+            return;
+        };
+        *left -= 1;
+        if *left > 0 {
+            return;
+        }
+        *pause = (2 * *pause).min(PAUSE_HEARTBEATS_MAX * self.heartbeat_ticks);
+        *left = *pause;
+        let missing = self.missing_sleepers(away);
+        if missing.is_empty() {
+            self.fall_asleep();
+        }
+        for peer in missing {
+            self.beat(peer);
+        }
+    }
+
+    /// A heartbeat to one follower; the crate knows only those to all.
+    fn beat(&mut self, peer: ReplicaId) {
+        let raft = &mut self.node.raft;
+        let Some(progress) = raft.prs().get(peer.as_u64()) else {
+            return;
+        };
+        let mut message = eraftpb::Message {
+            from: self.id.as_u64(),
+            to: peer.as_u64(),
+            term: raft.term,
+            commit: progress.matched.min(raft.raft_log.committed),
+            ..Default::default()
+        };
+        message.set_msg_type(MessageType::MsgHeartbeat);
+        raft.msgs.push(message);
+    }
+
+    fn fall_asleep(&mut self) {
+        self.rest = Rest {
+            state: State::Asleep,
+            ..Rest::default()
+        };
+        // A window of 256 appends per follower is most of what an idle leader would keep.
+        self.node.raft.maybe_free_inflight_buffers();
+    }
+
+    /// Members that do not sleep, and may be waited for.
+    fn missing_sleepers(&self, away: &BTreeSet<i32>) -> Vec<ReplicaId> {
+        let mut peers = self.configuration.members.peers_of(self.id);
+        peers.retain(|peer| !away.contains(&peer.node()) && !self.rest.agreed.contains(peer));
+        peers
+    }
+
+    fn majority_sleeps(&self) -> bool {
+        let voters = self.configuration.members.voters();
+        let sleeps = |voter: &&ReplicaId| **voter == self.id || self.rest.agreed.contains(voter);
+        voters.iter().filter(sleeps).count() > voters.len() / 2
+    }
+
+    /// Nothing is under way here: everything is committed, durable and handed out.
+    fn is_settled(&self) -> bool {
+        let raft = &self.node.raft;
+        let last_index = raft.raft_log.last_index();
+        self.may_act()
+            && !self.append_due
+            && self.flight.is_empty()
+            && self.flight.handed() == last_index
+            && raft.raft_log.persisted == last_index
+            && raft.raft_log.committed == last_index
+            && raft.lead_transferee.is_none()
+            && !self.configuration.members.is_joint()
+            && !self.is_installing()
+            && (self.role() != Role::Leader || self.is_serving())
+    }
+
+    /// Whether the follower has everything, and knows that it is committed.
+    fn is_caught_up(&self, peer: ReplicaId) -> bool {
+        let last_index = self.last_index();
+        let progress = self.node.raft.prs().get(peer.as_u64());
+        progress.is_some_and(|p| p.matched == last_index && p.committed_index == last_index)
+    }
+
+    /// What a message about to leave says about sleep.
+    pub(crate) fn mark_sleep(&self, message: &mut Message) {
+        match &mut message.body {
+            Body::Heartbeat { sleep, .. } => {
+                *sleep = self.rest.asks && self.is_caught_up(message.to);
+            }
+            Body::HeartbeatReply { sleep, .. } => *sleep = self.is_asleep(),
+            _ => {}
+        }
+    }
+
+    /// A message is about to be taken: does it wake?
+    pub(crate) fn wake_for(&mut self, message: &Message) {
+        let same_term = message.term == self.term();
+        let of_sleep = match message.body {
+            Body::Heartbeat { sleep, .. } => {
+                sleep && same_term && self.leader() == Some(message.from)
+            }
+            // What a follower makes of it shows in its answers to appends.
+            Body::HeartbeatReply { .. } => same_term,
+            _ => false,
+        };
+        if !of_sleep {
+            self.stir();
+        }
+    }
+
+    /// A message was taken: does it send to sleep? It was addressed to us, and its sender is known.
+    pub(crate) fn sleep_for(&mut self, from: ReplicaId, term: u64, body: SleepTalk) {
+        if term != self.term() {
+            return;
+        }
+        match body {
+            SleepTalk::Asked { commit }
+                if self.role() == Role::Follower
+                    && self.leader() == Some(from)
+                    && commit == self.last_index()
+                    && self.is_settled() =>
+            {
+                self.fall_asleep();
+            }
+            SleepTalk::Agreed { commit }
+                if self.rest.asks
+                    && self.role() == Role::Leader
+                    && commit == self.last_index()
+                    && self.is_caught_up(from)
+                    && !self.rest.agreed.contains(&from) =>
+            {
+                self.rest.agreed.push(from);
+            }
+            _ => {}
+        }
+    }
+
+    /// Something happens: whoever rests is awake, and the quiet begins anew.
+    pub(crate) fn stir(&mut self) {
+        let rest = mem::take(&mut self.rest);
+        if matches!(rest.state, State::Awake { .. }) || self.fence.is_some() {
+            return;
+        }
+        self.node.raft.election_elapsed = 0;
+        if self.role() == Role::Leader {
+            for (_, progress) in self.node.raft.mut_prs().iter_mut() {
+                progress.recent_active = true;
+            }
+            self.guarded("waking", |node| node.ping());
+        }
+    }
+
+    /// Ticks again, if it slept: see the module's head. Call [`Replica::collect`] afterwards.
+    pub fn wake(&mut self) {
+        self.stir();
+    }
+
+    /// Messages to this peer are known to be lost: stop sending ahead of its answers.
+    pub fn unreachable(&mut self, peer: ReplicaId) {
+        if self.may_act() {
+            self.guarded("unreachable peer", |node| {
+                node.report_unreachable(peer.as_u64())
+            });
+            self.snapshot_lost(peer);
+            self.settle();
+        }
+    }
+
+    /// The node is lost, probably: the link to it was reset. A leader stops sending ahead to its
+    /// members there. A follower of a leader there forgets it, so that it does not refuse the
+    /// pre-votes of others for the leader's sake, and campaigns soon: at a tick that differs between
+    /// the members of the group, and not before a beat of a leader that lives would have come.
+    pub(crate) fn peer_lost(&mut self, node: i32) {
+        if !self.may_act() {
+            return;
+        }
+        self.stir();
+        if self.role() == Role::Leader {
+            for peer in self.configuration.members.peers_of(self.id) {
+                if peer.node() == node {
+                    self.unreachable(peer);
+                }
+            }
+        } else if self.role() == Role::Follower
+            && self.leader().is_some_and(|leader| leader.node() == node)
+        {
+            self.guarded("loss of the leader", |raw| {
+                let term = raw.raft.term;
+                raw.raft.become_follower(term, raft::INVALID_ID);
+            });
+            self.settle();
+            let voters = self.configuration.members.voters();
+            let timeout = self.node.raft.randomized_election_timeout();
+            if let Some(ticks) = alarm_ticks(self.seed, voters, self.id, node, self.heartbeat_ticks)
+            {
+                self.node.raft.election_elapsed = timeout.saturating_sub(ticks);
+            }
+        }
+    }
+}
+
+/// What a heartbeat or its answer said about sleep.
+#[derive(Copy, Clone)]
+pub(crate) enum SleepTalk {
+    /// The leader, whose commit index is this, asks us to sleep.
+    Asked { commit: u64 },
+    /// A follower, whose commit index is this, sleeps.
+    Agreed { commit: u64 },
+}
+
+impl SleepTalk {
+    pub(crate) fn of(body: &Body) -> Option<SleepTalk> {
+        match *body {
+            Body::Heartbeat {
+                commit,
+                sleep: true,
+            } => Some(SleepTalk::Asked { commit }),
+            Body::HeartbeatReply {
+                commit,
+                sleep: true,
+            } => Some(SleepTalk::Agreed { commit }),
+            _ => None,
+        }
+    }
+}
