@@ -15,6 +15,7 @@ pub mod machine;
 pub mod node;
 pub mod observe;
 pub mod partition;
+pub mod peers;
 pub mod shard;
 pub mod shell;
 pub mod simulation;

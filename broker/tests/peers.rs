@@ -1,0 +1,746 @@
+//! Links between nodes on the simulated network: what holds while it is cut, held up, and nodes die.
+
+#[path = "peers/node.rs"]
+mod node;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use broker::peers::{
+    Destination, ExchangeError, LEVEL, LinkEnd, Names, Origin, RefusalCode, Sent, Settings,
+    exchange,
+};
+use bytes::{Bytes, BytesMut};
+use node::{Event, PORT, Spec, World, ms};
+use runtime::Core;
+use runtime::sim::{Latency, Options};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn send(world: &World, from: (i32, u16), to: (i32, u16), payload: impl Into<Bytes>) -> Sent {
+    let links = world.links(from.0, from.1);
+    links.send(to.0, Destination::Core(to.1), 7, vec![payload.into()])
+}
+
+fn is_down(event: &Event) -> bool {
+    matches!(event, Event::Down { .. })
+}
+
+fn is_up(event: &Event) -> bool {
+    matches!(event, Event::Up { .. })
+}
+
+fn is_silent(event: &Event) -> bool {
+    matches!(event, Event::Silent { .. })
+}
+
+/// The reasons of all ends that a core was told.
+fn ends(world: &World, node: i32, core: u16) -> Vec<LinkEnd> {
+    let reason = |event| match event {
+        Event::Down { reason, .. } => Some(reason),
+        _ => None,
+    };
+    let told = world.take_told(node, core);
+    told.into_iter().filter_map(reason).collect()
+}
+
+#[test]
+fn a_frame_reaches_its_core_and_says_where_it_comes_from() {
+    let mut world = World::new(Options::seeded(1));
+    world.start(&Spec::new(1, 3));
+    world.start(&Spec {
+        incarnation: 9,
+        ..Spec::new(2, 2)
+    });
+    world.sim.run_for(ms(5));
+    world.link_all();
+    world.sim.run_for(ms(20));
+    for core in 0..3 {
+        let up = Event::Up { node: 2, cores: 2 };
+        assert_eq!(world.take_told(1, core), [up], "core {core}");
+    }
+    for core in 0..2 {
+        let up = Event::Up { node: 1, cores: 3 };
+        assert_eq!(world.take_told(2, core), [up], "core {core}");
+    }
+    let links = world.links(1, 2);
+    assert_eq!(links.cores_of(2), Some(2));
+    assert_eq!(links.incarnation_of(2), Some(9));
+    assert_eq!(links.landing_of(2), Some(0));
+    assert_eq!(links.level_of(2), Some(LEVEL));
+    // Core 2 of node 1 lands on core 0 of node 2, wherever the frame is to go.
+    let payload = vec![Bytes::from_static(b"a"), Bytes::from(vec![b'b'; 100_000])];
+    let whole = Bytes::from(payload.concat());
+    for to in [
+        Destination::Landing,
+        Destination::Core(0),
+        Destination::Core(1),
+    ] {
+        assert_eq!(links.send(2, to, 7, payload.clone()), Sent::Queued);
+    }
+    assert_eq!(
+        links.send(2, Destination::Core(2), 7, Vec::new()),
+        Sent::Dropped
+    );
+    assert_eq!(
+        links.send(3, Destination::Landing, 7, Vec::new()),
+        Sent::Dropped
+    );
+    world.sim.run_for(ms(20));
+    let heard = |to| {
+        let (node, incarnation, core, level) = (1, 1, 2, LEVEL);
+        let origin = Origin {
+            node,
+            incarnation,
+            core,
+            level,
+        };
+        let (kind, payload) = (7, whole.clone());
+        Event::Heard {
+            origin,
+            to,
+            kind,
+            payload,
+        }
+    };
+    assert_eq!(world.take_told(2, 0), [heard(0), heard(0), heard(1)]);
+    assert_eq!(world.take_told(2, 1), []);
+    let counters = links.counters()[&2];
+    assert!(
+        counters.frames_out >= 3 && counters.bytes_out > 300_000,
+        "{counters:?}"
+    );
+    assert_eq!((counters.frames_dropped, counters.queued_bytes), (1, 0));
+    let received = world.links(2, 0).counters()[&1];
+    assert!(
+        received.frames_in >= 3 && received.bytes_in > 300_000,
+        "{received:?}"
+    );
+}
+
+#[test]
+fn frames_of_one_turn_leave_in_one_write() {
+    // Each write is at least one segment, and each segment one event of the world.
+    let events = |batches: u32| {
+        let world = World::of(2, 3);
+        let before = world.sim.trace_events();
+        for batch in 0..batches {
+            for beat in 0..100 / batches {
+                assert_eq!(send(&world, (1, 0), (2, 0), vec![beat as u8]), Sent::Queued);
+            }
+            world.sim.run_for(ms(1) * (batch + 1) / batches.max(1));
+        }
+        world.sim.run_for(ms(10));
+        assert_eq!(world.heard(2, 0).len(), 100);
+        world.sim.trace_events() - before
+    };
+    let (together, apart) = (events(1), events(50));
+    assert!(
+        together * 2 < apart,
+        "{together} events together, {apart} apart"
+    );
+}
+
+#[test]
+fn an_idle_link_says_that_it_is_there_and_measures_the_way() {
+    let mut options = Options::seeded(4);
+    options.network.latency = Latency::micros(5_000, 5_000);
+    let mut world = World::new(options);
+    for node in [1, 2] {
+        world.start(&Spec::new(node, 1));
+    }
+    world.sim.run_for(ms(50));
+    world.link_all();
+    world.sim.run_for(ms(100));
+    world.clear_told();
+    let before = world.links(1, 0).counters()[&2];
+    world.sim.run_for(ms(10_000));
+    let after = world.links(1, 0).counters()[&2];
+    let frames = after.frames_out - before.frames_out;
+    assert!(
+        (95..=105).contains(&frames),
+        "{frames} frames in ten seconds"
+    );
+    let round_trip = after.round_trip.as_micros();
+    assert!((10_000..10_500).contains(&round_trip), "{round_trip} us");
+    assert_eq!(world.take_told(1, 0), []);
+}
+
+#[test]
+fn a_process_that_dies_is_noticed_at_once() {
+    let mut seen = Vec::new();
+    for seed in 0..10 {
+        let mut world = World::of(3, seed);
+        world.clear_told();
+        let killed_at = world.sim.now();
+        world.sim.kill(world.id(2));
+        world.sim.run_for(ms(500));
+        for node in [1, 3] {
+            let noticed = world.first(node, is_down).expect("told") - killed_at;
+            assert!(noticed < ms(5), "{noticed:?}");
+            for core in 0..2 {
+                let reasons = ends(&world, node, core);
+                assert!(reasons.iter().all(LinkEnd::is_gone), "{reasons:?}");
+                // Nobody listens there: that is what it comes to, and it is not said at each attempt.
+                assert_eq!(reasons.last(), Some(&LinkEnd::Refused));
+                assert!(reasons.len() <= 2, "{reasons:?}");
+                seen.push(reasons[0].clone());
+            }
+        }
+        assert!(!world.links(1, 0).is_up(2));
+        assert_eq!(send(&world, (1, 0), (2, 0), "lost"), Sent::Dropped);
+        // It comes back with another disk.
+        let incarnation = 2;
+        world.start(&Spec {
+            incarnation,
+            ..Spec::new(2, 2)
+        });
+        let began = world.sim.now();
+        let up = || world.links(1, 0).incarnation_of(2) == Some(2);
+        assert!(world.sim.run_until(PATIENCE, up));
+        assert!(
+            world.sim.now() - began < ms(1_200),
+            "{:?}",
+            world.sim.now() - began
+        );
+        assert_eq!(send(&world, (1, 0), (2, 0), "found"), Sent::Queued);
+        world.sim.run_for(ms(50));
+        assert_eq!(world.heard(2, 0), ["found"]);
+    }
+    assert!(seen.contains(&LinkEnd::Reset) && seen.contains(&LinkEnd::Closed));
+}
+
+#[test]
+fn a_machine_that_dies_falls_silent() {
+    let mut world = World::of(2, 5);
+    world.clear_told();
+    let crashed_at = world.sim.now();
+    world.sim.crash(world.id(2));
+    world.sim.run_for(ms(9_000));
+    let silent = world.first(1, is_silent).expect("told") - crashed_at;
+    assert!((ms(900)..ms(1_100)).contains(&silent), "{silent:?}");
+    assert_eq!(
+        world.first(1, is_down),
+        None,
+        "nobody knows that it is dead"
+    );
+    world.sim.run_for(ms(2_000));
+    let down = world.first(1, is_down).expect("told") - crashed_at;
+    assert!((ms(9_400)..ms(10_200)).contains(&down), "{down:?}");
+    assert_eq!(ends(&world, 1, 0), [LinkEnd::TimedOut]);
+    world.start(&Spec::new(2, 2));
+    world.sim.run_for(ms(5));
+    world.reach(2, 1);
+    assert!(world.sim.run_until(PATIENCE, || world.links(1, 0).is_up(2)));
+    let told = world.take_told(1, 0);
+    assert!(told.contains(&Event::HeardAgain { node: 2 }), "{told:?}");
+}
+
+#[test]
+fn a_short_partition_loses_nothing() {
+    let world = World::of(3, 6);
+    world.clear_told();
+    world.sim.partition(world.id(1), world.id(2));
+    for number in 0..50u8 {
+        assert_eq!(send(&world, (1, 0), (2, 0), vec![number]), Sent::Queued);
+    }
+    world.sim.run_for(ms(3_000));
+    assert_eq!(world.take_told(1, 0), [Event::Silent { node: 2 }]);
+    assert_eq!(world.take_told(2, 0), [Event::Silent { node: 1 }]);
+    assert_eq!(world.take_told(3, 0), []);
+    world.sim.heal(world.id(1), world.id(2));
+    world.sim.run_for(ms(200));
+    assert_eq!(world.take_told(1, 0), [Event::HeardAgain { node: 2 }]);
+    assert_eq!(world.first(2, is_down), None);
+    let heard: Vec<u8> = world.heard(2, 0).concat();
+    assert_eq!(heard, (0..50).collect::<Vec<u8>>());
+}
+
+#[test]
+fn silence_is_told_in_the_direction_in_which_it_is() {
+    let world = World::of(2, 7);
+    world.clear_told();
+    world.sim.block(world.id(1), world.id(2));
+    world.sim.run_for(ms(5_000));
+    assert_eq!(world.take_told(2, 1), [Event::Silent { node: 1 }]);
+    // Node 2 is heard, though no echo comes from it.
+    assert_eq!(world.take_told(1, 1), []);
+    world.sim.run_for(ms(6_000));
+    // Both links are half dead by then: what is sent does not arrive, or its echo does not.
+    assert_eq!(ends(&world, 1, 1)[0], LinkEnd::TimedOut);
+    assert_eq!(ends(&world, 2, 1)[0], LinkEnd::TimedOut);
+    world.sim.unblock(world.id(1), world.id(2));
+    world.sim.run_for(ms(5_000));
+    assert!(world.links(1, 1).is_up(2) && world.links(2, 1).is_up(1));
+    assert_eq!(send(&world, (1, 1), (2, 1), "again"), Sent::Queued);
+    world.sim.run_for(ms(50));
+    assert_eq!(world.heard(2, 1), ["again"]);
+}
+
+#[test]
+fn a_reset_connection_is_opened_again_and_its_queue_is_lost() {
+    let world = World::of(2, 8);
+    world.clear_told();
+    world.sim.block(world.id(1), world.id(2));
+    assert_eq!(send(&world, (1, 0), (2, 0), "lost"), Sent::Queued);
+    world.sim.run_for(ms(10));
+    // The window is full with this, so that the next one stays in the queue.
+    assert_eq!(send(&world, (1, 0), (2, 0), vec![1; 1 << 20]), Sent::Queued);
+    assert_eq!(send(&world, (1, 0), (2, 0), "lost"), Sent::Queued);
+    world.sim.run_for(ms(10));
+    assert!(world.links(1, 0).queued_bytes(2) > 1 << 20);
+    world.sim.cut(world.id(1), world.id(2));
+    world.sim.heal_all();
+    world.sim.run_for(ms(1));
+    assert_eq!(world.take_told(1, 0).len(), 1);
+    assert_eq!(world.links(1, 0).queued_bytes(2), 0);
+    assert_eq!(world.links(1, 0).counters()[&2].frames_dropped, 2);
+    assert_eq!(send(&world, (1, 0), (2, 0), "lost"), Sent::Dropped);
+    world.sim.run_for(ms(150));
+    assert_eq!(world.take_told(1, 0), [Event::Up { node: 2, cores: 2 }]);
+    assert_eq!(send(&world, (1, 0), (2, 0), "found"), Sent::Queued);
+    world.sim.run_for(ms(50));
+    assert_eq!(world.heard(2, 0), ["found"]);
+}
+
+#[test]
+fn a_new_connection_takes_the_place_of_one_that_is_half_open() {
+    let mut world = World::of(2, 9);
+    world.sim.crash(world.id(1));
+    world.sim.run_for(ms(100));
+    // Its machine comes back before anybody has noticed.
+    world.start(&Spec::new(1, 2));
+    world.sim.run_for(ms(5));
+    world.clear_told();
+    world.link_all();
+    world.sim.run_for(ms(100));
+    let counters = world.links(2, 0).counters()[&1];
+    assert_eq!(counters.arrived, 2);
+    assert_eq!(send(&world, (1, 0), (2, 0), "new life"), Sent::Queued);
+    world.sim.run_for(ms(50));
+    assert_eq!(world.heard(2, 0), ["new life"]);
+    assert_eq!(world.first(2, is_silent), None);
+}
+
+#[test]
+fn a_full_queue_takes_no_more_and_keeps_its_order() {
+    let mut world = World::new(Options::seeded(10));
+    world.settings.queue_bytes_max = 1 << 20;
+    for node in [1, 2] {
+        world.start(&Spec::new(node, 1));
+    }
+    world.sim.run_for(ms(5));
+    world.link_all();
+    world.sim.run_for(ms(50));
+    world.sim.block(world.id(1), world.id(2));
+    let mut taken = Vec::new();
+    for number in 0..10_000u32 {
+        let mut payload = vec![0; 1_000];
+        payload[..4].copy_from_slice(&number.to_be_bytes());
+        if send(&world, (1, 0), (2, 0), payload) == Sent::Queued {
+            taken.push(number);
+        }
+        let queued = world.links(1, 0).queued_bytes(2);
+        assert!(queued <= world.settings.queue_bytes_max, "{queued}");
+        if number % 100 == 0 {
+            world.sim.run_for(ms(1));
+        }
+    }
+    assert!(
+        (1_000..2_000).contains(&taken.len()),
+        "{} taken",
+        taken.len()
+    );
+    let dropped = world.links(1, 0).counters()[&2].frames_dropped;
+    assert_eq!(dropped, 10_000 - taken.len() as u64);
+    let too_large = vec![0; world.settings.frame_bytes_max];
+    assert_eq!(send(&world, (1, 0), (2, 0), too_large), Sent::TooLarge);
+    world.sim.heal_all();
+    world.sim.run_for(ms(2_000));
+    let number = |payload: &Bytes| u32::from_be_bytes(*payload.first_chunk().expect("four"));
+    let heard: Vec<u32> = world.heard(2, 0).iter().map(number).collect();
+    assert_eq!(heard, taken);
+    assert_eq!(world.links(1, 0).queued_bytes(2), 0);
+}
+
+#[test]
+fn the_largest_frame_gets_through_and_one_waits_for_another() {
+    let mut world = World::new(Options::seeded(11));
+    world.settings.frame_bytes_max = 3 << 20;
+    world.settings.queue_bytes_max = 1 << 20;
+    // All four cores of node 1 land on the only core of node 2, which lends two frames' memory.
+    world.start(&Spec::new(1, 4));
+    world.start(&Spec::new(2, 1));
+    world.sim.run_for(ms(5));
+    world.link_all();
+    world.sim.run_for(ms(50));
+    world.clear_told();
+    for core in 0..4 {
+        let payload = vec![core as u8; (3 << 20) - 7];
+        assert_eq!(send(&world, (1, core), (2, 0), payload), Sent::Queued);
+        assert_eq!(send(&world, (1, core), (2, 0), vec![9]), Sent::Dropped);
+    }
+    world.sim.run_for(ms(9_000));
+    let mut heard = world.heard(2, 0);
+    heard.sort();
+    let sizes: Vec<(u8, usize)> = heard.iter().map(|it| (it[0], it.len())).collect();
+    let size = (3 << 20) - 7;
+    assert_eq!(sizes, [(0, size), (1, size), (2, size), (3, size)]);
+    assert_eq!(world.first(1, is_down), None);
+}
+
+#[test]
+fn a_node_of_another_cluster_is_refused_and_rarely_tries_again() {
+    let mut world = World::new(Options::seeded(12));
+    world.start(&Spec::new(1, 1));
+    world.start(&Spec {
+        cluster_id: "red",
+        ..Spec::new(2, 1)
+    });
+    world.sim.run_for(ms(5));
+    world.reach(1, 2);
+    world.sim.run_for(ms(21_000));
+    let ends = ends(&world, 1, 0);
+    let [LinkEnd::Rejected(refusal)] = &ends[..] else {
+        panic!("told once: {ends:?}");
+    };
+    assert_eq!(refusal.code, RefusalCode::OtherCluster);
+    let part = "this node belongs to cluster red, you belong to blue: ";
+    assert!(refusal.sentence.starts_with(part), "{refusal}");
+    let server = world.server(2);
+    assert_eq!(
+        (server.accepted, server.refusals_given, server.handed_over),
+        (5, 5, 0)
+    );
+    assert_eq!(world.links(1, 0).counters()[&2].refusals_received, 5);
+    assert_eq!(world.take_told(2, 0), []);
+}
+
+#[test]
+fn a_wrong_address_is_told_as_such() {
+    let mut world = World::new(Options::seeded(13));
+    for node in [1, 2] {
+        world.start(&Spec::new(node, 1));
+    }
+    world.sim.run_for(ms(5));
+    let links = world.links(1, 0);
+    links.reach(3, world.address(2), None);
+    links.reach(1, world.address(1), None);
+    links.reach(2, world.address(2), Some(8));
+    links.reach(4, "nowhere:9192", None);
+    world.sim.run_for(ms(3_000));
+    let mut sentences = BTreeMap::new();
+    for event in world.take_told(1, 0) {
+        if let Event::Down { node, reason } = event {
+            let earlier = sentences.insert(node, reason.to_string());
+            assert_eq!(earlier, None, "told once");
+        }
+    }
+    let parts = [
+        (1, "the same id"),
+        (2, "with the disk of incarnation 8"),
+        (3, "expected node 3, reached node 2: check the addresses"),
+        (4, "only addresses are known here"),
+    ];
+    for (node, part) in parts {
+        assert!(sentences[&node].contains(part), "{node}: {sentences:?}");
+    }
+    // With the right particulars all is well.
+    links.reach(2, world.address(2), Some(1));
+    world.sim.run_for(ms(100));
+    assert_eq!(world.take_told(1, 0), [Event::Up { node: 2, cores: 1 }]);
+}
+
+#[test]
+fn a_retired_node_is_expelled_and_stays_out() {
+    let world = World::of(2, 14);
+    world.clear_told();
+    world.shared.expelled_by.set(Some(66));
+    let links = world.links(1, 0);
+    // Nothing is heard behind the frame at which it is expelled.
+    for kind in [7, 66, 7] {
+        assert_eq!(
+            links.send(2, Destination::Core(0), kind, Vec::new()),
+            Sent::Queued
+        );
+    }
+    world.shared.retired.borrow_mut().insert((1, 1));
+    world.sim.run_for(ms(10_500));
+    assert_eq!(world.heard(2, 0).len(), 2);
+    let ends = ends(&world, 1, 0);
+    let [LinkEnd::Rejected(refusal)] = &ends[..] else {
+        panic!("told once: {ends:?}");
+    };
+    assert_eq!(
+        (refusal.code, &*refusal.sentence),
+        (RefusalCode::NotAdmitted, "go away")
+    );
+    assert_eq!(world.server(2).refusals_given, 2);
+    let counters = links.counters()[&2];
+    assert_eq!(counters.refusals_received, 3);
+    assert_eq!(world.links(2, 0).counters()[&1].refusals_given, 1);
+    // The other core's link was not touched, and what it sends is still heard.
+    assert!(world.links(1, 1).is_up(2));
+}
+
+#[test]
+fn requests_are_answered_before_links_are_let_in() {
+    let mut world = World::new(Options::seeded(15));
+    world.shared.recovering.borrow_mut().insert(2);
+    for node in [1, 2] {
+        world.start(&Spec::new(node, 2));
+    }
+    world.sim.run_for(ms(5));
+    world.link_all();
+    let address = world.address(2);
+    let answers = Rc::new(RefCell::new(Vec::new()));
+    let given = answers.clone();
+    let asker = world.sim.client("asker", move |core| async move {
+        let request = Bytes::from(vec![200; 1 << 18]);
+        let refused = Bytes::from(vec![255; 1 << 20]);
+        let silent = Bytes::from_static(&[0]);
+        let long = Bytes::from(vec![1; (1 << 20) + 1]);
+        for request in [Bytes::new(), request, refused, silent, long] {
+            let names = Names::literal();
+            let answer = exchange(&core, &names, &address, request, ms(10_000)).await;
+            given.borrow_mut().push(answer);
+        }
+    });
+    assert!(world.sim.run_until_done(asker, PATIENCE));
+    let answers = answers.take();
+    assert_eq!(answers[0].as_ref().expect("an answer").len(), 0);
+    assert_eq!(answers[1].as_ref().expect("an answer").len(), 200 << 18);
+    let sentence = answers[2].as_ref().unwrap_err().to_string();
+    assert!(
+        sentence.contains("an answer of 267386880 bytes"),
+        "{sentence}"
+    );
+    assert!(
+        matches!(answers[3], Err(ExchangeError::TimedOut { .. })),
+        "{:?}",
+        answers[3]
+    );
+    assert!(
+        matches!(answers[4], Err(ExchangeError::TooLarge { .. })),
+        "{:?}",
+        answers[4]
+    );
+    assert_eq!(world.server(2).requests_answered, 2);
+    // Links were refused all the while, for a time: they come up soon after it has recovered.
+    assert!(!world.links(1, 0).is_up(2) && world.links(2, 1).is_up(1));
+    world.shared.recovering.borrow_mut().clear();
+    world.sim.run_for(ms(1_100));
+    assert!(world.links(1, 0).is_up(2) && world.links(1, 1).is_up(2));
+}
+
+#[test]
+fn an_exchange_says_why_it_failed() {
+    let mut world = World::new(Options::seeded(16));
+    let id = world.start(&Spec::new(1, 1));
+    let ip = world.sim.ip(id);
+    let (control, told) = (world.sim.clone(), Rc::new(RefCell::new(Vec::new())));
+    let tell = told.clone();
+    let asker = world.sim.client("asker", move |core: Core| async move {
+        core.sleep(ms(10)).await;
+        let ask = async |address: String| {
+            let names = Names::literal();
+            let failed = exchange(&core, &names, &address, Bytes::from_static(&[1]), ms(500)).await;
+            tell.borrow_mut().push(failed.unwrap_err().to_string());
+        };
+        ask(format!("{ip}:1")).await;
+        ask("somewhere:9192".into()).await;
+        let here = control.node("asker").expect("this one");
+        control.partition(here, id);
+        ask(format!("{ip}:{PORT}")).await;
+    });
+    assert!(world.sim.run_until_done(asker, PATIENCE));
+    let expected = [
+        format!("{ip}:1 cannot be reached: connection refused"),
+        "somewhere:9192 cannot be resolved: only addresses are known here".into(),
+        format!("{ip}:{PORT} did not answer in time"),
+    ];
+    assert_eq!(told.take(), expected);
+}
+
+#[test]
+fn strangers_get_little_and_keep_nobody_out() {
+    let mut world = World::new(Options::seeded(17));
+    world.settings.strangers_max = 4;
+    for node in [1, 2] {
+        world.start(&Spec::new(node, 1));
+    }
+    let ip = world.sim.ip(world.id(2));
+    let closed = Rc::new(RefCell::new(BTreeMap::new()));
+    let starts: [&'static [u8]; 4] = [b"", b"GET / HTTP/1.1\r\n", b"\0\0\xff\xffCORE", b"\0"];
+    for number in 0..8 {
+        let closed = closed.clone();
+        world
+            .sim
+            .client(&format!("stranger {number}"), move |core| async move {
+                core.sleep(ms(10 * (number + 1))).await;
+                let began = core.now();
+                let stream = core
+                    .connect(SocketAddr::new(ip, PORT))
+                    .await
+                    .expect("it listens");
+                let bytes = Bytes::from_static(starts[number as usize % 4]);
+                stream.write_all(vec![bytes]).await.expect("it is taken");
+                let (received, _) = stream.read(BytesMut::with_capacity(100)).await;
+                assert!(
+                    matches!(received, Ok(0) | Err(_)),
+                    "a stranger is told {received:?}"
+                );
+                closed.borrow_mut().insert(number, core.now() - began);
+            });
+    }
+    world.sim.run_for(ms(200));
+    world.link_all();
+    world.sim.run_for(ms(100));
+    assert!(world.links(1, 0).is_up(2));
+    world.sim.run_for(ms(6_000));
+    let closed = closed.take();
+    for number in [1, 5] {
+        assert!(
+            closed[&number] < ms(5),
+            "what is no hello is closed at once: {closed:?}"
+        );
+    }
+    assert_eq!(closed.len(), 8);
+    let server = world.server(2);
+    assert_eq!(
+        (server.evicted, server.malformed, server.handed_over),
+        (3, 5, 1)
+    );
+    let latest = closed.values().max().expect("eight");
+    assert!((ms(4_990)..ms(5_010)).contains(latest), "{closed:?}");
+}
+
+#[test]
+fn nodes_of_different_levels_speak_the_lower_one() {
+    let mut world = World::new(Options::seeded(18));
+    let spec = |node, level| Spec {
+        level,
+        ..Spec::new(node, 1)
+    };
+    for spec in [spec(1, 1), spec(2, 4), spec(3, 3), spec(4, 0)] {
+        world.start(&spec);
+    }
+    world.sim.run_for(ms(5));
+    world.link_all();
+    world.sim.run_for(ms(200));
+    assert_eq!(world.links(1, 0).level_of(2), Some(1));
+    assert_eq!(world.links(2, 0).level_of(1), Some(1));
+    assert_eq!(world.links(2, 0).level_of(3), Some(3));
+    assert_eq!(send(&world, (3, 0), (2, 0), "later"), Sent::Queued);
+    world.sim.run_for(ms(50));
+    let level = world
+        .take_told(2, 0)
+        .into_iter()
+        .find_map(|event| match event {
+            Event::Heard { origin, .. } => Some(origin.level),
+            _ => None,
+        });
+    assert_eq!(level, Some(3));
+    // Neither calls the other: the one that is too old says so of itself.
+    for (from, to) in [(1, 4), (4, 1)] {
+        let told = world.take_told(from, 0);
+        let refusal = told.iter().find_map(|event| match event {
+            Event::Down {
+                node,
+                reason: LinkEnd::Rejected(refusal),
+            } if *node == to => Some(refusal.clone()),
+            _ => None,
+        });
+        let refusal = refusal.expect("told");
+        assert_eq!(refusal.code, RefusalCode::TooOld);
+        assert!(
+            refusal.sentence.contains("upgrade that node first"),
+            "{refusal}"
+        );
+    }
+}
+
+#[test]
+fn a_link_can_be_redirected_and_forgotten() {
+    let mut world = World::of(2, 19);
+    world.clear_told();
+    let links = world.links(1, 0);
+    links.reach(2, world.address(2), None);
+    world.sim.run_for(ms(20));
+    assert_eq!(
+        world.take_told(1, 0),
+        [],
+        "the same address changes nothing"
+    );
+    // Node 2 is moved: for now node 3 is at its new address.
+    world.start(&Spec::new(3, 1));
+    world.sim.run_for(ms(5));
+    links.reach(2, world.address(3), None);
+    assert!(!links.is_up(2));
+    assert_eq!(send(&world, (1, 0), (2, 0), "lost"), Sent::Dropped);
+    world.sim.run_for(ms(20));
+    let ends = ends(&world, 1, 0);
+    assert_eq!(ends[0], LinkEnd::Redirected);
+    assert!(ends[1].to_string().contains("reached node 3"), "{ends:?}");
+    links.reach(2, world.address(2), None);
+    world.sim.run_for(ms(20));
+    assert_eq!(world.take_told(1, 0), [Event::Up { node: 2, cores: 2 }]);
+    links.forget(2);
+    assert!(!links.is_up(2));
+    world.sim.run_for(ms(2_000));
+    assert_eq!(world.take_told(1, 0), [], "who forgets is told no more");
+    assert_eq!(
+        world.first(2, is_silent),
+        None,
+        "the other core is still heard"
+    );
+    world.links(1, 1).shut();
+    world.sim.run_for(ms(2_000));
+    assert!(world.first(2, is_silent).is_some());
+    assert!(!world.links(1, 1).is_up(2));
+}
+
+#[test]
+fn a_process_that_restarts_with_more_cores_is_known_by_them() {
+    let mut world = World::of(2, 20);
+    world.sim.kill(world.id(2));
+    world.sim.run_for(ms(10));
+    world.start(&Spec::new(2, 5));
+    world.clear_told();
+    world.sim.run_for(ms(1_200));
+    assert_eq!(world.links(1, 1).cores_of(2), Some(5));
+    assert!(world.first(1, is_up).is_some());
+    assert_eq!(
+        send(&world, (1, 1), (2, 4), "to the new core"),
+        Sent::Queued
+    );
+    world.sim.run_for(ms(50));
+    assert_eq!(world.heard(2, 1), ["to the new core"]);
+}
+
+#[test]
+fn scaled_times_keep_their_proportions() {
+    let scaled = Settings::default().scaled(0.1);
+    assert_eq!(scaled.keep_alive, ms(10));
+    assert_eq!(scaled.dead_after, ms(1_000));
+    assert_eq!(scaled.queue_bytes_max, Settings::default().queue_bytes_max);
+    let mut world = World::new(Options::seeded(21));
+    world.settings = scaled;
+    for node in [1, 2] {
+        world.start(&Spec::new(node, 1));
+    }
+    world.sim.run_for(ms(5));
+    world.link_all();
+    world.sim.run_for(ms(50));
+    world.clear_told();
+    let cut_at = world.sim.now();
+    world.sim.partition(world.id(1), world.id(2));
+    world.sim.run_for(ms(2_000));
+    let silent = world.first(1, is_silent).expect("told") - cut_at;
+    assert!((ms(85)..ms(115)).contains(&silent), "{silent:?}");
+    let down = world.first(1, is_down).expect("told") - cut_at;
+    assert!((ms(930)..ms(1_050)).contains(&down), "{down:?}");
+}
