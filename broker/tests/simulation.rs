@@ -45,6 +45,7 @@ fn seeds_hold() {
         "losses at an operation",
         "lz4",
         "offsets fetched",
+        "other numbers of cores",
         "reads on a full disk",
         "records deleted",
         "refused on a full disk",

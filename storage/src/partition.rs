@@ -28,10 +28,16 @@ impl fmt::Debug for PartitionId {
 /// The core that owns a partition on a node with `cores` cores: `(hash(topic) + partition) %
 /// cores`, so that the partitions of one topic are spread evenly and topics start anywhere.
 ///
+/// Topics of the house itself have ids below 2^64, which no random UUID is: they belong to core 0, however many
+/// cores there are.
+///
 /// The hash is fixed for ever (the finaliser of SplitMix64 over both halves of the UUID): a
 /// journal holds the partitions of its core, and another answer would orphan them.
 pub fn owner(id: PartitionId, cores: usize) -> usize {
     assert!(cores > 0, "a node has at least one core");
+    if id.topic >> 64 == 0 {
+        return 0;
+    }
     let hash = mix((id.topic >> 64) as u64 ^ mix(id.topic as u64));
     (hash.wrapping_add(u64::from(id.partition)) % cores as u64) as usize
 }
@@ -49,7 +55,7 @@ mod tests {
 
     #[test]
     fn partitions_of_a_topic_are_spread_evenly() {
-        for topic in 1..50u128 {
+        for topic in 16..66u128 {
             let mut seen = [0; 4];
             for partition in 0..40 {
                 seen[owner(
@@ -61,6 +67,14 @@ mod tests {
                 )] += 1;
             }
             assert_eq!(seen, [10; 4]);
+        }
+    }
+
+    #[test]
+    fn topics_of_the_house_are_on_core_0() {
+        for cores in 1..20 {
+            let (topic, partition) = (1, 0);
+            assert_eq!(owner(PartitionId { topic, partition }, cores), 0);
         }
     }
 

@@ -73,6 +73,7 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
     let sim = Sim::new(character.world);
     let (news, heard) = mpsc::channel();
     let plan = Plan {
+        peers: None,
         config: Arc::new(config),
         listeners: ClientListener::only(
             SocketAddr::new(IpAddr::from([0, 0, 0, 0]), PORT),
@@ -371,6 +372,12 @@ impl World {
     }
 
     fn start_again(&mut self) {
+        if self.draw.below(4) == 0 {
+            let cores = 1 + self.draw.below(3) as usize;
+            if cores != std::mem::replace(&mut self.cores, cores) {
+                self.stage.history().count("other numbers of cores");
+            }
+        }
         let (_, stop) = start(&self.sim, self.cores, &self.plan);
         self.stop = stop;
         self.stage
