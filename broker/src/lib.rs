@@ -9,6 +9,7 @@ pub mod admission;
 pub mod cluster;
 pub mod config;
 pub mod connection;
+pub mod founding;
 pub mod groups;
 pub mod handlers;
 pub mod machine;

@@ -3,17 +3,28 @@
 //! Everything that can be wrong with a machine or a data directory is told in one sentence with its remedy
 //! ([`StartError`]), before anything is changed on disk.
 
-use crate::cluster::{self, Cluster, METADATA, METADATA_CORE};
-use crate::config::{BrokerConfig, ListenerLimits};
+use crate::cluster::{
+    self, ClientEndpoint, Cluster, ClusterAnswer, ClusterAsk, METADATA, METADATA_CORE, Registration,
+};
+use crate::config::{BrokerConfig, ListenerLimits, Voter};
 use crate::connection;
+use crate::founding::{self, Standing, Verdict};
+use crate::peers::{self, Door, Hello, Identity, Introduction, Names, PeerServer, Refusal};
 use crate::shard::metadata::MetadataOwner;
 use crate::shard::owned::Owned;
+use crate::shard::peering::PeerDoor;
 use crate::shard::remembered::Remembered;
 use crate::shard::view::View;
-use crate::shard::{Settings, Shard, background, mail::Mail, turn};
-use runtime::{Core, Inbox, Post};
+use crate::shard::{RaftTiming, Settings, Shard, background, mail::Mail, turn};
+use bytes::Bytes;
+use raft_group::ReplicaId;
+use runtime::{Core, Inbox, Parcel, Post};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -46,6 +57,10 @@ pub enum StartError {
     Cores(std::io::Error),
     #[error("core {core} stopped unexpectedly; the log above says why")]
     Died { core: usize },
+    #[error("{0}")]
+    Confusion(#[from] crate::founding::Confusion),
+    #[error("the cluster does not take this node in: {0}")]
+    NotTakenIn(String),
 }
 
 /// What every core of a node is told at its start. Plain values, shared between threads.
@@ -62,8 +77,23 @@ pub struct Plan {
     pub anew_bytes_min: u64,
     /// Never but in the simulator: see [`crate::partition::Producers::forget_retries`].
     pub forget_retries: bool,
+    /// How the node finds the others; None if it is alone.
+    pub peers: Option<PeerPlan>,
     /// Tells the outside what happens; dropped at the end.
     pub news: mpsc::Sender<News>,
+}
+
+/// How a node of a cluster finds the others.
+#[derive(Clone)]
+pub struct PeerPlan {
+    /// Where it listens for them.
+    pub bind: SocketAddr,
+    /// Where they connect, as `host:port`.
+    pub address: String,
+    /// The first nodes of the cluster.
+    pub voters: Vec<Voter>,
+    pub names: Names,
+    pub settings: crate::peers::Settings,
 }
 
 /// One place where clients connect, its names resolved.
@@ -108,6 +138,15 @@ pub enum News {
 pub const ANEW_BYTES_MIN: u64 = 16 << 20;
 
 const METADATA_SEGMENT_BYTES: u64 = 16 << 20;
+/// Connections of other nodes that may wait to be accepted.
+const PEER_BACKLOG: u32 = 128;
+
+/// Pause before a node that was not heard says again that it is there.
+const REGISTER_AGAIN: Duration = Duration::from_millis(200);
+/// Pause between two rounds of asking the other nodes who they are.
+const SEEK_AGAIN: Duration = Duration::from_millis(200);
+/// How long another node may take to say who it is.
+const SEEK_WITHIN: Duration = Duration::from_secs(2);
 
 /// Shares of a core's memory: the rest is for the executor, state and slack.
 const REQUEST_SHARE: usize = 4;
@@ -120,7 +159,9 @@ const TAIL_BYTES_MAX: usize = 512 << 20;
 /// What one core of a node runs, on any backend.
 pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan: Plan) {
     let mut early = Vec::new();
-    let shard = match bring_up(&core, &post, &mut inbox, &plan, &mut early).await {
+    let mut server = None;
+    let up = bring_up(&core, &post, &mut inbox, &plan, &mut early, &mut server).await;
+    let shard = match up {
         Ok(shard) => shard,
         Err(error) => {
             let _ = plan.news.send(News::Failed(error));
@@ -134,6 +175,12 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
     let Some(shard) = shard else {
         return core.stop();
     };
+    if let Some(server) = &server {
+        server.set_door(Rc::new(PeerDoor(shard.clone())));
+    }
+    if let Some(peers) = &plan.peers {
+        shard.join_others(peers);
+    }
     core.spawn("mail", shard.clone().receive(inbox, early));
     core.spawn("turn", turn::run(shard.clone()));
     core.spawn("deadlines", shard.clone().keep_deadlines());
@@ -172,6 +219,11 @@ async fn let_clients_in(shard: &Rc<Shard>, plan: &Plan) -> Result<(), StartError
     let addresses: Vec<SocketAddr> = open.iter().map(runtime::Listener::local_addr).collect();
     let ports: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
     shard.listening(&ports);
+    if let Some(peers) = &plan.peers
+        && !register(shard, peers).await?
+    {
+        return Ok(());
+    }
     for core in (0..shard.core.cores()).filter(|core| *core != shard.core.id()) {
         let ports = ports.clone();
         shard.post.send(core, Mail::Listening { ports });
@@ -179,6 +231,52 @@ async fn let_clients_in(shard: &Rc<Shard>, plan: &Plan) -> Result<(), StartError
     connection::begin_accepting(shard, open);
     let _ = plan.news.send(News::Ready { addresses });
     Ok(())
+}
+
+/// Tells the cluster that this node is there, and waits until this node knows what the cluster knew then. False if it
+/// is to stop before that.
+async fn register(shard: &Rc<Shard>, peers: &PeerPlan) -> Result<bool, StartError> {
+    let settings = &shard.settings;
+    let endpoints = (0..settings.listeners.len()).map(|listener| {
+        let (host, port) = shard.advertised(listener);
+        ClientEndpoint {
+            listener: settings.listeners[listener].name.clone(),
+            host: host.to_owned(),
+            port,
+        }
+    });
+    let registration = Registration {
+        node: settings.node_id,
+        incarnation: settings.incarnation,
+        peer: peers.address.clone(),
+        endpoints: endpoints.collect(),
+        rack: settings.rack.clone(),
+        cores: shard.core.cores() as u16,
+        level: crate::peers::LEVEL,
+    };
+    let mut told = false;
+    loop {
+        let ask = ClusterAsk::RegisterNode(registration.clone());
+        let asked = shard.ask(METADATA_CORE, ask);
+        let answer = match runtime::select(asked, shard.stopped.wait()).await {
+            runtime::Either::Left(answer) => answer,
+            runtime::Either::Right(()) => return Ok(false),
+        };
+        match *answer {
+            ClusterAnswer::RegisterNode(Ok(())) => return Ok(true),
+            ClusterAnswer::RegisterNode(Err(refusal)) => {
+                return Err(StartError::NotTakenIn(refusal.message));
+            }
+            _ => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(
+                        "no leader of the cluster's metadata is reached: waiting until a majority of its nodes runs"
+                    );
+                }
+                shard.core.sleep(REGISTER_AGAIN).await;
+            }
+        }
+    }
 }
 
 /// Waits until every core serves. False if the node is to stop before that.
@@ -195,6 +293,7 @@ async fn bring_up(
     inbox: &mut Inbox<Mail>,
     plan: &Plan,
     early: &mut Vec<(usize, Mail)>,
+    server: &mut Option<PeerServer>,
 ) -> Result<Option<Rc<Shard>>, StartError> {
     let data = plan.config.node.data_dir.clone();
     let path = data.clone();
@@ -208,6 +307,12 @@ async fn bring_up(
             cluster_id: plan.config.node.cluster_id.clone(),
             fresh: u128::from(core.random()) << 64 | u128::from(core.random()),
         };
+        if let Some(peers) = &plan.peers {
+            let found = find_cluster(core, inbox, plan, peers, &wanted, early, server).await?;
+            if !found {
+                return Ok(None);
+            }
+        }
         let options = storage_options(core, plan);
         let opened =
             storage::DataDir::open(core.disk(), &data, &wanted, core.cores(), &options).await;
@@ -251,6 +356,11 @@ async fn bring_up(
         request_bytes_max: request_bytes(&plan.config, plan.memory_per_core, core.cores()),
         anew_bytes_min: plan.anew_bytes_min,
         forget_retries: plan.forget_retries,
+        raft: RaftTiming::of(
+            plan.config.raft_heartbeat_interval_ms,
+            plan.config.raft_election_timeout_ms,
+        ),
+        founders: identity.founders.clone(),
     };
     let view = View::new(Rc::new((*plan.config).clone()), settings.node_id);
     let owned = Owned::new(
@@ -267,6 +377,141 @@ async fn bring_up(
         open_metadata(&shard).await.map_err(unusable)?;
     }
     Ok(Some(shard))
+}
+
+/// Listens for other nodes, and finds the cluster that this one belongs to, unless its directory says so already.
+/// False if the node is to stop before that.
+async fn find_cluster(
+    core: &Core,
+    inbox: &mut Inbox<Mail>,
+    plan: &Plan,
+    peers: &PeerPlan,
+    wanted: &storage::NodeIdentity,
+    early: &mut Vec<(usize, Mail)>,
+    server: &mut Option<PeerServer>,
+) -> Result<bool, StartError> {
+    let data = &plan.config.node.data_dir;
+    let unusable = |error: storage::DataDirError| StartError::Data {
+        path: data.clone(),
+        reason: error.to_string(),
+    };
+    let drafted = storage::DataDir::draft(core.disk(), data, wanted).await;
+    let mut identity = drafted.map_err(unusable)?;
+    let listening = core.listen(peers.bind, PEER_BACKLOG).await;
+    let listener = listening.map_err(|source| StartError::Listen {
+        address: peers.bind,
+        source,
+    })?;
+    let entrance = Rc::new(Entrance {
+        standing: RefCell::new(Standing::of(&identity)),
+    });
+    *server = Some(PeerServer::start(
+        core,
+        listener,
+        entrance.clone(),
+        peers.settings.clone(),
+    ));
+    let mut told = false;
+    while identity.cluster_id.is_empty() {
+        let own = Standing::of(&identity);
+        let answers = ask_around(core, peers, &own).await;
+        match founding::judge(&own, &peers.voters, &answers)? {
+            Verdict::Belongs {
+                cluster_id,
+                founders,
+            } => (identity.cluster_id, identity.founders) = (cluster_id, founders),
+            Verdict::Founds { founders } => {
+                let random = u128::from(core.random()) << 64 | u128::from(core.random());
+                let given = wanted.cluster_id.clone();
+                identity.cluster_id = given.unwrap_or_else(|| storage::cluster_id(random));
+                identity.founders = founders;
+                tracing::info!(cluster = identity.cluster_id, "a cluster is founded");
+            }
+            Verdict::Waits { silent } => {
+                if !silent.is_empty() && !std::mem::replace(&mut told, true) {
+                    tracing::info!(
+                        "looking for the other nodes of the cluster: {silent:?} did not answer yet"
+                    );
+                }
+                for (from, mail) in inbox_for(core, inbox, SEEK_AGAIN).await {
+                    match mail {
+                        Mail::Stop => return Ok(false),
+                        other => early.push((from, other)),
+                    }
+                }
+            }
+        }
+    }
+    let settled = storage::DataDir::settle(core.disk(), data, &identity).await;
+    settled.map_err(unusable)?;
+    *entrance.standing.borrow_mut() = Standing::of(&identity);
+    Ok(true)
+}
+
+/// What comes in within this time.
+async fn inbox_for(core: &Core, inbox: &mut Inbox<Mail>, pause: Duration) -> Vec<(usize, Mail)> {
+    match runtime::timeout(core, pause, inbox.take()).await {
+        Ok(mail) => mail.into_iter().collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Asks every other node that the configuration names who it is.
+async fn ask_around(core: &Core, peers: &PeerPlan, own: &Standing) -> BTreeMap<i32, Standing> {
+    let others = peers
+        .voters
+        .iter()
+        .filter(|voter| voter.node_id != own.node);
+    let mut answers = BTreeMap::new();
+    for voter in others {
+        let address = voter.peer.to_string();
+        let asked = peers::exchange(core, &peers.names, &address, own.encode(), SEEK_WITHIN).await;
+        match asked {
+            Ok(answer) => match Standing::decode(&answer) {
+                Ok(standing) => {
+                    answers.insert(voter.node_id, standing);
+                }
+                Err(error) => {
+                    tracing::warn!(node = voter.node_id, %error, "another node's answer is not readable");
+                }
+            },
+            Err(error) => tracing::debug!(node = voter.node_id, %error, "another node is silent"),
+        }
+    }
+    answers
+}
+
+/// Says who this node is before it has recovered. Links have to wait until then.
+struct Entrance {
+    standing: RefCell<Standing>,
+}
+
+impl Identity for Entrance {
+    fn introduction(&self) -> Introduction {
+        let standing = self.standing.borrow();
+        Introduction {
+            cluster_id: standing.cluster_id.clone(),
+            node: standing.node,
+            incarnation: standing.incarnation,
+            cores: 1,
+            level: peers::LEVEL,
+        }
+    }
+
+    fn admit(&self, _who: &Introduction) -> Result<(), Refusal> {
+        let node = self.standing.borrow().node;
+        Err(Refusal::not_ready(format!("node {node} is starting")))
+    }
+}
+
+impl Door for Entrance {
+    fn sought(&self, _request: Bytes) -> Pin<Box<dyn Future<Output = Bytes>>> {
+        Box::pin(std::future::ready(self.standing.borrow().encode()))
+    }
+
+    fn hand_over(&self, _core: u16, _parcel: Parcel, _hello: Hello) {
+        unreachable!("nobody is admitted before the node has recovered")
+    }
 }
 
 /// What a core may lend to requests: its share of the memory, or less if an operator says so.
@@ -334,12 +579,26 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
         })
         .await?;
     restored.verify();
+    let founders = shard.settings.founders.iter();
+    let founders = founders.filter_map(|(node, incarnation)| ReplicaId::new(*node, *incarnation));
+    let founders: Vec<u64> = founders.map(ReplicaId::as_u64).collect();
     let replica = shard
-        .replica(METADATA, found.recorded)
+        .replica(METADATA, found.recorded, &founders)
         .ok_or("the metadata cannot be served; the log above says why")?;
+    let (alone, applied) = (
+        replica.members().is_sole_voter(replica.id()),
+        replica.applied_index(),
+    );
     let mut owned = shard.owned.borrow_mut();
     owned.metadata = Some(MetadataOwner::new(restored, log.size_bytes));
     owned.replicas.insert(replica);
+    if !alone {
+        owned.establish(applied);
+        let first = shard.settings.founders.iter().map(|(node, _)| *node).min();
+        if log.last_index == 0 && first == Some(shard.settings.node_id) {
+            owned.lead_first(METADATA);
+        }
+    }
     Ok(())
 }
 

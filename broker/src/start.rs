@@ -1,9 +1,10 @@
 //! `corelane start`: the process around a node. Logs, limits, cores, signals, exit code.
 
 use crate::cluster::METADATA_CORE;
-use crate::config::{BrokerConfig, Listener};
+use crate::config::{BrokerConfig, Endpoint, Listener};
 use crate::machine::{self, Share};
-use crate::node::{self, ClientListener, News, Plan, StartError, run_core};
+use crate::node::{self, ClientListener, News, PeerPlan, Plan, StartError, run_core};
+use crate::peers::Names;
 use crate::shard::mail::Mail;
 use runtime::uring;
 use std::io::IsTerminal;
@@ -152,6 +153,7 @@ fn plan(
     let listeners = listeners.collect::<Result<_, _>>()?;
     let memory_per_core = share.memory_bytes as usize / share.cpus.len();
     Ok(Plan {
+        peers: peers(config)?,
         listeners,
         memory_per_core,
         storage: node::storage_limits(config, memory_per_core),
@@ -164,21 +166,41 @@ fn plan(
 
 /// A listener with an address in place of its name.
 fn resolve(listener: &Listener) -> Result<ClientListener, StartError> {
-    let resolved = listener.bind.addresses().and_then(|addresses| {
-        let first = addresses.into_iter().next();
-        first.ok_or(std::io::ErrorKind::AddrNotAvailable.into())
-    });
-    let bind = resolved.map_err(|source| StartError::Address {
-        address: listener.bind.to_string(),
-        source,
-    })?;
     Ok(ClientListener {
         name: listener.name.clone(),
-        bind,
+        bind: address_of(&listener.bind)?,
         advertised_host: listener.advertised.host.clone(),
         advertised_port: listener.advertised.port,
         limits: listener.limits,
     })
+}
+
+fn address_of(endpoint: &Endpoint) -> Result<SocketAddr, StartError> {
+    let resolved = endpoint.addresses().and_then(|addresses| {
+        let first = addresses.into_iter().next();
+        first.ok_or(std::io::ErrorKind::AddrNotAvailable.into())
+    });
+    resolved.map_err(|source| StartError::Address {
+        address: endpoint.to_string(),
+        source,
+    })
+}
+
+/// How the node finds the others, if the configuration names some. Names are resolved on a thread of their own.
+fn peers(config: &BrokerConfig) -> Result<Option<PeerPlan>, StartError> {
+    let node = &config.node;
+    if node.voters.is_empty() {
+        return Ok(None);
+    }
+    let (names, desk) = Names::asking();
+    std::thread::spawn(move || desk.serve());
+    Ok(Some(PeerPlan {
+        bind: address_of(&node.peer_listener)?,
+        address: node.peer_address.to_string(),
+        voters: node.voters.clone(),
+        names,
+        settings: crate::peers::Settings::default(),
+    }))
 }
 
 /// Every partition that is read or drained needs a descriptor for a while.

@@ -604,6 +604,16 @@ impl Replica {
         }
     }
 
+    /// Up to where another member is known to hold this leader's log; None if this replica does not lead, or has no
+    /// such member.
+    pub fn matched(&self, peer: ReplicaId) -> Option<u64> {
+        if self.role() != Role::Leader {
+            return None;
+        }
+        let progress = self.node.raft.prs().get(peer.as_u64())?;
+        Some(progress.matched)
+    }
+
     /// Payload bytes proposed here and not committed, rounded up.
     pub fn uncommitted_bytes(&self) -> u64 {
         self.backlog.bytes()

@@ -8,11 +8,12 @@
 //! cluster_id=3Db5QLSqSZieL3rJBUUegA
 //! node_id=1
 //! incarnation=2744935417
+//! founders=1.2744935417,2.991,3.17   (only in a cluster that was founded by several)
 //! crc32c=0f1e2d3c                      (of the lines before it)
 //! ```
 //!
 //! A directory without it is new, or not ours: a new one is founded, one that holds data is
-//! refused. For how many cores the journals are is said beside them (`recovery/reshard`).
+//! refused. Without a cluster id it is a draft: the node knows who it will be, and looks for its cluster. For how many cores the journals are is said beside them (`recovery/reshard`).
 
 use std::fs;
 use std::io;
@@ -51,11 +52,14 @@ pub struct NodeIdentity {
 /// Whose directory it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataIdentity {
+    /// Empty while the node has not found its cluster.
     pub cluster_id: String,
     pub node_id: i32,
     /// Tells one disk of a node from the next: a node that lost its disk founds a new one, and its
     /// replicas come back under new identities. At least 1.
     pub incarnation: u32,
+    /// Node and incarnation of those that founded the cluster together; empty if one node did, alone.
+    pub founders: Vec<(i32, u32)>,
 }
 
 /// Makes the name of the data directory itself durable, whoever has created it: an earlier start may have, and was
@@ -105,6 +109,35 @@ impl DataDir {
         }
     }
 
+    /// Who the node of this directory is. A new directory becomes a draft, which keeps the incarnation that the
+    /// node tells others before there is a cluster. By one core, before [`DataDir::open`].
+    ///
+    /// # Errors
+    /// As for [`DataDir::open`].
+    pub async fn draft(
+        disk: &Disk,
+        path: &Path,
+        wanted: &NodeIdentity,
+    ) -> Result<DataIdentity, DataDirError> {
+        let draft = DataIdentity {
+            cluster_id: String::new(),
+            ..found(wanted)
+        };
+        read_or_write(disk, path, wanted, draft).await
+    }
+
+    /// Writes down which cluster the node belongs to. A draft becomes an identity for good.
+    ///
+    /// # Errors
+    /// The disk's own.
+    pub async fn settle(
+        disk: &Disk,
+        path: &Path,
+        identity: &DataIdentity,
+    ) -> Result<(), DataDirError> {
+        write(disk, path, identity).await
+    }
+
     /// Opens the directory, or founds it if it holds no data. By one core, before any recovers. If
     /// the number of cores has changed, every partition is handed to its new owner first.
     ///
@@ -117,25 +150,12 @@ impl DataDir {
         cores: usize,
         options: &Options,
     ) -> Result<DataDir, DataDirError> {
-        let node_file = path.join(NODE_FILE);
-        create_directory(disk, path, path)
-            .await
-            .map_err(failed("create", path))?;
-        sync_name(disk, path).await.map_err(failed("sync", path))?;
-        let identity = match disk.read_to_end(&node_file).await {
-            Ok(text) => parse(&node_file, &text)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                check_without_data(disk, path).await?;
-                let identity = found(wanted);
-                let text = print(&identity);
-                disk.replace(&node_file, text.as_bytes())
-                    .await
-                    .map_err(failed("write", &node_file))?;
-                identity
-            }
-            Err(e) => return Err(failed("read", &node_file)(e)),
-        };
-        check(&node_file, &identity, wanted)?;
+        let mut identity = read_or_write(disk, path, wanted, found(wanted)).await?;
+        if identity.cluster_id.is_empty() {
+            // It looked for a cluster and now is to be one.
+            identity.cluster_id = found(wanted).cluster_id;
+            write(disk, path, &identity).await?;
+        }
         let moved = reshard::lay_out(disk, path, cores, options).await?;
         Ok(DataDir {
             identity,
@@ -157,6 +177,37 @@ impl DataDir {
     pub fn moved(&self) -> Option<usize> {
         self.moved
     }
+}
+
+/// The identity in the directory, checked; or a new one, in a directory that holds no data.
+async fn read_or_write(
+    disk: &Disk,
+    path: &Path,
+    wanted: &NodeIdentity,
+    new: DataIdentity,
+) -> Result<DataIdentity, DataDirError> {
+    let node_file = path.join(NODE_FILE);
+    create_directory(disk, path, path)
+        .await
+        .map_err(failed("create", path))?;
+    sync_name(disk, path).await.map_err(failed("sync", path))?;
+    let identity = match disk.read_to_end(&node_file).await {
+        Ok(text) => parse(&node_file, &text)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            check_without_data(disk, path).await?;
+            write(disk, path, &new).await?;
+            new
+        }
+        Err(e) => return Err(failed("read", &node_file)(e)),
+    };
+    check(&node_file, &identity, wanted)?;
+    Ok(identity)
+}
+
+async fn write(disk: &Disk, path: &Path, identity: &DataIdentity) -> Result<(), DataDirError> {
+    let node_file = path.join(NODE_FILE);
+    let written = disk.replace(&node_file, print(identity).as_bytes()).await;
+    written.map_err(failed("write", &node_file))
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError + use<> {
@@ -194,12 +245,13 @@ fn found(wanted: &NodeIdentity) -> DataIdentity {
             .unwrap_or_else(|| cluster_id(wanted.fresh)),
         node_id: wanted.node_id,
         incarnation: ((wanted.fresh >> 64) as u32).max(1),
+        founders: Vec::new(),
     }
 }
 
 /// A cluster id in Kafka's form: 16 random bytes in URL-safe base64 without padding, 22
 /// characters.
-fn cluster_id(random: u128) -> String {
+pub fn cluster_id(random: u128) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     // 128 bits are 21 letters of 6 bits and one of 2. No dash in front: tools take it for a flag.
     let letters = (0..22).map(|n| {
@@ -214,12 +266,27 @@ fn print(identity: &DataIdentity) -> String {
         cluster_id,
         node_id,
         incarnation,
+        founders,
     } = identity;
-    let text = format!(
+    let mut text = format!(
         "format={VERSION}\ncluster_id={cluster_id}\nnode_id={node_id}\nincarnation={incarnation}\n"
     );
+    if !founders.is_empty() {
+        let founders = founders.iter().map(|(node, disk)| format!("{node}.{disk}"));
+        let founders: Vec<String> = founders.collect();
+        text.push_str(&format!("founders={}\n", founders.join(",")));
+    }
     let checksum = crc32c::crc32c(text.as_bytes());
     format!("{text}crc32c={checksum:08x}\n")
+}
+
+/// Reads `node.incarnation,...`.
+fn parse_founders(text: &str) -> Option<Vec<(i32, u32)>> {
+    let founder = |text: &str| {
+        let (node, incarnation) = text.split_once('.')?;
+        Some((node.parse().ok()?, incarnation.parse().ok()?))
+    };
+    text.split(',').map(founder).collect()
 }
 
 fn parse(file: &Path, bytes: &[u8]) -> Result<DataIdentity, DataDirError> {
@@ -255,6 +322,10 @@ fn parse(file: &Path, bytes: &[u8]) -> Result<DataIdentity, DataDirError> {
         cluster_id: value("cluster_id")?.to_string(),
         node_id: i32::try_from(number("node_id")?).map_err(|_| damaged("node_id is too large"))?,
         incarnation: number("incarnation")?.max(1),
+        founders: match value("founders") {
+            Ok(text) => parse_founders(text).ok_or_else(|| damaged("founders is no list"))?,
+            Err(_) => Vec::new(),
+        },
     })
 }
 
@@ -273,7 +344,7 @@ fn check(file: &Path, found: &DataIdentity, wanted: &NodeIdentity) -> Result<(),
         );
     }
     match &wanted.cluster_id {
-        Some(id) if *id != found.cluster_id => foreign(
+        Some(id) if *id != found.cluster_id && !found.cluster_id.is_empty() => foreign(
             format!("cluster {}", found.cluster_id),
             format!("of cluster {id}"),
         ),
@@ -301,6 +372,12 @@ mod tests {
             parse(Path::new("node"), print(&identity).as_bytes()).unwrap(),
             identity
         );
+        let several = DataIdentity {
+            founders: vec![(1, 7), (3, identity.incarnation)],
+            ..identity
+        };
+        let text = print(&several);
+        assert_eq!(parse(Path::new("node"), text.as_bytes()).unwrap(), several);
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! and gives the answer to the client once they are committed and applied. Requests are decided one after
 //! another, each against the state that the one before left.
 
-use super::record::{Record, Resource};
+use super::placement;
+use super::record::{Record, Registration, Resource};
 use super::state::{Cluster, Topic};
 use crate::config;
 use protocol::error::ErrorCode;
+use raft_group::ReplicaId;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -21,7 +24,7 @@ pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 const TOPIC_NAME_BYTES_MAX: usize = 249;
 
 /// A request to the owner of the metadata.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ClusterAsk {
     CreateTopics {
         topics: Vec<NewTopic>,
@@ -37,6 +40,18 @@ pub enum ClusterAsk {
         validate_only: bool,
     },
     AllocateProducerIds,
+    /// A node has started.
+    RegisterNode(Registration),
+    /// A node holds nothing of a deleted topic any more.
+    TopicPurged {
+        topic: Uuid,
+        node: i32,
+    },
+    /// A node is not heard of, or is again. Only the leader itself asks for this.
+    FenceNode {
+        node: i32,
+        fenced: bool,
+    },
 }
 
 impl ClusterAsk {
@@ -45,13 +60,13 @@ impl ClusterAsk {
             ClusterAsk::CreateTopics { validate_only, .. }
             | ClusterAsk::CreatePartitions { validate_only, .. }
             | ClusterAsk::AlterConfigs { validate_only, .. } => *validate_only,
-            ClusterAsk::DeleteTopics(_) | ClusterAsk::AllocateProducerIds => false,
+            _ => false,
         }
     }
 }
 
 /// The answer, in the order of what was asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ClusterAnswer {
     /// The topics as they are now.
     CreateTopics(Vec<Result<Topic, Refusal>>),
@@ -61,13 +76,31 @@ pub enum ClusterAnswer {
     AlterConfigs(Vec<Result<(), Refusal>>),
     /// First id of a block of [`PRODUCER_ID_BLOCK`].
     ProducerIds(i64),
+    RegisterNode(Result<(), Refusal>),
+    /// Done, or there was nothing to do.
+    Done,
     /// The metadata cannot be written now: no leader, or its disk refuses.
-    Unavailable(ErrorCode),
+    Unavailable(#[serde(with = "code")] ErrorCode),
+}
+
+/// Kafka's codes as numbers.
+mod code {
+    use protocol::error::ErrorCode;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(code: &ErrorCode, to: S) -> Result<S::Ok, S::Error> {
+        code.0.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ErrorCode, D::Error> {
+        i16::deserialize(from).map(ErrorCode)
+    }
 }
 
 /// Why something was refused, in Kafka's code and a sentence for the person.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
+    #[serde(with = "code")]
     pub code: ErrorCode,
     pub message: String,
 }
@@ -81,7 +114,7 @@ impl Refusal {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NewTopic {
     pub name: String,
     /// -1: the broker's default (KIP-464).
@@ -94,13 +127,13 @@ pub struct NewTopic {
     pub internal: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum TopicRef {
     Name(String),
     Id(Uuid),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MorePartitions {
     pub name: String,
     /// The new total.
@@ -109,7 +142,7 @@ pub struct MorePartitions {
     pub assignments: Option<Vec<Vec<i32>>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ConfigAlteration {
     pub resource: Resource,
     /// True for AlterConfigs (the whole set is replaced), false for IncrementalAlterConfigs.
@@ -119,7 +152,10 @@ pub struct ConfigAlteration {
 
 /// What a decision needs beside the state.
 pub struct Context<'a> {
+    /// The node that decides: the leader of the metadata.
     pub node_id: i32,
+    /// Nodes that are connected to it now.
+    pub connected: &'a BTreeSet<i32>,
     pub broker: &'a config::BrokerConfig,
     /// Fresh topic ids.
     pub next_id: &'a mut dyn FnMut() -> Uuid,
@@ -199,6 +235,29 @@ fn decide_for_real(
             });
             ClusterAnswer::ProducerIds(first)
         }
+        ClusterAsk::RegisterNode(registration) => {
+            ClusterAnswer::RegisterNode(draft.register(registration, context))
+        }
+        ClusterAsk::TopicPurged { topic, node } => {
+            let deleted = draft.state.deleted().get(topic);
+            if deleted.is_some_and(|deleted| deleted.holders.contains(node)) {
+                draft.push(Record::TopicPurged {
+                    id: *topic,
+                    node: *node,
+                });
+            }
+            ClusterAnswer::Done
+        }
+        ClusterAsk::FenceNode { node, fenced } => {
+            let known = draft.state.nodes().get(node);
+            if known.is_some_and(|known| known.fenced != *fenced) {
+                draft.push(Record::NodeFenced {
+                    node: *node,
+                    fenced: *fenced,
+                });
+            }
+            ClusterAnswer::Done
+        }
     };
     (draft.records, answer)
 }
@@ -233,7 +292,7 @@ impl Draft<'_> {
             );
             return Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
         }
-        let partitions = place(topic, context)?;
+        let partitions = self.place(topic, context)?;
         if partitions.len() > *budget
             || self.state.partition_count() + partitions.len() > PARTITIONS_MAX
         {
@@ -323,7 +382,14 @@ impl Draft<'_> {
             return Err(Refusal::new(ErrorCode::POLICY_VIOLATION, message));
         }
         let partitions = match &topic.assignments {
-            None => vec![vec![context.node_id]; added],
+            None => {
+                let factor = found.partitions.first().map_or(1, Vec::len);
+                let nodes = placement::candidates(self.state, context.node_id);
+                if nodes.len() < factor {
+                    return Err(too_few(factor as i64, nodes.len()));
+                }
+                placement::place(self.state, &nodes, added, factor)
+            }
             Some(given) if given.len() != added => {
                 let message = format!(
                     "{added} partition(s) would be added, but {} assignment(s) were given.",
@@ -333,7 +399,7 @@ impl Draft<'_> {
             }
             Some(given) => {
                 for replicas in given {
-                    check_replicas(replicas, context)?;
+                    self.check_replicas(replicas, context)?;
                 }
                 given.clone()
             }
@@ -394,13 +460,14 @@ impl Draft<'_> {
                 ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
                 format!("The topic '{name}' does not exist."),
             )),
-            Resource::Broker(node) if *node != context.node_id => Err(Refusal::new(
-                ErrorCode::INVALID_REQUEST,
-                format!(
-                    "Unexpected broker id {node}: this node is {}.",
-                    context.node_id
-                ),
-            )),
+            Resource::Broker(node)
+                if *node != context.node_id && !self.state.nodes().contains_key(node) =>
+            {
+                Err(Refusal::new(
+                    ErrorCode::INVALID_REQUEST,
+                    format!("Unexpected broker id {node}: no such node is registered."),
+                ))
+            }
             Resource::Group(name) if name.is_empty() => Err(Refusal::new(
                 ErrorCode::INVALID_REQUEST,
                 "The group name must not be empty.",
@@ -408,38 +475,12 @@ impl Draft<'_> {
             _ => Ok(()),
         }
     }
-}
 
-/// Where the partitions of a new topic go.
-fn place(topic: &NewTopic, context: &Context) -> Result<Vec<Vec<i32>>, Refusal> {
-    if topic.assignments.is_empty() {
-        let count = if topic.partitions == -1 {
-            context.broker.num_partitions
-        } else {
-            topic.partitions
-        };
-        if count <= 0 {
-            let message = "Number of partitions was set to an invalid non-positive value.";
-            return Err(Refusal::new(ErrorCode::INVALID_PARTITIONS, message));
+    /// Where the partitions of a new topic go.
+    fn place(&self, topic: &NewTopic, context: &Context) -> Result<Vec<Vec<i32>>, Refusal> {
+        if topic.assignments.is_empty() {
+            return self.place_freely(topic, context);
         }
-        match topic.replication_factor {
-            -1 | 1 => Ok(vec![
-                vec![context.node_id];
-                (count as usize).min(PARTITIONS_MAX + 1)
-            ]),
-            factor if factor <= 0 => Err(Refusal::new(
-                ErrorCode::INVALID_REPLICATION_FACTOR,
-                "Replication factor must be larger than 0, or -1 to use the default value.",
-            )),
-            factor => Err(Refusal::new(
-                ErrorCode::INVALID_REPLICATION_FACTOR,
-                format!(
-                    "Unable to replicate the partition {factor} time(s): The target replication factor \
-                     of {factor} cannot be reached because only 1 broker(s) are registered."
-                ),
-            )),
-        }
-    } else {
         if topic.partitions != -1 || topic.replication_factor != -1 {
             let message = "A manual assignment needs num_partitions and replication_factor of -1.";
             return Err(Refusal::new(ErrorCode::INVALID_REQUEST, message));
@@ -456,20 +497,106 @@ fn place(topic: &NewTopic, context: &Context) -> Result<Vec<Vec<i32>>, Refusal> 
         }
         given
             .into_values()
-            .map(|replicas| check_replicas(replicas, context).map(|()| replicas.clone()))
+            .map(|replicas| {
+                self.check_replicas(replicas, context)
+                    .map(|()| replicas.clone())
+            })
             .collect()
+    }
+
+    fn place_freely(&self, topic: &NewTopic, context: &Context) -> Result<Vec<Vec<i32>>, Refusal> {
+        let count = match topic.partitions {
+            -1 => context.broker.num_partitions,
+            given => given,
+        };
+        if count <= 0 {
+            let message = "Number of partitions was set to an invalid non-positive value.";
+            return Err(Refusal::new(ErrorCode::INVALID_PARTITIONS, message));
+        }
+        let nodes = placement::candidates(self.state, context.node_id);
+        let factor = match topic.replication_factor {
+            // What the broker keeps for itself has as many replicas as are wanted, or as there are nodes.
+            -1 if topic.internal => {
+                let wanted = context.broker.offsets_topic_replication_factor;
+                i64::from(wanted).min(nodes.len() as i64).max(1)
+            }
+            -1 => i64::from(context.broker.default_replication_factor),
+            given => i64::from(given),
+        };
+        if factor <= 0 {
+            return Err(Refusal::new(
+                ErrorCode::INVALID_REPLICATION_FACTOR,
+                "Replication factor must be larger than 0, or -1 to use the default value.",
+            ));
+        }
+        if factor > nodes.len() as i64 {
+            return Err(too_few(factor, nodes.len()));
+        }
+        // One more than may be: enough for the caller to refuse it.
+        let count = (count as usize).min(PARTITIONS_MAX + 1);
+        Ok(placement::place(self.state, &nodes, count, factor as usize))
+    }
+
+    fn check_replicas(&self, replicas: &[i32], context: &Context) -> Result<(), Refusal> {
+        let refused = |why: String| {
+            let message =
+                format!("The manual partition assignment {replicas:?} is not possible: {why}.");
+            Err(Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message))
+        };
+        if replicas.is_empty() {
+            return refused("it names no broker".to_owned());
+        }
+        let known = |node: &i32| match self.state.nodes().is_empty() {
+            true => *node == context.node_id,
+            false => self.state.nodes().contains_key(node),
+        };
+        if let Some(unknown) = replicas.iter().find(|node| !known(node)) {
+            return refused(format!("broker {unknown} is not registered"));
+        }
+        let distinct: BTreeSet<i32> = replicas.iter().copied().collect();
+        match distinct.len() == replicas.len() {
+            true => Ok(()),
+            false => refused("it names a broker twice".to_owned()),
+        }
+    }
+
+    fn register(&mut self, registration: &Registration, context: &Context) -> Result<(), Refusal> {
+        let Registration {
+            node, incarnation, ..
+        } = *registration;
+        let refused = |message: String| {
+            let code = ErrorCode::INCONSISTENT_CLUSTER_ID;
+            Err(Refusal::new(code, message))
+        };
+        let Some(id) = ReplicaId::new(node, incarnation) else {
+            return refused(format!("{node}.{incarnation} is no identity of a node"));
+        };
+        if self.state.is_retired(id) {
+            return refused(format!(
+                "the data directory is an old one of node {node}, which has been replaced: give this node an \
+                 empty directory"
+            ));
+        }
+        let before = self.state.nodes().get(&node);
+        let other = before.filter(|known| known.registration.incarnation != incarnation);
+        if other.is_some() && context.connected.contains(&node) {
+            return refused(format!(
+                "node.id {node} is taken by a node that runs now: give this one an id of its own"
+            ));
+        }
+        self.push(Record::NodeRegistered(registration.clone()));
+        Ok(())
     }
 }
 
-fn check_replicas(replicas: &[i32], context: &Context) -> Result<(), Refusal> {
-    if replicas == [context.node_id] {
-        return Ok(());
-    }
-    let message = format!(
-        "The manual partition assignment {replicas:?} is not possible: the only broker is {}.",
-        context.node_id
-    );
-    Err(Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message))
+fn too_few(factor: i64, nodes: usize) -> Refusal {
+    Refusal::new(
+        ErrorCode::INVALID_REPLICATION_FACTOR,
+        format!(
+            "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot \
+             be reached because only {nodes} broker(s) are registered."
+        ),
+    )
 }
 
 fn named_twice(name: &str) -> Refusal {

@@ -1,15 +1,16 @@
 //! The cluster's metadata (DESIGN D6): a replay of its own committed log, and the decisions about it.
 //!
 //! [`state`] is what every core holds, [`record`] what the log holds, [`decide`] turns a request into records
-//! or a refusal. Deliberately absent: who owns the replica, how records travel, Kafka's wire structs.
+//! or a refusal, [`placement`] chooses nodes. Deliberately absent: who owns the replica, how records travel, Kafka's wire structs.
 
 pub mod decide;
+pub mod placement;
 pub mod record;
 pub mod state;
 
 pub use decide::{ClusterAnswer, ClusterAsk, Refusal};
-pub use record::{Record, Records, Resource};
-pub use state::{Change, Cluster, Topic};
+pub use record::{ClientEndpoint, Record, Records, Registration, Resource};
+pub use state::{Change, Cluster, Image, Node, Topic};
 
 use storage::PartitionId;
 use uuid::Uuid;

@@ -31,7 +31,8 @@ pub enum Record {
     },
     /// Partitions were added at the end of a topic.
     PartitionsAdded { id: Uuid, partitions: Vec<Vec<i32>> },
-    /// The one record that allows data to be deleted. The id stays known until the node has purged it.
+    /// The one record that allows data to be deleted. The id stays known until every node that held a replica has
+    /// purged it.
     TopicDeleted { id: Uuid },
     /// This node holds nothing of a deleted topic any more.
     TopicPurged { id: Uuid, node: i32 },
@@ -43,15 +44,41 @@ pub enum Record {
     },
     /// Producer ids below `next` have been handed to cores and are never handed out again.
     ProducerIdsAllocated { next: i64 },
-    /// A node says where it can be reached; the newest word counts.
-    NodeRegistered {
-        node: i32,
-        host: String,
-        port: u16,
-        rack: Option<String>,
-    },
+    /// A node says who it is and where it can be reached, at each of its starts; the newest word counts. Another
+    /// incarnation than before retires the one before for good: that disk is gone.
+    NodeRegistered(Registration),
+    /// A node was let go: it holds no replica any more, and does not come back under this identity.
+    NodeUnregistered { node: i32 },
+    /// A node was not heard of for a session, or is heard of again.
+    NodeFenced { node: i32, fenced: bool },
     /// Everything up to here, in one entry: a replay starts from nothing at this record.
     Snapshot { state: Box<super::state::Image> },
+}
+
+/// What a node says of itself when it starts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    pub node: i32,
+    /// Which disk of the node this is: at least 1, drawn when its data directory was founded.
+    pub incarnation: u32,
+    /// Where the other nodes connect, as `host:port`.
+    pub peer: String,
+    /// Where clients connect, one for each listener.
+    pub endpoints: Vec<ClientEndpoint>,
+    pub rack: Option<String>,
+    /// Cores that own partitions.
+    pub cores: u16,
+    /// The newest protocol between nodes that it speaks, and records that it understands.
+    pub level: u16,
+}
+
+/// What clients that come through a listener are told to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientEndpoint {
+    /// The listener's name.
+    pub listener: String,
+    pub host: String,
+    pub port: u16,
 }
 
 /// What a dynamic config belongs to.

@@ -4,7 +4,8 @@
 //! the metadata group decides ([`super::decide`]) what is appended. Deliberately absent: anything that a node
 //! knows for itself (which core owns what, what is on disk).
 
-use super::record::{Record, Resource};
+use super::record::{Record, Registration, Resource};
+use raft_group::ReplicaId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -18,14 +19,42 @@ pub struct Topic {
     pub partitions: Vec<Vec<i32>>,
     #[serde(default)]
     pub internal: bool,
+    /// By partition the identities ([`ReplicaId`] as numbers) that its Raft group was founded with. Empty for a
+    /// partition from before its cluster had a registered node: its first replica founded it alone.
+    #[serde(default)]
+    pub founders: Vec<Vec<u64>>,
 }
 
-/// Where a node can be reached.
+/// A node of the cluster, as it registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
-    pub host: String,
-    pub port: u16,
-    pub rack: Option<String>,
+    #[serde(flatten)]
+    pub registration: Registration,
+    /// Incarnations that came before and must not come back: their votes and logs are gone, or old.
+    #[serde(default)]
+    pub retired: BTreeSet<u32>,
+    /// Not heard of for a session: nothing new is placed on it.
+    #[serde(default)]
+    pub fenced: bool,
+}
+
+impl Node {
+    /// The identity under which this node's replicas take part in their groups.
+    pub fn replica_id(&self) -> ReplicaId {
+        let Registration {
+            node, incarnation, ..
+        } = self.registration;
+        ReplicaId::new(node, incarnation).expect("checked when it registered")
+    }
+}
+
+/// A deleted topic whose data may still lie somewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// How many partitions it had.
+    pub partitions: u32,
+    /// The nodes that may hold some.
+    pub holders: BTreeSet<i32>,
 }
 
 /// What a snapshot record holds: the whole state, in a form that outlives our structs.
@@ -33,8 +62,11 @@ pub struct Node {
 pub struct Image {
     pub topics: Vec<Topic>,
     pub configs: Vec<(Resource, BTreeMap<String, String>)>,
-    pub deleted: BTreeMap<Uuid, u32>,
+    pub deleted: BTreeMap<Uuid, Deleted>,
+    #[serde(default)]
     pub nodes: BTreeMap<i32, Node>,
+    #[serde(default)]
+    pub departed: BTreeMap<i32, BTreeSet<u32>>,
     pub next_producer_id: i64,
 }
 
@@ -47,9 +79,11 @@ pub struct Cluster {
     /// Kafka lets only one of them exist.
     confusable: BTreeMap<String, String>,
     configs: BTreeMap<Resource, BTreeMap<String, String>>,
-    /// Deleted topics whose data may still lie on some node, with their partition count.
-    deleted: BTreeMap<Uuid, u32>,
+    /// Deleted topics whose data may still lie on some node.
+    deleted: BTreeMap<Uuid, Deleted>,
     nodes: BTreeMap<i32, Node>,
+    /// Nodes that were let go, with all their incarnations.
+    departed: BTreeMap<i32, BTreeSet<u32>>,
     next_producer_id: i64,
 }
 
@@ -70,6 +104,10 @@ pub enum Change {
     },
     ConfigChanged {
         resource: Resource,
+    },
+    /// A node registered, left, or was fenced.
+    NodeChanged {
+        node: i32,
     },
     /// A snapshot replaced everything.
     Replaced,
@@ -106,8 +144,23 @@ impl Cluster {
             .sum()
     }
 
+    /// The registered nodes. Empty while a single node was never part of a cluster.
     pub fn nodes(&self) -> &BTreeMap<i32, Node> {
         &self.nodes
+    }
+
+    /// The identity that counts of a node, if it is registered.
+    pub fn replica_id(&self, node: i32) -> Option<ReplicaId> {
+        self.nodes.get(&node).map(Node::replica_id)
+    }
+
+    /// Whether this identity belongs to a disk that was replaced, or to a node that was let go.
+    pub fn is_retired(&self, id: ReplicaId) -> bool {
+        let retired = match self.nodes.get(&id.node()) {
+            Some(node) => Some(&node.retired),
+            None => self.departed.get(&id.node()),
+        };
+        retired.is_some_and(|retired| retired.contains(&id.incarnation()))
     }
 
     /// Dynamic configs of a resource: names to values.
@@ -120,8 +173,8 @@ impl Cluster {
         self.next_producer_id
     }
 
-    /// Deleted topics that some node may still hold data of, with their partition counts.
-    pub fn deleted(&self) -> &BTreeMap<Uuid, u32> {
+    /// Deleted topics that some node may still hold data of.
+    pub fn deleted(&self) -> &BTreeMap<Uuid, Deleted> {
         &self.deleted
     }
 
@@ -143,6 +196,7 @@ impl Cluster {
                     name: name.clone(),
                     partitions: partitions.clone(),
                     internal: *internal,
+                    founders: self.founders(partitions),
                 };
                 self.insert_topic(topic);
                 if !configs.is_empty() {
@@ -152,8 +206,11 @@ impl Cluster {
                 Some(Change::TopicCreated { id: *id })
             }
             Record::PartitionsAdded { id, partitions } => {
+                let founders = self.founders(partitions);
                 let topic = self.topic_mut(*id);
                 let first = topic.partitions.len() as u32;
+                topic.founders.resize(first as usize, Vec::new());
+                topic.founders.extend(founders);
                 topic.partitions.extend(partitions.iter().cloned());
                 Some(Change::PartitionsAdded { id: *id, first })
             }
@@ -168,15 +225,25 @@ impl Cluster {
                     self.confusable.remove(&form);
                 }
                 let partitions = topic.partitions.len() as u32;
-                self.deleted.insert(*id, partitions);
+                let holders = topic.partitions.iter().flatten().copied().collect();
+                let deleted = Deleted {
+                    partitions,
+                    holders,
+                };
+                self.deleted.insert(*id, deleted);
                 Some(Change::TopicDeleted {
                     id: *id,
                     name,
                     partitions,
                 })
             }
-            Record::TopicPurged { id, .. } => {
-                self.deleted.remove(id);
+            Record::TopicPurged { id, node } => {
+                if let Some(deleted) = self.deleted.get_mut(id) {
+                    deleted.holders.remove(node);
+                    if deleted.holders.is_empty() {
+                        self.deleted.remove(id);
+                    }
+                }
                 None
             }
             Record::ConfigSet {
@@ -198,19 +265,27 @@ impl Cluster {
                 self.next_producer_id = *next;
                 None
             }
-            Record::NodeRegistered {
-                node,
-                host,
-                port,
-                rack,
-            } => {
-                let reachable = Node {
-                    host: host.clone(),
-                    port: *port,
-                    rack: rack.clone(),
-                };
-                self.nodes.insert(*node, reachable);
-                None
+            Record::NodeRegistered(registration) => {
+                self.register(registration);
+                let node = registration.node;
+                Some(Change::NodeChanged { node })
+            }
+            Record::NodeUnregistered { node } => {
+                if let Some(known) = self.nodes.remove(node) {
+                    let departed = self.departed.entry(*node).or_default();
+                    departed.extend(known.retired);
+                    departed.insert(known.registration.incarnation);
+                }
+                self.deleted.retain(|_, deleted| {
+                    deleted.holders.remove(node);
+                    !deleted.holders.is_empty()
+                });
+                Some(Change::NodeChanged { node: *node })
+            }
+            Record::NodeFenced { node, fenced } => {
+                let known = self.nodes.get_mut(node);
+                known.unwrap_or_else(|| panic!("no node {node}")).fenced = *fenced;
+                Some(Change::NodeChanged { node: *node })
             }
             Record::Snapshot { state } => {
                 *self = Cluster::from_image(state);
@@ -230,6 +305,7 @@ impl Cluster {
                 .collect(),
             deleted: self.deleted.clone(),
             nodes: self.nodes.clone(),
+            departed: self.departed.clone(),
             next_producer_id: self.next_producer_id,
         }
     }
@@ -239,6 +315,7 @@ impl Cluster {
             configs: image.configs.iter().cloned().collect(),
             deleted: image.deleted.clone(),
             nodes: image.nodes.clone(),
+            departed: image.departed.clone(),
             next_producer_id: image.next_producer_id,
             ..Cluster::default()
         };
@@ -246,6 +323,44 @@ impl Cluster {
             cluster.insert_topic(topic.clone());
         }
         cluster
+    }
+
+    /// Who founds the groups of partitions that are placed like this now.
+    fn founders(&self, partitions: &[Vec<i32>]) -> Vec<Vec<u64>> {
+        if self.nodes.is_empty() {
+            return Vec::new();
+        }
+        let identity = |node: &i32| {
+            let known = self.replica_id(*node);
+            known
+                .unwrap_or_else(|| panic!("a replica is placed on node {node}, which is unknown"))
+                .as_u64()
+        };
+        let of_one = |replicas: &Vec<i32>| replicas.iter().map(identity).collect();
+        partitions.iter().map(of_one).collect()
+    }
+
+    fn register(&mut self, registration: &Registration) {
+        let mut retired = self.departed.remove(&registration.node).unwrap_or_default();
+        if let Some(before) = self.nodes.remove(&registration.node) {
+            retired.extend(before.retired);
+            if before.registration.incarnation != registration.incarnation {
+                retired.insert(before.registration.incarnation);
+            }
+        } else if self.nodes.is_empty() {
+            // The first to register is the node that was alone until now: all that there is, it has founded.
+            let id = ReplicaId::new(registration.node, registration.incarnation);
+            let id = id.expect("checked when it registered").as_u64();
+            for topic in self.topics.values_mut() {
+                topic.founders = vec![vec![id]; topic.partitions.len()];
+            }
+        }
+        let node = Node {
+            registration: registration.clone(),
+            retired,
+            fenced: false,
+        };
+        self.nodes.insert(registration.node, node);
     }
 
     fn insert_topic(&mut self, topic: Topic) {

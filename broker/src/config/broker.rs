@@ -61,10 +61,9 @@ settings! {
     shutdown_timeout_ms: u64 = "corelane.shutdown.timeout.ms";
 
     // The cluster.
+    broker_session_timeout_ms: u64 = "broker.session.timeout.ms";
     raft_election_timeout_ms: u64 = "corelane.raft.election.timeout.ms";
     raft_heartbeat_interval_ms: u64 = "corelane.raft.heartbeat.interval.ms";
-    broker_heartbeat_interval_ms: u64 = "broker.heartbeat.interval.ms";
-    broker_session_timeout_ms: u64 = "broker.session.timeout.ms";
 
     // Connections and requests.
     socket_listen_backlog_size: u32 = "socket.listen.backlog.size";
@@ -151,6 +150,8 @@ pub struct NodeConfig {
     pub listeners: Vec<Listener>,
     /// `corelane.peer.listener`
     pub peer_listener: Endpoint,
+    /// Where the other nodes connect: what they are told of `peer_listener`.
+    pub peer_address: Endpoint,
     /// `controller.quorum.voters`; empty for a cluster of one.
     pub voters: Vec<Voter>,
     /// `corelane.admin.listener`; `None` if it is off.
@@ -171,6 +172,7 @@ pub(super) const NODE_SETTINGS: &[(&str, &str)] = &[
     ("node.listeners", "listener.security.protocol.map"),
     ("node.listeners", "controller.listener.names"),
     ("node.peer_listener", "corelane.peer.listener"),
+    ("node.peer_address", "corelane.peer.listener"),
     ("node.voters", "controller.quorum.voters"),
     ("node.admin_listener", "corelane.admin.listener"),
 ];
@@ -193,8 +195,8 @@ pub enum UnusableConfig {
     #[error("log.dirs names {0} directories, and a node keeps its data in one; name one")]
     Directories(usize),
     #[error(
-        "node.id is {id}, but controller.quorum.voters lists only {voters}; add this node or \
-         correct its id"
+        "node.id is {id}, but controller.quorum.voters lists only {voters}: correct the id, or, for \
+         a node that joins later, set corelane.peer.listener to where the others reach it"
     )]
     NotAVoter { id: i32, voters: String },
     #[error(
@@ -254,13 +256,15 @@ impl NodeConfig {
     fn resolve(layers: &Layers, hostname: &str) -> Result<NodeConfig, UnusableConfig> {
         let id = node_id(layers)?;
         let voters = parse_voters(&layers.read::<String>("controller.quorum.voters"))?;
+        let peer_listener = peer_listener(layers, id, &voters)?;
         Ok(NodeConfig {
             id,
             rack: layers.read_optional("broker.rack"),
             data_dir: data_dir(layers)?,
             cluster_id: layers.read_optional("corelane.cluster.id"),
             listeners: client_listeners(layers, hostname)?,
-            peer_listener: peer_listener(layers, id, &voters)?,
+            peer_address: peer_address(&peer_listener, id, &voters, hostname),
+            peer_listener,
             admin_listener: admin_listener(layers)?,
             voters,
         })
@@ -269,13 +273,10 @@ impl NodeConfig {
 
 /// A heartbeat that is not faster than the patience of those who wait for it never keeps anyone.
 fn check_timing(layers: &Layers) -> Result<(), UnusableConfig> {
-    let pairs = [
-        (
-            "corelane.raft.heartbeat.interval.ms",
-            "corelane.raft.election.timeout.ms",
-        ),
-        ("broker.heartbeat.interval.ms", "broker.session.timeout.ms"),
-    ];
+    let pairs = [(
+        "corelane.raft.heartbeat.interval.ms",
+        "corelane.raft.election.timeout.ms",
+    )];
     for (shorter, longer) in pairs {
         let (shorter_ms, longer_ms) = (layers.read(shorter), layers.read(longer));
         if shorter_ms >= longer_ms {
@@ -348,7 +349,8 @@ fn client_listeners(layers: &Layers, hostname: &str) -> Result<Vec<Listener>, Un
 /// Explicit, else this node's own entry among the voters, else the default.
 fn peer_listener(layers: &Layers, id: i32, voters: &[Voter]) -> Result<Endpoint, UnusableConfig> {
     let own = voters.iter().find(|voter| voter.node_id == id);
-    if own.is_none() && !voters.is_empty() {
+    let explicit = layers.statics.contains_key("corelane.peer.listener");
+    if own.is_none() && !voters.is_empty() && !explicit {
         let voters = voters
             .iter()
             .map(|voter| voter.node_id.to_string())
@@ -359,12 +361,22 @@ fn peer_listener(layers: &Layers, id: i32, voters: &[Voter]) -> Result<Endpoint,
         });
     }
     match own {
-        Some(voter) if !layers.statics.contains_key("corelane.peer.listener") => {
-            Ok(voter.peer.clone())
-        }
+        Some(voter) if !explicit => Ok(voter.peer.clone()),
         _ => Ok(Endpoint::parse(
             &layers.read::<String>("corelane.peer.listener"),
         )?),
+    }
+}
+
+/// What the list of voters says, else the listener's own address, with a name that others can reach.
+fn peer_address(listener: &Endpoint, id: i32, voters: &[Voter], hostname: &str) -> Endpoint {
+    match voters.iter().find(|voter| voter.node_id == id) {
+        Some(voter) => voter.peer.clone(),
+        None if listener.is_every_interface() => Endpoint {
+            host: hostname.to_owned(),
+            port: listener.port,
+        },
+        None => listener.clone(),
     }
 }
 
@@ -461,7 +473,10 @@ mod tests {
                 ],
                 "corelane.cores=0,1 names CPUs",
             ),
-            (&[("broker.session.timeout.ms", "2000")], "must be smaller"),
+            (
+                &[("corelane.raft.election.timeout.ms", "150")],
+                "must be smaller",
+            ),
             (&[("listeners", "SSL://:9093")], "use PLAINTEXT"),
             (&[("log.dirs", "/a,/b")], "names 2 directories"),
             (&[("node.id", "1"), ("broker.id", "2")], "contradict"),
@@ -490,12 +505,19 @@ mod tests {
         assert_eq!(own(2, &[]).unwrap().to_string(), "127.0.0.1:9192");
         let error = own(3, &voters).unwrap_err().to_string();
         assert!(error.contains("lists only 1, 2"), "{error}");
+        let newcomer = Endpoint::parse("0.0.0.0:9193").unwrap();
+        let told = |id| peer_address(&newcomer, id, &voters, "here").to_string();
+        assert_eq!(
+            (told(3), told(1)),
+            ("here:9193".into(), "127.0.0.1:9191".into())
+        );
         let elsewhere = ("corelane.peer.listener".to_owned(), "10.0.0.1:7".to_owned());
         let layers = Layers::started_with(Overrides::from([elsewhere]));
         assert_eq!(
             peer_listener(&layers, 2, &voters).unwrap().to_string(),
             "10.0.0.1:7"
         );
+        assert!(peer_listener(&layers, 3, &voters).is_ok(), "a newcomer");
     }
 
     #[test]

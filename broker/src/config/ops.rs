@@ -5,6 +5,7 @@ use super::knob::{Cause, InvalidConfig, Kind, Knob, Scope, elements};
 use super::layers::Overrides;
 use super::nearest::nearest;
 use super::table;
+use serde::{Deserialize, Serialize};
 
 /// Longest value that Kafka stores.
 const VALUE_MAX_BYTES: usize = i16::MAX as usize;
@@ -22,14 +23,14 @@ pub enum ResourceKind {
 }
 
 /// One step of an alteration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operation {
     pub name: String,
     pub change: Change,
 }
 
 /// What a step does to its config (KIP-339).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     Set(String),
     /// Back to what is inherited.

@@ -399,6 +399,10 @@ impl Coordinator {
         self.is_loaded = false;
     }
 
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// How many writes have no outcome yet.
     pub fn writes_under_way(&self) -> usize {
         self.writes.len()

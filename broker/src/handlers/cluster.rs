@@ -1,11 +1,11 @@
 //! DescribeCluster (60) v0-2, DescribeTopicPartitions (75) v0, DescribeLogDirs (35) v1-5.
 //!
 //! Behaviour: from this core's copy of the metadata; sizes come from the partitions' owners. There is one log
-//! directory. Replicas are all in sync and eligible: a Raft leader is always among those that have everything
-//! committed, so there is no separate list of eligible leaders (the fields are empty).
+//! directory. Replicas on nodes that are heard of are in sync: a Raft leader is always among those that have
+//! everything committed, so there is no separate list of eligible leaders (the fields are empty).
 
 use super::Session;
-use super::metadata::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS, endpoint};
+use super::metadata::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS, by_presence, nodes};
 use crate::cluster::{Topic, partition_id};
 use crate::shard::view::View;
 use protocol::codec::Str;
@@ -25,7 +25,7 @@ pub fn describe(
     let settings = &session.shard.settings;
     let mut response = DescribeClusterResponse {
         cluster_id: Str::copied(&settings.cluster_id),
-        controller_id: settings.node_id,
+        controller_id: session.shard.view.borrow().controller(),
         ..DescribeClusterResponse::default()
     };
     if version >= 1 && request.endpoint_type != BROKERS {
@@ -37,14 +37,19 @@ pub fn describe(
         response.controller_id = -1;
         return response;
     }
-    let own = endpoint(session);
-    response.brokers.push(DescribeClusterBroker {
-        broker_id: own.node_id,
-        host: own.host,
-        port: own.port,
-        rack: own.rack,
-        is_fenced: false,
-    });
+    // Fenced ones only for who asks for them, which v2 made possible.
+    let wanted = nodes(session)
+        .into_iter()
+        .filter(|(_, fenced)| !fenced || request.include_fenced_brokers);
+    response.brokers = wanted
+        .map(|(node, is_fenced)| DescribeClusterBroker {
+            broker_id: node.node_id,
+            host: node.host,
+            port: node.port,
+            rack: node.rack,
+            is_fenced,
+        })
+        .collect();
     if request.include_cluster_authorized_operations {
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;
     }
@@ -120,6 +125,7 @@ fn page(
     let partitions = (first..first + count).map(|index| {
         let leader = view.leader(partition_id(topic.id, index as u32));
         let replicas = &topic.partitions[index];
+        let (in_sync, offline) = by_presence(view, replicas);
         DescribeTopicPartitionsResponsePartition {
             error_code: match leader {
                 Some(_) => ErrorCode::NONE,
@@ -129,10 +135,10 @@ fn page(
             leader_id: leader.map_or(-1, |leader| leader.node),
             leader_epoch: leader.map_or(-1, |leader| leader.epoch),
             replica_nodes: replicas.clone(),
-            isr_nodes: replicas.clone(),
+            isr_nodes: in_sync,
             eligible_leader_replicas: Some(Vec::new()),
             last_known_elr: Some(Vec::new()),
-            offline_replicas: Vec::new(),
+            offline_replicas: offline,
         }
     });
     DescribeTopicPartitionsResponseTopic {

@@ -182,7 +182,7 @@ fn answer(
         session_id: plan.session_id,
         ..FetchResponse::default()
     };
-    let mut hinted = false;
+    let mut hinted = Vec::new();
     for ((entry, fetched), tell) in plan.entries.iter().zip(fetched).zip(tell) {
         if !tell {
             continue;
@@ -201,14 +201,12 @@ fn answer(
             });
         }
         let partition = partition(session, version, entry, fetched);
-        hinted |= partition.current_leader.leader_id >= 0;
+        hinted.push(partition.current_leader.leader_id);
         let topic = response.responses.last_mut().expect("pushed above");
         topic.partitions.push(partition);
     }
-    if hinted && version >= 16 {
-        response
-            .node_endpoints
-            .push(super::metadata::endpoint(session));
+    if version >= 16 {
+        response.node_endpoints = super::metadata::endpoints_of(session, hinted.into_iter());
     }
     response
 }
@@ -235,11 +233,15 @@ fn partition(
         fetched.error,
         ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH
     );
-    if version >= 12 && about_leadership && fetched.leader_epoch >= 0 {
-        partition.current_leader = LeaderIdAndEpoch {
-            leader_id: session.shard.settings.node_id,
-            leader_epoch: fetched.leader_epoch,
-        };
+    if version >= 12 && about_leadership {
+        let index = u32::try_from(entry.wanted.partition).unwrap_or(u32::MAX);
+        let view = session.shard.view.borrow();
+        if let Some(leader) = view.leader(partition_id(entry.topic.id, index)) {
+            partition.current_leader = LeaderIdAndEpoch {
+                leader_id: leader.node,
+                leader_epoch: leader.epoch,
+            };
+        }
     }
     partition
 }

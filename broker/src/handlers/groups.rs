@@ -84,7 +84,9 @@ fn coordinator(session: &Session, key: Str, error: ErrorCode) -> Coordinator {
             ..Coordinator::default()
         };
     }
-    let endpoint = super::metadata::endpoint(session);
+    let Some(endpoint) = coordinator_node(session, &key) else {
+        return coordinator(session, key, ErrorCode::COORDINATOR_NOT_AVAILABLE);
+    };
     Coordinator {
         key,
         node_id: endpoint.node_id,
@@ -92,6 +94,14 @@ fn coordinator(session: &Session, key: Str, error: ErrorCode) -> Coordinator {
         port: endpoint.port,
         ..Coordinator::default()
     }
+}
+
+/// The node that leads the partition of the offsets topic in which the group lives.
+fn coordinator_node(session: &Session, group: &str) -> Option<NodeEndpoint> {
+    let (partition, _) = session.shard.coordinator_of(group)?;
+    let view = session.shard.view.borrow();
+    let leader = view.leader(partition)?;
+    super::metadata::endpoint_of(session, &view, leader.node)
 }
 
 /// Makes sure that there is an offsets topic.

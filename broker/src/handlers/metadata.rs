@@ -4,8 +4,9 @@
 //! if the client and `auto.create.topics.enable` allow it. A new topic is not listed before all its partitions serve;
 //! who asks for it by name until then is told LEADER_NOT_AVAILABLE and tries again. Partitions that a topic has
 //! grown by are shown when all of them serve. A
-//! partition without a serving leader has leader -1 and LEADER_NOT_AVAILABLE. The in-sync replicas are the
-//! replicas: with one node both are that node.
+//! partition without a serving leader has leader -1 and LEADER_NOT_AVAILABLE. The in-sync replicas are those on nodes
+//! that are heard of, the others are offline. Brokers are the nodes that are heard of, each with the address of the
+//! listener that the client came through.
 //!
 //! Version notes: v4 auto-creation flag; v7 leader epoch; v8 authorised operations (everything, while there is no
 //! authorisation); v10 topic ids; v12 lookup by id; v13 top-level error, never set here.
@@ -17,6 +18,7 @@ use crate::shard::view::View;
 use protocol::codec::Str;
 use protocol::error::ErrorCode;
 use protocol::messages::*;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// Every operation on a topic that Kafka names: read 3, write 4, create 5, delete 6, alter 7, describe 8,
@@ -55,16 +57,12 @@ pub async fn handle(session: &Session, version: i16, request: MetadataRequest) -
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;
     }
     let view = session.shard.view.borrow();
-    let node = session.shard.settings.node_id;
     response.topics = match wanted {
         None => view
             .topics_shown()
-            .map(|topic| describe(&view, node, topic))
+            .map(|topic| describe(&view, topic))
             .collect(),
-        Some(wanted) => wanted
-            .iter()
-            .map(|topic| find(&view, node, topic))
-            .collect(),
+        Some(wanted) => wanted.iter().map(|topic| find(&view, topic)).collect(),
     };
     if request.include_topic_authorized_operations {
         for topic in response
@@ -79,19 +77,73 @@ pub async fn handle(session: &Session, version: i16, request: MetadataRequest) -
 }
 
 fn about_cluster(session: &Session) -> MetadataResponse {
-    let settings = &session.shard.settings;
-    let own = endpoint(session);
+    let brokers = live_nodes(session)
+        .into_iter()
+        .map(|node| MetadataResponseBroker {
+            node_id: node.node_id,
+            host: node.host,
+            port: node.port,
+            rack: node.rack,
+        });
     MetadataResponse {
-        brokers: vec![MetadataResponseBroker {
-            node_id: own.node_id,
-            host: own.host,
-            port: own.port,
-            rack: own.rack,
-        }],
-        cluster_id: Some(Str::copied(&settings.cluster_id)),
-        controller_id: settings.node_id,
+        brokers: brokers.collect(),
+        cluster_id: Some(Str::copied(&session.shard.settings.cluster_id)),
+        controller_id: session.shard.view.borrow().controller(),
         ..MetadataResponse::default()
     }
+}
+
+/// The nodes that are heard of, as the clients of the session's listener are told them. This one is among them.
+fn live_nodes(session: &Session) -> Vec<NodeEndpoint> {
+    let nodes = nodes(session).into_iter();
+    nodes
+        .filter(|(_, fenced)| !fenced)
+        .map(|(node, _)| node)
+        .collect()
+}
+
+/// All nodes that have a listener of the name of the session's, and whether each is fenced.
+pub fn nodes(session: &Session) -> Vec<(NodeEndpoint, bool)> {
+    let own = session.shard.settings.node_id;
+    let view = session.shard.view.borrow();
+    let others = view
+        .cluster
+        .nodes()
+        .iter()
+        .filter(|(node, _)| **node != own);
+    let mut all: Vec<(NodeEndpoint, bool)> = others
+        .filter_map(|(node, known)| Some((endpoint_of(session, &view, *node)?, known.fenced)))
+        .collect();
+    all.push((endpoint(session), false));
+    all.sort_by_key(|(node, _)| node.node_id);
+    all
+}
+
+/// A node's address, as the clients of the session's listener are told it.
+pub fn endpoint_of(session: &Session, view: &View, node: i32) -> Option<NodeEndpoint> {
+    if node == session.shard.settings.node_id {
+        return Some(endpoint(session));
+    }
+    let known = &view.cluster.nodes().get(&node)?.registration;
+    let name = &session.shard.settings.listeners[session.listener].name;
+    let mut endpoints = known.endpoints.iter();
+    let found = endpoints.find(|endpoint| endpoint.listener == *name)?;
+    Some(NodeEndpoint {
+        node_id: node,
+        host: Str::copied(&found.host),
+        port: i32::from(found.port),
+        rack: known.rack.as_deref().map(Str::copied),
+    })
+}
+
+/// The addresses of the leaders that an answer hints at (KIP-951), each once; -1 stands for no hint.
+pub fn endpoints_of(session: &Session, leaders: impl Iterator<Item = i32>) -> Vec<NodeEndpoint> {
+    let leaders: BTreeSet<i32> = leaders.filter(|leader| *leader >= 0).collect();
+    let view = session.shard.view.borrow();
+    let endpoints = leaders.into_iter();
+    endpoints
+        .filter_map(|leader| endpoint_of(session, &view, leader))
+        .collect()
 }
 
 /// This node's address, as the clients of the session's listener are told it.
@@ -165,7 +217,7 @@ fn offsets_topic_configs(view: &View) -> Vec<(String, Option<String>)> {
     .into()
 }
 
-fn find(view: &View, node: i32, wanted: &MetadataRequestTopic) -> MetadataResponseTopic {
+fn find(view: &View, wanted: &MetadataRequestTopic) -> MetadataResponseTopic {
     let by_id = wanted.name.is_none() || wanted.topic_id != Uuid::nil();
     let found = match &wanted.name {
         Some(name) if !by_id => view.cluster.topic(name),
@@ -181,7 +233,7 @@ fn find(view: &View, node: i32, wanted: &MetadataRequestTopic) -> MetadataRespon
         };
     }
     if let Some(topic) = found {
-        return describe(view, node, topic);
+        return describe(view, topic);
     }
     let error_code = match &wanted.name {
         _ if by_id => ErrorCode::UNKNOWN_TOPIC_ID,
@@ -196,16 +248,11 @@ fn find(view: &View, node: i32, wanted: &MetadataRequestTopic) -> MetadataRespon
     }
 }
 
-fn describe(view: &View, node: i32, topic: &Topic) -> MetadataResponseTopic {
+fn describe(view: &View, topic: &Topic) -> MetadataResponseTopic {
     let shown = topic.partitions.iter().take(view.shown(topic));
     let partitions = shown.enumerate().map(|(index, replicas)| {
-        let id = partition_id(topic.id, index as u32);
-        let leader = view.leader(id);
-        // A node that serves nothing now is not offline: it recovers, and says so by serving again.
-        debug_assert!(
-            replicas.contains(&node),
-            "replicas of {index} are {replicas:?}"
-        );
+        let leader = view.leader(partition_id(topic.id, index as u32));
+        let (in_sync, offline) = by_presence(view, replicas);
         MetadataResponsePartition {
             error_code: match leader {
                 Some(_) => ErrorCode::NONE,
@@ -215,8 +262,8 @@ fn describe(view: &View, node: i32, topic: &Topic) -> MetadataResponseTopic {
             leader_id: leader.map_or(-1, |leader| leader.node),
             leader_epoch: leader.map_or(-1, |leader| leader.epoch),
             replica_nodes: replicas.clone(),
-            isr_nodes: replicas.clone(),
-            offline_replicas: Vec::new(),
+            isr_nodes: in_sync,
+            offline_replicas: offline,
         }
     });
     MetadataResponseTopic {
@@ -227,4 +274,14 @@ fn describe(view: &View, node: i32, topic: &Topic) -> MetadataResponseTopic {
         partitions: partitions.collect(),
         ..MetadataResponseTopic::default()
     }
+}
+
+/// The replicas on nodes that are heard of, and the others. A node that serves nothing now is not offline: it
+/// recovers, and says so by serving again.
+pub fn by_presence(view: &View, replicas: &[i32]) -> (Vec<i32>, Vec<i32>) {
+    let fenced = |node: &i32| {
+        let known = view.cluster.nodes().get(node);
+        known.is_some_and(|known| known.fenced)
+    };
+    replicas.iter().partition(|node| !fenced(node))
 }

@@ -11,10 +11,12 @@
 //! that far, since no transactional id is given out (see `producer_ids`).
 
 use super::by_owner::{self, ByOwner};
+use super::metadata::by_presence;
 use super::{Reply, Session};
 use crate::cluster::{Topic, partition_id};
 use crate::config::{Codec, TimestampType, TopicConfig};
 use crate::shard::mail::{Produce, Produced};
+use crate::shard::view::View;
 use bytes::Bytes;
 use protocol::compression::{Budget, Codec as WireCodec, Compression};
 use protocol::error::ErrorCode;
@@ -56,6 +58,7 @@ pub async fn handle(session: &Session, version: i16, request: ProduceRequest) ->
             &mut topic.partition_responses[wanted.1],
             outcome,
             wanted.2,
+            wanted.3,
         );
     }
     tell_leaders(session, &mut response);
@@ -127,7 +130,7 @@ fn check(
                     answer.refuse(ErrorCode::INVALID_TOPIC_EXCEPTION, Some(why));
                 }
                 (Some((found, config, _)), _)
-                    if request.acks == -1 && lacks_replicas(found, data.index, config) =>
+                    if request.acks == -1 && lacks_replicas(&view, found, data.index, config) =>
                 {
                     answer.refuse(ErrorCode::NOT_ENOUGH_REPLICAS, None);
                 }
@@ -160,9 +163,10 @@ fn check(
 }
 
 /// `min.insync.replicas` asks for more copies than the partition has.
-fn lacks_replicas(topic: &Topic, partition: i32, config: &TopicConfig) -> bool {
-    let replicas = topic.partitions.get(partition as usize).map_or(0, Vec::len);
-    (replicas as u64) < u64::from(config.min_insync_replicas)
+fn lacks_replicas(view: &View, topic: &Topic, partition: i32, config: &TopicConfig) -> bool {
+    let replicas = topic.partitions.get(partition as usize);
+    let in_sync = replicas.map_or(0, |replicas| by_presence(view, replicas).0.len());
+    (in_sync as u64) < u64::from(config.min_insync_replicas)
 }
 
 fn accept(
@@ -221,7 +225,7 @@ fn compression(config: &TopicConfig) -> Option<Compression> {
     }
 }
 
-type Place = (usize, usize, i64);
+type Place = (usize, usize, i64, PartitionId);
 
 /// One mail to each owner; the outcomes by their place in the answer.
 async fn append(
@@ -233,7 +237,12 @@ async fn append(
     let shard = &session.shard;
     let mut by_owner = ByOwner::new(shard.core.cores());
     for wanted in wanted {
-        let place = (wanted.topic, wanted.partition, wanted.log_append_time_ms);
+        let place = (
+            wanted.topic,
+            wanted.partition,
+            wanted.log_append_time_ms,
+            wanted.id,
+        );
         by_owner.add(shard.owner(wanted.id), place, (wanted.id, wanted.batch));
     }
     let answer = acks != 0;
@@ -252,6 +261,7 @@ fn settle(
     answer: &mut PartitionProduceResponse,
     outcome: Produced,
     log_append_time_ms: i64,
+    id: PartitionId,
 ) {
     answer.log_start_offset = outcome.log_start_offset;
     if outcome.error == ErrorCode::NONE {
@@ -261,26 +271,21 @@ fn settle(
     }
     answer.refuse(outcome.error, None);
     let about_leadership = outcome.error == ErrorCode::NOT_LEADER_OR_FOLLOWER;
-    if version >= 10 && about_leadership && outcome.leader_epoch >= 0 {
+    let leader = session.shard.view.borrow().leader(id);
+    if let Some(leader) = leader.filter(|_| version >= 10 && about_leadership) {
         answer.current_leader = LeaderIdAndEpoch {
-            leader_id: session.shard.settings.node_id,
-            leader_epoch: outcome.leader_epoch,
+            leader_id: leader.node,
+            leader_epoch: leader.epoch,
         };
     }
 }
 
 /// Addresses of the leaders that the answer hints at (KIP-951).
 fn tell_leaders(session: &Session, response: &mut ProduceResponse) {
-    let hinted = response
-        .responses
-        .iter()
-        .flat_map(|topic| &topic.partition_responses)
-        .any(|answer| answer.current_leader.leader_id >= 0);
-    if hinted {
-        response
-            .node_endpoints
-            .push(super::metadata::endpoint(session));
-    }
+    let answers = response.responses.iter();
+    let answers = answers.flat_map(|topic| &topic.partition_responses);
+    let hinted = answers.map(|answer| answer.current_leader.leader_id);
+    response.node_endpoints = super::metadata::endpoints_of(session, hinted);
 }
 
 trait Refuse {

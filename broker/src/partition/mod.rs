@@ -18,7 +18,7 @@ use protocol::records::BatchView;
 use raft_group::{ProposeError, Replica};
 use std::collections::VecDeque;
 use std::rc::Rc;
-use storage::{EntryKind, PartitionId};
+use storage::{Entry, EntryKind, Log, PartitionId};
 
 /// Who awaits the commit of an entry: the owner core's slot of a produce, and the place in its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +55,15 @@ pub struct Partition {
     pub departing: Departing,
     /// Slots of the core's watches that wait for this partition.
     pub watches: Vec<u32>,
-    /// Last index that the log had when the partition was opened: entries up to it were not decided by this run,
-    /// so their effects are taken from the log when they commit.
-    pub inherited: u64,
+    /// The producers' state stands for the entries up to this index: those that this replica proposed, and those
+    /// that it has replayed. What another leader decided is taken from the log when it commits.
+    stands: u64,
     /// Up to where the state in the two checkpoints on the disk stands for the entries, newest first.
     covered: [u64; 2],
     /// The view's version that brought the partition, until it serves for the first time.
     pub opening: Option<u64>,
+    /// The last term in which this replica served; 0: none.
+    pub served_term: u64,
 }
 
 impl Partition {
@@ -79,9 +81,10 @@ impl Partition {
             acks: VecDeque::new(),
             departing: Departing::default(),
             watches: Vec::new(),
-            inherited: 0,
+            stands: 0,
             covered: [0; 2],
             opening: None,
+            served_term: 0,
         }
     }
 
@@ -160,6 +163,7 @@ impl Partition {
             self.producers
                 .appended(producer, offset, index, committed, wall_ms);
         }
+        self.stands = proposed.index;
         let (base_offset, index, term) = (proposed.base_offset, proposed.index, proposed.term);
         Ok(Appended {
             base_offset,
@@ -201,6 +205,48 @@ impl Partition {
         out.extend(self.acks.drain(..).map(|ack| ack.ticket));
     }
 
+    /// The producers were replayed up to here.
+    pub fn stands_at(&mut self, index: u64) {
+        self.stands = index;
+    }
+
+    /// Entries from this index on are not in the log any more.
+    pub fn truncated(&mut self, from: u64) {
+        let last = from.saturating_sub(1);
+        self.producers.truncate(last);
+        self.stands = self.stands.min(last);
+    }
+
+    /// The log begins anew, and this is the state as of an index of it.
+    pub fn installed(&mut self, producers: Producers, applied: u64) {
+        self.producers = producers;
+        self.stands = applied;
+    }
+
+    /// Entries are committed: takes in what those say that this replica did not propose.
+    ///
+    /// # Errors
+    /// A sentence: they cannot be read, and the partition must not be served.
+    pub fn take_in(
+        &mut self,
+        log: &Log,
+        first: u64,
+        last: u64,
+        wall_ms: i64,
+    ) -> Result<(), String> {
+        let from = first.max(self.stands + 1);
+        if from > last {
+            return Ok(());
+        }
+        for entry in committed_entries(log, from, last)? {
+            if entry.kind == EntryKind::Batch {
+                self.replay(&entry.data, entry.base_offset, entry.index, wall_ms);
+            }
+        }
+        self.stands = last;
+        Ok(())
+    }
+
     /// Rebuilds what a replayed batch says about its producer. Called for committed entries above the
     /// snapshot, at start-up.
     pub fn replay(&mut self, batch: &Bytes, base_offset: i64, index: u64, wall_ms: i64) {
@@ -209,6 +255,14 @@ impl Partition {
                 .appended(&producer, base_offset, index, index, wall_ms);
         }
     }
+}
+
+/// Entries that have just been committed: no drain takes them out of memory before they are applied.
+pub fn committed_entries(log: &Log, first: u64, last: u64) -> Result<Vec<Entry>, String> {
+    let entries = log.entries(first, last + 1, u64::MAX);
+    entries.map_err(|missing| {
+        format!("committed entries {first}..={last} are not in memory: {missing:?}")
+    })
 }
 
 impl ProducerBatch {

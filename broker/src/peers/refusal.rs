@@ -121,6 +121,9 @@ pub(super) fn judge_welcome(
 }
 
 fn same_cluster(me: &Introduction, other: &Introduction) -> Result<(), Refusal> {
+    if me.cluster_id.is_empty() {
+        return Err(Refusal::not_ready("this node is looking for its cluster"));
+    }
     if me.cluster_id == other.cluster_id {
         return Ok(());
     }

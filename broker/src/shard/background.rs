@@ -7,6 +7,7 @@
 use super::owned::Owned;
 use super::{Shard, groups_host, kept};
 use crate::cluster::METADATA;
+use bytes::Bytes;
 use runtime::{Instant, Notify};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -438,29 +439,28 @@ impl Owned {
         id: PartitionId,
         wall_ms: i64,
     ) -> Option<u64> {
+        let (applied, kept) = self.state_of(id, wall_ms)?;
         let replica = self.replicas.get(id)?;
-        let applied = replica.applied_index();
-        let configuration = replica.configuration();
-        let (applied, state) = if id == METADATA {
-            let metadata = self.metadata.as_ref().expect("its owner is here");
-            let image = metadata.committed().image();
-            (
-                applied,
-                serde_json::to_vec(&image).expect("an image has text keys only"),
-            )
-        } else if let Some(coordinator) = self.groups.coordinator(id) {
-            // What its writes under way change is not in it: they stand above `applied`.
-            let snapshot = groups_host::snapshot(coordinator, wall_ms);
-            (applied, snapshot.to_vec())
-        } else {
-            let partition = self.partitions.get(&id);
-            (
-                applied,
-                partition.map_or_else(Vec::new, |p| p.producers.snapshot(applied)),
-            )
-        };
-        let kept = kept::encode(configuration, &state);
         checkpoint.add(&self.journal, replica.log(), applied, &kept);
         Some(applied)
+    }
+
+    /// What a checkpoint, or a follower that starts in the middle, needs beside the log: the configuration and what
+    /// was made of the entries up to an index.
+    pub(super) fn state_of(&self, id: PartitionId, wall_ms: i64) -> Option<(u64, Bytes)> {
+        let replica = self.replicas.get(id)?;
+        let applied = replica.applied_index();
+        let state = if id == METADATA {
+            let metadata = self.metadata.as_ref().expect("its owner is here");
+            let image = metadata.committed().image();
+            serde_json::to_vec(&image).expect("an image has text keys only")
+        } else if let Some(coordinator) = self.groups.coordinator(id) {
+            // What its writes under way change is not in it: they stand above `applied`.
+            groups_host::snapshot(coordinator, wall_ms).to_vec()
+        } else {
+            let partition = self.partitions.get(&id);
+            partition.map_or_else(Vec::new, |p| p.producers.snapshot(applied))
+        };
+        Some((applied, kept::encode(replica.configuration(), &state)))
     }
 }

@@ -10,15 +10,16 @@ use crate::groups::{
     Coordinator, GroupRequest, GroupResponse, ListGroups, ListedGroup, Moment, Output,
     RecordToWrite, Token, WriteId,
 };
+use crate::partition::committed_entries;
 use bytes::Bytes;
 use protocol::compression::Budget;
 use protocol::error::ErrorCode;
 use protocol::records::{self, Batch, BatchBuilder};
-use raft_group::Replica;
+use raft_group::{Replica, Role};
 use runtime::{Instant, Post};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
-use storage::{EntryKind, Log, PartitionId};
+use storage::{EntryKind, PartitionId};
 
 /// Decompressed bytes of one batch of the offsets topic; our own batches are not compressed.
 const REPLAY_BUDGET_BYTES: usize = 64 << 20;
@@ -55,30 +56,46 @@ impl GroupsHost {
         self.hosted.insert(id, hosted);
     }
 
-    /// Entries that an earlier run had appended are committed now: a coordinator takes them in as a replay.
+    /// Entries are committed: a coordinator takes in as a replay what it has not written itself, as leader of the
+    /// present term.
     ///
     /// # Errors
     /// A sentence: they cannot be read, and the partition must not be served.
-    pub fn take_inherited(
+    pub fn take_in(
         &mut self,
         id: PartitionId,
-        log: &Log,
+        replica: &Replica,
         first: u64,
         last: u64,
     ) -> Result<(), String> {
         let Some(hosted) = self.hosted.get_mut(&id) else {
             return Ok(());
         };
-        let entries = log.entries(first, last + 1, u64::MAX).map_err(|missing| {
-            format!("committed entries {first}..={last} are not in memory: {missing:?}")
-        })?;
-        for entry in entries
-            .iter()
-            .filter(|entry| entry.kind == EntryKind::Batch)
-        {
+        let log = replica.log();
+        let led = Some(replica.term()).filter(|_| replica.role() == Role::Leader);
+        if led.is_some() && log.term(first) == led {
+            return Ok(()); // Terms never fall: all of them are its own.
+        }
+        let entries = committed_entries(log, first, last)?;
+        let others = entries.iter().filter(|entry| Some(entry.term) != led);
+        for entry in others.filter(|entry| entry.kind == EntryKind::Batch) {
             replay(&mut hosted.coordinator, &entry.data)?;
         }
         Ok(())
+    }
+
+    /// The settings of the coordinator of a partition, if it has one.
+    pub fn settings_of(&self, id: PartitionId) -> Option<crate::groups::Settings> {
+        let hosted = self.hosted.get(&id)?;
+        Some(hosted.coordinator.settings().clone())
+    }
+
+    /// A follower's coordinator begins from another state. It serves nobody, so nobody waits for it.
+    pub fn replace(&mut self, id: PartitionId, coordinator: Coordinator) {
+        if let Some(hosted) = self.hosted.get_mut(&id) {
+            assert!(!hosted.serving, "{id:?} serves and is given a state");
+            hosted.coordinator = coordinator;
+        }
     }
 
     /// The partition is gone.
@@ -188,8 +205,13 @@ impl Owned {
         wall_ms: i64,
         ids: &mut dyn FnMut() -> u128,
     ) {
+        let leads = self
+            .replicas
+            .get(id)
+            .is_some_and(|replica| replica.role() == Role::Leader);
         let refusal = match self.groups.hosted.get(&id) {
             None => Some(ErrorCode::NOT_COORDINATOR),
+            Some(_) if !leads => Some(ErrorCode::NOT_COORDINATOR),
             Some(hosted) if !hosted.serving => Some(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
             Some(_) if self.journal.refuses().is_some() => {
                 Some(ErrorCode::COORDINATOR_NOT_AVAILABLE).filter(|_| writes(&request))
@@ -303,7 +325,7 @@ impl Owned {
         self.carry_out(id, out, now, wall_ms);
     }
 
-    /// The partition is fenced or gone: nothing that was asked can be promised any more.
+    /// The partition is fenced, gone, or led by another node: nothing that was asked can be promised any more.
     pub(super) fn groups_lost(&mut self, id: PartitionId, now: Instant, wall_ms: i64) {
         let Some(hosted) = self.groups.hosted.get_mut(&id) else {
             return;
@@ -317,8 +339,15 @@ impl Owned {
         self.groups.anew_due.remove(&id);
         // What becomes of writes under way is not known: everybody is sent away, nobody is told a result.
         hosted.writes.clear();
+        // It goes on from what is committed, as a follower's.
+        let committed = snapshot(&hosted.coordinator, wall_ms);
         let mut out = Vec::new();
         hosted.coordinator.resign(&mut out);
+        if !committed.is_empty()
+            && let Err(error) = replay(&mut hosted.coordinator, &committed)
+        {
+            tracing::error!(error, partition = ?id, "a coordinator cannot read its own state");
+        }
         self.carry_out(id, out, now, wall_ms);
     }
 
@@ -379,8 +408,12 @@ impl Owned {
     /// The groups of this core's coordinators.
     pub fn list_groups(&self, filter: &ListGroups) -> Result<Vec<ListedGroup>, ErrorCode> {
         let mut listed = Vec::new();
-        for hosted in self.groups.hosted.values() {
+        for (id, hosted) in &self.groups.hosted {
             if !hosted.serving {
+                let replica = self.replicas.get(*id);
+                if replica.is_none_or(|replica| replica.role() != Role::Leader) {
+                    continue; // Another node lists it.
+                }
                 return Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
             }
             let own = hosted.coordinator.list(filter);

@@ -36,12 +36,26 @@ pub enum Mail {
     /// A core holds nothing of a deleted topic any more. To the metadata's core; said again at the next
     /// start if the node stops in between.
     Purged { topic: Uuid },
-    /// An owner puts an ask back for itself, to be taken up behind mail that it has just sent.
-    Again {
-        from: usize,
-        ask: AskId,
-        question: Question,
+    /// To core 0 from itself: a request to the metadata's owner, to be taken up behind mail that it has just sent.
+    DecideAgain {
+        asker: super::metadata::Asker,
+        request: Box<ClusterAsk>,
+        hops: u8,
     },
+    /// The core that accepts other nodes gives a connection to the core on which it is to land.
+    PeerConnection {
+        parcel: Parcel,
+        hello: Box<crate::peers::Hello>,
+    },
+    /// What another node said to a core, from the core that heard it.
+    Peer {
+        from: i32,
+        mail: super::peer_mail::PeerMail,
+    },
+    /// Raft messages of another node for partitions of the core that gets this.
+    Raft(Vec<(PartitionId, raft_group::Message)>),
+    /// A frame of beats for partitions of the core that gets this.
+    Beats(raft_group::heartbeats::BeatFrame),
     /// An owner tells every core who leads its partitions since when. Repeated on every change only: mail
     /// is not lost.
     Leaders(Arc<Vec<Leadership>>),

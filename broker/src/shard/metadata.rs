@@ -1,27 +1,43 @@
-//! The owner of the metadata replica, on core 0: decides requests one after another, proposes the records, tells
-//! every core once they are committed, and answers when every core has taken them in and serves what they brought.
+//! The metadata replica of a node, on core 0.
+//!
+//! Whoever leads the metadata decides requests one after another and proposes the records. Every node applies what
+//! is committed, tells its cores, and answers its own askers when all of them have taken it in and serve what it
+//! brought. A node that does not lead sends what it is asked on to the one that does ([`super::peering`]); a node
+//! that does not know who leads keeps it for a while.
 
 use super::anew::Growth;
 use super::mail::{Answer, AskId, Mail};
 use super::owned::Owned;
+use super::peer_mail::PeerMail;
 use crate::cluster::{
-    self, Cluster, ClusterAnswer, ClusterAsk, METADATA, Record, Records, decide::Context,
+    self, Cluster, ClusterAnswer, ClusterAsk, METADATA, METADATA_CORE, Record, Records,
+    decide::Context,
 };
 use crate::config::BrokerConfig;
 use bytes::Bytes;
 use protocol::error::ErrorCode;
-use runtime::Post;
+use runtime::{Instant, Post};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 use storage::EntryKind;
 use uuid::Uuid;
+
+/// How long an ask waits for a leader, or for the answer of one.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Asks that wait here or elsewhere; beyond it they are refused.
+const WAITING_MAX: usize = 10_000;
+/// Answers kept for nodes that are about to be reached; beyond it they are lost, and the asker's patience ends.
+const UNSENT_MAX: usize = 1_000;
+/// An ask is sent on at most this often: by who was asked, and by a node that a newcomer asked.
+const HOPS_MAX: u8 = 3;
 
 /// State of the metadata's owner.
 pub struct MetadataOwner {
     /// What is committed.
     committed: Cluster,
-    /// `committed` plus everything decided and not yet committed.
+    /// `committed` plus everything decided and not yet committed. Counts while this node leads.
     ahead: Cluster,
     /// Decided and proposed, in order of their index.
     proposed: VecDeque<Proposed>,
@@ -29,17 +45,40 @@ pub struct MetadataOwner {
     spreading: BTreeMap<u64, Spreading>,
     /// The last version that was told to the cores.
     told: u64,
-    /// Asks that came before this replica serves.
-    early: Vec<(usize, AskId, ClusterAsk)>,
+    /// Asks that wait for a leader.
+    early: Vec<Waiting>,
+    /// Asks that the leader on another node decides, by the number that we gave them.
+    sent_on: BTreeMap<u64, SentOn>,
+    next_number: u64,
+    /// Answers to nodes that our link does not reach yet.
+    unsent: Vec<(i32, PeerMail)>,
+    /// Answers from elsewhere that wait for this node to get as far: by version.
+    awaited: BTreeMap<u64, Vec<(usize, AskId, ClusterAnswer)>>,
     /// Cores that still hold data of a deleted topic.
     purging: BTreeMap<Uuid, usize>,
-    serving: bool,
+    /// The cores have been told the whole state.
+    established: bool,
+    /// Leads and serves: may decide.
+    leading: bool,
+    /// Registered nodes that are not connected, and since when; counts while leading.
+    unheard: BTreeMap<i32, Instant>,
     pub(super) growth: Growth,
+}
+
+/// Who wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A core of this node.
+    Core(usize, AskId),
+    /// Another node, by its own number.
+    Node(i32, u64),
+    /// This node for itself; it asks again if need be.
+    Nobody,
 }
 
 struct Proposed {
     index: u64,
-    asked: Option<(usize, AskId, ClusterAnswer)>,
+    asked: Option<(Asker, ClusterAnswer)>,
 }
 
 struct Spreading {
@@ -47,18 +86,47 @@ struct Spreading {
     asked: Option<(usize, AskId, ClusterAnswer)>,
 }
 
+struct Waiting {
+    asker: Asker,
+    request: ClusterAsk,
+    hops: u8,
+    deadline: Instant,
+}
+
+struct SentOn {
+    waiting: Waiting,
+    to: i32,
+}
+
 impl MetadataOwner {
+    /// Every core has taken in all versions up to here.
+    fn spread_up_to(&self) -> u64 {
+        let first = self.spreading.first_key_value();
+        let before = |version: &u64| version.saturating_sub(1).min(self.told);
+        first.map_or(self.told, |(version, _)| before(version))
+    }
+
+    fn has_spread(&self, version: u64) -> bool {
+        version <= self.spread_up_to()
+    }
+
     /// `restored` is the state as of the checkpoint; entries above it come as commits. `bytes` is the log's size.
     pub fn new(restored: Cluster, bytes: u64) -> MetadataOwner {
         MetadataOwner {
-            ahead: restored.clone(),
+            ahead: Cluster::default(),
             committed: restored,
             proposed: VecDeque::new(),
             spreading: BTreeMap::new(),
             told: 0,
             early: Vec::new(),
+            sent_on: BTreeMap::new(),
+            next_number: 0,
+            unsent: Vec::new(),
+            awaited: BTreeMap::new(),
             purging: BTreeMap::new(),
-            serving: false,
+            established: false,
+            leading: false,
+            unheard: BTreeMap::new(),
             growth: Growth::of(bytes),
         }
     }
@@ -68,14 +136,14 @@ impl MetadataOwner {
         &self.committed
     }
 
-    /// It serves, and nothing is decided that is not committed.
+    /// It leads, and nothing is decided that is not committed.
     pub(super) fn is_settled(&self) -> bool {
-        self.serving && self.proposed.is_empty()
+        self.leading && self.proposed.is_empty()
     }
 
-    /// Has this node's own view of the metadata been established?
-    pub fn is_serving(&self) -> bool {
-        self.serving
+    /// Whether this node decides what becomes of the metadata.
+    pub fn is_leading(&self) -> bool {
+        self.leading
     }
 }
 
@@ -83,49 +151,241 @@ impl Owned {
     /// A request to change the metadata.
     pub fn cluster(
         &mut self,
-        from: usize,
-        ask: AskId,
+        asker: Asker,
         request: ClusterAsk,
+        hops: u8,
+        now: Instant,
         broker: &BrokerConfig,
         next_id: &mut dyn FnMut() -> Uuid,
     ) {
         let Some(metadata) = self.metadata.as_mut() else {
-            return answer(
-                &self.post,
-                from,
-                ask,
-                unavailable(ErrorCode::NOT_CONTROLLER),
-            );
+            return self.reply(asker, 0, unavailable(ErrorCode::NOT_CONTROLLER));
         };
-        if !metadata.serving {
-            metadata.early.push((from, ask, request));
-            return;
+        if !metadata.leading {
+            if metadata.early.len() + metadata.sent_on.len() >= WAITING_MAX {
+                return self.reply(asker, 0, unavailable(ErrorCode::REQUEST_TIMED_OUT));
+            }
+            metadata.early.push(Waiting {
+                asker,
+                request,
+                hops,
+                deadline: now + PATIENCE,
+            });
+            return self.send_early_on(now);
         }
         if self.journal.refuses().is_some() {
-            return answer(
-                &self.post,
-                from,
-                ask,
-                unavailable(ErrorCode::KAFKA_STORAGE_ERROR),
-            );
+            return self.reply(asker, 0, unavailable(ErrorCode::KAFKA_STORAGE_ERROR));
         }
         let mut context = Context {
             node_id: self.node_id,
+            connected: &self.connected,
             broker,
             next_id,
         };
         let (records, reply) = cluster::decide::decide(&mut metadata.ahead, &request, &mut context);
         if records.is_empty() {
-            return answer(&self.post, from, ask, reply);
+            let version = metadata.told;
+            return self.reply(asker, version, reply);
         }
-        self.propose_records(records, Some((from, ask, reply)));
+        self.propose_records(records, Some((asker, reply)));
     }
 
-    fn propose_records(
+    /// Answers now. Another node gives the answer on when it has got as far as `version`.
+    fn reply(&mut self, asker: Asker, version: u64, reply: ClusterAnswer) {
+        match asker {
+            Asker::Core(from, ask) => answer(&self.post, from, ask, reply),
+            Asker::Node(node, number) => {
+                let said = PeerMail::Answer {
+                    number,
+                    version,
+                    answer: reply,
+                };
+                match (self.connected.contains(&node), self.metadata.as_mut()) {
+                    (false, Some(metadata)) if metadata.unsent.len() < UNSENT_MAX => {
+                        metadata.unsent.push((node, said));
+                    }
+                    _ => self.say(node, METADATA_CORE as u16, said),
+                }
+            }
+            Asker::Nobody => {
+                if let ClusterAnswer::Unavailable(code) = reply {
+                    tracing::debug!(%code, "the metadata did not take what this node had to say");
+                }
+            }
+        }
+    }
+
+    /// Sends asks that wait to whoever leads, if somebody is known to.
+    pub(super) fn send_early_on(&mut self, now: Instant) {
+        let Some(metadata) = self.metadata.as_mut() else {
+            return;
+        };
+        if metadata.early.is_empty() {
+            return;
+        }
+        let replica = self.replicas.get(METADATA).expect("its owner is here");
+        let to = match replica.leader() {
+            Some(leader) if leader == replica.id() => {
+                return; // About to serve.
+            }
+            Some(leader) => Some(leader.node()).filter(|node| self.connected.contains(node)),
+            // Who is no member yet hears of no leader: any other node knows more.
+            None if !replica.members().contains(replica.id()) => {
+                let turn = metadata.next_number as usize % self.connected.len().max(1);
+                self.connected.iter().nth(turn).copied()
+            }
+            None => None,
+        };
+        let Some(to) = to else { return };
+        let mut said = Vec::new();
+        for mut waiting in std::mem::take(&mut metadata.early) {
+            if waiting.hops >= HOPS_MAX || waiting.deadline <= now {
+                metadata.early.push(waiting);
+                continue;
+            }
+            waiting.hops += 1;
+            metadata.next_number += 1;
+            let number = metadata.next_number;
+            said.push(PeerMail::Ask {
+                number,
+                hops: waiting.hops,
+                request: waiting.request.clone(),
+            });
+            metadata.sent_on.insert(number, SentOn { waiting, to });
+        }
+        for ask in said {
+            self.say(to, METADATA_CORE as u16, ask);
+        }
+    }
+
+    /// The leader has answered what we had sent on.
+    pub fn cluster_answered(
         &mut self,
-        records: Vec<Record>,
-        asked: Option<(usize, AskId, ClusterAnswer)>,
+        number: u64,
+        version: u64,
+        reply: ClusterAnswer,
+        now: Instant,
     ) {
+        let Some(metadata) = self.metadata.as_mut() else {
+            return;
+        };
+        let Some(sent) = metadata.sent_on.remove(&number) else {
+            return;
+        };
+        let mut waiting = sent.waiting;
+        if matches!(reply, ClusterAnswer::Unavailable(ErrorCode::NOT_CONTROLLER))
+            && waiting.deadline > now
+        {
+            // It does not lead any more, and has done nothing: once more, to the next.
+            waiting.hops = 0;
+            metadata.early.push(waiting);
+            return;
+        }
+        match waiting.asker {
+            Asker::Core(from, ask) if !metadata.has_spread(version) => {
+                let awaited = metadata.awaited.entry(version).or_default();
+                awaited.push((from, ask, reply));
+            }
+            asker => self.reply(asker, version, reply),
+        }
+    }
+
+    /// A node is connected: it hears what it has asked for before our link to it was up.
+    pub(super) fn metadata_link_up(&mut self, node: i32, now: Instant) {
+        if let Some(metadata) = self.metadata.as_mut() {
+            let unsent = std::mem::take(&mut metadata.unsent);
+            let (due, later): (Vec<_>, Vec<_>) =
+                unsent.into_iter().partition(|(to, _)| *to == node);
+            metadata.unsent = later;
+            for (node, said) in due {
+                self.say(node, METADATA_CORE as u16, said);
+            }
+        }
+        self.send_early_on(now);
+    }
+
+    /// A node is not connected any more: what becomes of asks that were sent there is not known.
+    pub(super) fn metadata_link_lost(&mut self, node: i32) {
+        self.give_up_asks(|sent| sent.to == node);
+    }
+
+    /// Asks that have waited too long are answered so; nodes that were not heard of for a session are fenced.
+    pub(super) fn metadata_tick(&mut self, now: Instant, session: Duration) {
+        self.send_early_on(now);
+        self.fence_unheard(now, session);
+        self.give_up_asks(|sent| sent.waiting.deadline <= now);
+        let Some(metadata) = self.metadata.as_mut() else {
+            return;
+        };
+        let (late, early) = std::mem::take(&mut metadata.early)
+            .into_iter()
+            .partition::<Vec<_>, _>(|waiting| {
+                waiting.deadline <= now && waiting.asker != Asker::Nobody
+            });
+        metadata.early = early;
+        for waiting in late {
+            self.reply(waiting.asker, 0, unavailable(ErrorCode::REQUEST_TIMED_OUT));
+        }
+    }
+
+    fn fence_unheard(&mut self, now: Instant, session: Duration) {
+        let Some(metadata) = self.metadata.as_mut().filter(|metadata| metadata.leading) else {
+            return;
+        };
+        let mut found = Vec::new();
+        for (node, known) in metadata.committed.nodes() {
+            let heard = *node == self.node_id || self.connected.contains(node);
+            if heard {
+                metadata.unheard.remove(node);
+            }
+            let since = match heard {
+                true => now,
+                false => *metadata.unheard.entry(*node).or_insert(now),
+            };
+            let fenced = !heard && now - since >= session;
+            // One that is not heard of stays fenced, whoever led when it was.
+            if fenced != known.fenced && (fenced || heard) {
+                found.push((*node, fenced));
+            }
+        }
+        for (node, fenced) in found {
+            let request = Box::new(ClusterAsk::FenceNode { node, fenced });
+            let (asker, hops) = (Asker::Nobody, 0);
+            let say = Mail::DecideAgain {
+                asker,
+                request,
+                hops,
+            };
+            self.post.send(self.core, say);
+        }
+    }
+
+    fn give_up_asks(&mut self, lost: impl Fn(&SentOn) -> bool) {
+        let Some(metadata) = self.metadata.as_mut() else {
+            return;
+        };
+        let numbers: Vec<u64> = metadata
+            .sent_on
+            .iter()
+            .filter(|(_, sent)| lost(sent))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            let metadata = self.metadata.as_mut().expect("looked up above");
+            let sent = metadata.sent_on.remove(&number).expect("listed above");
+            let mut waiting = sent.waiting;
+            match waiting.asker {
+                // What a node says of itself may be said twice.
+                Asker::Nobody => {
+                    waiting.hops = 0;
+                    metadata.early.push(waiting);
+                }
+                asker => self.reply(asker, 0, unavailable(ErrorCode::REQUEST_TIMED_OUT)),
+            }
+        }
+    }
+
+    fn propose_records(&mut self, records: Vec<Record>, asked: Option<(Asker, ClusterAnswer)>) {
         let replica = self.replicas.get_mut(METADATA).expect("its owner is here");
         let metadata = self.metadata.as_mut().expect("its owner is here");
         let payload = Bytes::from(Records(records).encode());
@@ -142,13 +402,8 @@ impl Owned {
                 if metadata.proposed.is_empty() {
                     metadata.ahead = metadata.committed.clone();
                 }
-                if let Some((from, ask, _)) = asked {
-                    answer(
-                        &self.post,
-                        from,
-                        ask,
-                        unavailable(ErrorCode::NOT_CONTROLLER),
-                    );
+                if let Some((asker, _)) = asked {
+                    self.reply(asker, 0, unavailable(ErrorCode::NOT_CONTROLLER));
                 }
             }
         }
@@ -185,8 +440,13 @@ impl Owned {
         for (index, records) in news {
             self.spread(index, records);
         }
-        if serves_now && !self.metadata.as_ref().expect("its owner is here").serving {
-            self.metadata_serves(high);
+        let metadata = self.metadata.as_mut().expect("its owner is here");
+        if serves_now && !metadata.leading {
+            metadata.leading = true;
+            metadata.ahead = metadata.committed.clone();
+            self.lead(METADATA);
+            self.establish(high);
+            self.decide_early();
         }
     }
 
@@ -211,9 +471,8 @@ impl Owned {
             }
             metadata.proposed.pop_front();
         }
-        if !metadata.serving {
-            // The cores learn the whole state once this replica serves; until then it only grows here.
-            metadata.ahead = metadata.committed.clone();
+        if !metadata.established {
+            // The cores learn the whole state in one; until then it only grows here.
             return;
         }
         if let [Record::Snapshot { .. }] = records.as_slice() {
@@ -221,6 +480,15 @@ impl Owned {
             return;
         }
         let cores_left = self.cores;
+        let asked = match asked {
+            Some((Asker::Core(from, ask), reply)) => Some((from, ask, reply)),
+            Some((asker, reply)) => {
+                self.reply(asker, index, reply);
+                None
+            }
+            None => None,
+        };
+        let metadata = self.metadata.as_mut().expect("its owner is here");
         metadata
             .spreading
             .insert(index, Spreading { cores_left, asked });
@@ -237,11 +505,14 @@ impl Owned {
         }
     }
 
-    /// The metadata replica serves for the first time: every core gets the whole state.
-    fn metadata_serves(&mut self, version: u64) {
+    /// Every core gets the whole state as of `version`, if it was not told before. Where others have a say this is
+    /// at the start, and what the node has missed follows; a node that is alone waits until it has applied its log.
+    pub fn establish(&mut self, version: u64) {
         let cores = self.cores;
         let metadata = self.metadata.as_mut().expect("its owner is here");
-        metadata.serving = true;
+        if std::mem::replace(&mut metadata.established, true) {
+            return;
+        }
         metadata.told = version;
         metadata.purging = metadata
             .committed
@@ -249,36 +520,71 @@ impl Owned {
             .keys()
             .map(|id| (*id, cores))
             .collect();
+        self.spread_state(version);
+    }
+
+    fn spread_state(&mut self, version: u64) {
+        let cores_left = self.cores;
+        let metadata = self.metadata.as_mut().expect("its owner is here");
         let state = Box::new(metadata.committed.image());
+        let asked = None;
+        metadata
+            .spreading
+            .insert(version, Spreading { cores_left, asked });
         let records = Arc::new(vec![Record::Snapshot { state }]);
-        metadata.spreading.insert(
-            version,
-            Spreading {
-                cores_left: cores,
-                asked: None,
-            },
-        );
-        let early = std::mem::take(&mut metadata.early);
-        for core in 0..cores {
-            self.post.send(
-                core,
-                Mail::View {
-                    version,
-                    records: records.clone(),
-                },
-            );
+        for core in 0..self.cores {
+            let records = records.clone();
+            self.post.send(core, Mail::View { version, records });
         }
-        for (from, ask, request) in early {
-            // Back through the mail, behind the view that the asker needs to see first.
-            let question = super::mail::Question::Cluster(Box::new(request));
-            self.post.send(
-                self.core,
-                Mail::Again {
-                    from,
-                    ask,
-                    question,
-                },
-            );
+    }
+
+    /// The leader has given the whole state, since what led to it is gone from its log.
+    pub(super) fn metadata_replaced(&mut self, image: cluster::Image, applied: u64) {
+        let Some(metadata) = self.metadata.as_mut() else {
+            return;
+        };
+        let state = Box::new(image);
+        metadata.committed.apply(&Record::Snapshot { state });
+        metadata.told = applied;
+        if metadata.established {
+            self.spread_state(applied);
+        }
+    }
+
+    /// This node leads now: what was asked before it did goes back through the mail, behind the view that the
+    /// asker needs to see first.
+    fn decide_early(&mut self) {
+        let metadata = self.metadata.as_mut().expect("its owner is here");
+        let early = std::mem::take(&mut metadata.early);
+        for waiting in early {
+            let Waiting {
+                asker,
+                request,
+                hops,
+                ..
+            } = waiting;
+            let request = Box::new(request);
+            let again = Mail::DecideAgain {
+                asker,
+                request,
+                hops,
+            };
+            self.post.send(self.core, again);
+        }
+    }
+
+    /// Another node leads from now on, or nobody: what was proposed may or may not be in the log.
+    pub(super) fn metadata_unseated(&mut self) {
+        let Some(metadata) = self.metadata.as_mut() else {
+            return;
+        };
+        metadata.leading = false;
+        metadata.unheard.clear();
+        metadata.ahead = Cluster::default();
+        for proposed in std::mem::take(&mut metadata.proposed) {
+            if let Some((asker, _)) = proposed.asked {
+                self.reply(asker, 0, unavailable(ErrorCode::REQUEST_TIMED_OUT));
+            }
         }
     }
 
@@ -301,7 +607,19 @@ impl Owned {
         if let Some((from, ask, reply)) = done.asked {
             answer(&self.post, from, ask, reply);
         }
+        self.answer_awaited();
         true
+    }
+
+    /// Gives on the answers from elsewhere that this node has got as far as.
+    fn answer_awaited(&mut self) {
+        let metadata = self.metadata.as_mut().expect("its owner is here");
+        let up_to = metadata.spread_up_to();
+        let later = metadata.awaited.split_off(&(up_to + 1));
+        let now = std::mem::replace(&mut metadata.awaited, later);
+        for (from, ask, reply) in now.into_values().flatten() {
+            answer(&self.post, from, ask, reply);
+        }
     }
 
     /// A topic was deleted: its data is gone once every core has said so.
@@ -326,33 +644,34 @@ impl Owned {
             return;
         }
         metadata.purging.remove(&topic);
-        let record = Record::TopicPurged { id: topic, node };
-        metadata.ahead.apply(&record);
-        self.propose_records(vec![record], None);
+        let holds = metadata.committed.deleted().get(&topic);
+        if holds.is_some_and(|deleted| deleted.holders.contains(&node)) {
+            let request = Box::new(ClusterAsk::TopicPurged { topic, node });
+            let (asker, hops) = (Asker::Nobody, 0);
+            let say = Mail::DecideAgain {
+                asker,
+                request,
+                hops,
+            };
+            self.post.send(self.core, say);
+        }
     }
 
     pub(super) fn metadata_fenced(&mut self) {
         let Some(metadata) = self.metadata.as_mut() else {
             return;
         };
-        metadata.serving = false;
-        for proposed in std::mem::take(&mut metadata.proposed) {
-            if let Some((from, ask, _)) = proposed.asked {
-                answer(
-                    &self.post,
-                    from,
-                    ask,
-                    unavailable(ErrorCode::KAFKA_STORAGE_ERROR),
-                );
-            }
-        }
-        for (from, ask, _) in std::mem::take(&mut metadata.early) {
-            answer(
-                &self.post,
-                from,
-                ask,
-                unavailable(ErrorCode::KAFKA_STORAGE_ERROR),
-            );
+        metadata.leading = false;
+        let proposed = std::mem::take(&mut metadata.proposed);
+        let proposed = proposed
+            .into_iter()
+            .filter_map(|proposed| Some(proposed.asked?.0));
+        let early = std::mem::take(&mut metadata.early);
+        let askers: Vec<Asker> = proposed
+            .chain(early.into_iter().map(|waiting| waiting.asker))
+            .collect();
+        for asker in askers {
+            self.reply(asker, 0, unavailable(ErrorCode::KAFKA_STORAGE_ERROR));
         }
     }
 }

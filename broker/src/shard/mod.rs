@@ -7,32 +7,40 @@
 pub mod anew;
 pub mod asks;
 pub mod background;
+pub mod catch_up;
 pub mod fetching;
 pub mod groups_host;
 pub mod kept;
 pub mod limits;
 pub mod mail;
+pub mod membership;
 pub mod metadata;
 pub mod opening;
 pub mod owned;
+pub mod peer_mail;
+pub mod peering;
 pub mod produces;
 pub mod remembered;
 pub mod turn;
 pub mod view;
 pub mod watch;
 
-use crate::cluster::{METADATA_CORE, OFFSETS_TOPIC, partition_id};
+use crate::cluster::{ClusterAsk, METADATA_CORE, OFFSETS_TOPIC, partition_id};
 use crate::groups;
 use asks::AskSlots;
 use limits::Budget;
 use mail::{Answer, AskId, Asks, Mail, Question};
+use metadata::Asker;
 use owned::Owned;
+use raft_group::ReplicaId;
 use runtime::{Core, Inbox, Instant, Notify, Post};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use storage::PartitionId;
 use uuid::Uuid;
 use view::View;
@@ -57,6 +65,38 @@ pub struct Settings {
     pub anew_bytes_min: u64,
     /// Never but in the simulator: see [`crate::partition::Producers::forget_retries`].
     pub forget_retries: bool,
+    pub raft: RaftTiming,
+    /// Node and incarnation of those that founded the cluster together; empty if one node did, alone.
+    pub founders: Vec<(i32, u32)>,
+}
+
+/// How time passes for the replicas of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaftTiming {
+    pub tick: Duration,
+    pub heartbeat_ticks: usize,
+    pub election_ticks: usize,
+}
+
+impl RaftTiming {
+    /// Two ticks for a heartbeat, and as many as fit for an election.
+    pub fn of(heartbeat_ms: u64, election_ms: u64) -> RaftTiming {
+        let heartbeat_ticks = 2;
+        let tick_ms = (heartbeat_ms / heartbeat_ticks).max(1);
+        RaftTiming {
+            tick: Duration::from_millis(tick_ms),
+            heartbeat_ticks: heartbeat_ticks as usize,
+            election_ticks: (election_ms / tick_ms).max(heartbeat_ticks + 1) as usize,
+        }
+    }
+}
+
+impl Settings {
+    /// The identity under which this node's replicas take part in their groups.
+    pub fn replica_id(&self) -> ReplicaId {
+        ReplicaId::new(self.node_id, self.incarnation)
+            .expect("node ids and incarnations are checked at start-up")
+    }
 }
 
 /// One core's shard, shared by the tasks of that core.
@@ -85,6 +125,11 @@ pub struct Shard {
     pub serving: Notify,
     pub stopping: Cell<bool>,
     pub stopped: Notify,
+    /// To the other nodes; not set on a node that is alone.
+    pub links: OnceCell<Rc<crate::peers::Links>>,
+    catch_ups: catch_up::CatchUps,
+    /// Addresses of other nodes that the configuration of this one names.
+    named_peers: RefCell<BTreeMap<i32, String>>,
 }
 
 impl Shard {
@@ -118,6 +163,9 @@ impl Shard {
             serving: Notify::new(),
             stopping: Cell::new(false),
             stopped: Notify::new(),
+            links: OnceCell::new(),
+            catch_ups: catch_up::CatchUps::default(),
+            named_peers: RefCell::default(),
             settings,
         })
     }
@@ -204,20 +252,19 @@ impl Shard {
     /// Takes one piece of mail in.
     pub fn on_mail(self: &Rc<Shard>, from: usize, mail: Mail) {
         match mail {
-            Mail::Ask { ask, question }
-            | Mail::Again {
-                from: _,
-                ask,
-                question,
-            } if self.stopping.get() => {
+            Mail::Ask { ask, question } if self.stopping.get() => {
                 drop((ask, question));
             }
             Mail::Ask { ask, question } => self.on_ask(from, ask, question),
-            Mail::Again {
-                from,
-                ask,
-                question,
-            } => self.on_ask(from, ask, question),
+            Mail::DecideAgain {
+                asker,
+                request,
+                hops,
+            } => self.on_cluster(asker, *request, hops),
+            Mail::PeerConnection { parcel, hello } => self.take_link(parcel, *hello),
+            Mail::Peer { from, mail } => self.on_peer_mail(from, mail),
+            Mail::Raft(messages) => self.on_raft(messages),
+            Mail::Beats(frame) => self.on_beats(frame),
             Mail::Answer { ask, answer } => self.asks.borrow_mut().answer(ask, answer),
             Mail::Unwatch { ask } => self.on_unwatch(from, ask),
             Mail::View { version, records } => self.views.push(version, records),
@@ -258,9 +305,7 @@ impl Shard {
                     METADATA_CORE,
                     "metadata is asked of its owner"
                 );
-                let broker = self.view.borrow().broker().clone();
-                let mut owned = self.owned.borrow_mut();
-                return owned.cluster(from, ask, *request, &broker, &mut || self.fresh_id());
+                return self.on_cluster(Asker::Core(from, ask), *request, 0);
             }
             Question::Group { partition, request } => {
                 let mut ids =
@@ -278,6 +323,16 @@ impl Shard {
             Question::LogSizes(which) => Answer::LogSizes(self.owned.borrow().log_sizes(which)),
         };
         self.post.send(from, Mail::Answer { ask, answer });
+    }
+
+    /// A request to change the metadata.
+    fn on_cluster(self: &Rc<Shard>, asker: Asker, request: ClusterAsk, hops: u8) {
+        let broker = self.view.borrow().broker().clone();
+        let now = self.core.now();
+        let mut owned = self.owned.borrow_mut();
+        owned.cluster(asker, request, hops, now, &broker, &mut || self.fresh_id());
+        drop(owned);
+        self.flush_peers();
     }
 
     /// Work may have come up outside the mail: the turn loop is to look.

@@ -69,12 +69,23 @@ impl ViewQueue {
     }
 }
 
-/// The replica configuration of every partition of a node with one disk incarnation.
-pub fn replica_config(shard: &Shard, id: PartitionId) -> ReplicaConfig {
-    let replica = ReplicaId::new(shard.settings.node_id, shard.settings.incarnation)
-        .expect("node ids and incarnations are checked at start-up");
+/// How this node's replica of a partition is set up. `founders` are the identities that its group was founded with:
+/// who is not among them has no say until the group's log says so.
+pub fn replica_config(shard: &Shard, id: PartitionId, founders: &[u64]) -> ReplicaConfig {
+    let own = shard.settings.replica_id();
+    let founders = founders.iter().filter_map(|id| ReplicaId::from_u64(*id));
+    let founders: Vec<ReplicaId> = founders.collect();
+    let bootstrap = match founders.is_empty() {
+        true => Members::of_voters([own]),
+        false => Members::of_voters(founders),
+    };
     let seed = id.topic as u64 ^ (id.topic >> 64) as u64 ^ u64::from(id.partition);
-    ReplicaConfig::new(replica, Members::of_voters([replica]), seed)
+    let timing = &shard.settings.raft;
+    ReplicaConfig {
+        heartbeat_ticks: timing.heartbeat_ticks,
+        election_ticks: timing.election_ticks,
+        ..ReplicaConfig::new(own, bootstrap, seed)
+    }
 }
 
 /// What the checkpoint kept of a log.
@@ -118,6 +129,10 @@ struct Wanted {
     name: Rc<str>,
     config: Rc<TopicConfig>,
     offsets: bool,
+    /// See [`crate::cluster::Topic::founders`].
+    founders: Vec<u64>,
+    /// This node's replica is the preferred leader.
+    preferred: bool,
 }
 
 impl Shard {
@@ -176,7 +191,10 @@ impl Shard {
         let changes = self.view.borrow_mut().apply(version, records);
         for change in changes {
             match change {
-                Change::Replaced => self.take_in_all(version).await,
+                Change::Replaced => {
+                    self.all_nodes_changed();
+                    self.take_in_all(version).await;
+                }
                 Change::TopicCreated { id } => self.open_topic(id, 0, version).await,
                 Change::PartitionsAdded { id, first } => self.open_topic(id, first, version).await,
                 Change::TopicDeleted {
@@ -187,6 +205,7 @@ impl Shard {
                     self.on_topic_deleted(id, name, partitions);
                 }
                 Change::ConfigChanged { resource } => self.reconfigure(&resource),
+                Change::NodeChanged { node } => self.node_changed(node),
             }
         }
         self.views.taken.borrow_mut().insert(version);
@@ -201,7 +220,7 @@ impl Shard {
                 .cluster
                 .deleted()
                 .iter()
-                .map(|(id, count)| (*id, *count))
+                .map(|(id, deleted)| (*id, deleted.partitions))
                 .collect();
             (
                 view.cluster.topics().map(|topic| topic.id).collect(),
@@ -234,7 +253,7 @@ impl Shard {
         }
     }
 
-    /// The partitions of a topic, from `first` on, that this core owns.
+    /// The partitions of a topic, from `first` on, that have a replica on this node, and that this core owns.
     fn wanted(&self, topic: Uuid, first: u32) -> Vec<Wanted> {
         let view = self.view.borrow();
         let Some(found) = view.cluster.topic_by_id(topic) else {
@@ -243,14 +262,22 @@ impl Shard {
         let name: Rc<str> = found.name.as_str().into();
         let config = view.topic_config(topic);
         let offsets = found.name == OFFSETS_TOPIC;
+        let node = self.settings.node_id;
         (first..found.partitions.len() as u32)
-            .map(|partition| partition_id(topic, partition))
-            .filter(|id| self.owner(*id) == self.core.id())
-            .map(|id| Wanted {
+            .filter(|index| found.partitions[*index as usize].contains(&node))
+            .map(|index| (index, partition_id(topic, index)))
+            .filter(|(_, id)| self.owner(*id) == self.core.id())
+            .map(|(index, id)| Wanted {
                 id,
                 name: name.clone(),
                 config: config.clone(),
                 offsets,
+                founders: found
+                    .founders
+                    .get(index as usize)
+                    .cloned()
+                    .unwrap_or_default(),
+                preferred: found.partitions[index as usize].first() == Some(&node),
             })
             .collect()
     }
@@ -283,7 +310,7 @@ impl Shard {
             found.applied = 0;
         }
         let mut partition = Partition::new(id, wanted.name, wanted.config, producers);
-        partition.inherited = log.last_index;
+        partition.stands_at(log.last_index);
         partition.checkpointed(found.applied);
         let wall_ms = self.core.wall_ms();
         // Producers follow the log, coordinators what is committed: see `Owned::commit` for the rest.
@@ -306,19 +333,27 @@ impl Shard {
             // Nothing is written down of it: what could not be read now may be at the next start.
             return self.fence(id, &reason);
         }
-        let Some(replica) = self.replica(id, found.recorded) else {
+        let Some(replica) = self.replica(id, found.recorded, &wanted.founders) else {
             return;
         };
         let mut owned = self.owned.borrow_mut();
         if let Some(coordinator) = coordinator {
             owned.groups.host(id, coordinator, log.size_bytes);
         }
+        if wanted.preferred && log.last_index == 0 {
+            owned.lead_first(id);
+        }
         owned.open(partition, replica, version);
     }
 
     /// Makes a replica of a log that is fit for one. Another one is kept as it is, and what it holds with it; its
     /// partition answers KAFKA_STORAGE_ERROR.
-    pub fn replica(&self, id: PartitionId, recorded: Option<Configuration>) -> Option<Replica> {
+    pub fn replica(
+        &self,
+        id: PartitionId,
+        recorded: Option<Configuration>,
+        founders: &[u64],
+    ) -> Option<Replica> {
         let reason = self.views.with(id, |log| match log.condition() {
             Condition::Healthy => None,
             Condition::Rebuilt => {
@@ -337,7 +372,7 @@ impl Shard {
             state,
         } = found.expect("just looked at");
         let commit = log.commit();
-        match Replica::open(log, &replica_config(self, id), recorded, commit) {
+        match Replica::open(log, &replica_config(self, id, founders), recorded, commit) {
             Ok(replica) => Some(replica),
             Err(unopened) => {
                 self.fence(id, &unopened.to_string());

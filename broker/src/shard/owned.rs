@@ -6,13 +6,14 @@
 use super::groups_host::GroupsHost;
 use super::mail::*;
 use super::metadata::MetadataOwner;
+use super::peer_mail::PeerMail;
 use super::produces::Produces;
 use super::remembered::Remembered;
 use super::watch::{Watch, Watches};
 use crate::cluster::METADATA;
 use crate::partition::{Appended, Partition};
 use protocol::error::ErrorCode;
-use raft_group::{Event, Outputs, Replica, Replicas};
+use raft_group::{CatchUp, Event, Outputs, Replica, Replicas};
 use runtime::{Instant, Post};
 use std::collections::{BTreeMap, BTreeSet};
 use storage::{Condition, EntryKind, Journal, JournalWritten, PartitionId, ReadJob, ReadPlan};
@@ -42,6 +43,26 @@ pub struct Owned {
     pub counters: Counters,
     /// Producers of all partitions.
     pub remembered: Remembered,
+    /// Nodes that a link of this core reaches now.
+    pub connected: BTreeSet<i32>,
+    /// Frames for other nodes since this was last taken.
+    pub to_peers: Vec<ToPeer>,
+    /// Entries that followers need and that are not in memory.
+    pub(super) reads: Vec<(PartitionId, CatchUp)>,
+    /// New groups that this node is to lead first, with how many ticks it may still try to.
+    pub(super) to_lead: BTreeMap<PartitionId, u32>,
+    /// Groups led here whose members may not be what the metadata wants.
+    pub(super) unsettled: BTreeSet<PartitionId>,
+}
+
+/// A frame for another node.
+#[derive(Debug)]
+pub struct ToPeer {
+    pub node: i32,
+    /// The core that is to get it; None: whichever the link leads to.
+    pub core: Option<u16>,
+    pub kind: u8,
+    pub payload: Vec<bytes::Bytes>,
 }
 
 /// What the owner counts for metrics.
@@ -92,13 +113,21 @@ impl Owned {
             opening: BTreeMap::new(),
             counters: Counters::default(),
             remembered,
+            connected: BTreeSet::new(),
+            to_peers: Vec::new(),
+            reads: Vec::new(),
+            to_lead: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
         }
     }
 
     /// Takes a partition in. `version` is the view's that brought it.
     pub fn open(&mut self, mut partition: Partition, replica: Replica, version: u64) {
         let id = partition.id;
-        if replica.fenced().is_none() && matches!(replica.log().condition(), Condition::Healthy) {
+        // Where others have a say, it may take long until somebody leads: nobody waits for that.
+        let alone = replica.members().is_sole_voter(replica.id());
+        let healthy = matches!(replica.log().condition(), Condition::Healthy);
+        if alone && healthy && replica.fenced().is_none() {
             partition.opening = Some(version);
             *self.opening.entry(version).or_default() += 1;
         }
@@ -193,15 +222,18 @@ impl Owned {
         self.admit_waiting(wall_ms);
         let mut outputs = std::mem::take(&mut self.outputs);
         self.replicas.pass(&mut self.journal, &mut outputs);
+        self.gather_for_peers(&mut outputs);
+        self.reads.append(&mut outputs.reads);
+        // Who lost the lead, and what was taken back, must be known before what took its place is applied.
+        for (id, event) in outputs.events.drain(..) {
+            self.on_event(id, event, now, wall_ms);
+        }
         for (id, range) in outputs.committed.drain(..) {
             if id == METADATA {
                 self.metadata_committed(range);
             } else {
                 self.commit(id, range, now, wall_ms);
             }
-        }
-        for (id, event) in outputs.events.drain(..) {
-            self.on_event(id, event, now, wall_ms);
         }
         outputs.clear();
         self.outputs = outputs;
@@ -247,11 +279,10 @@ impl Owned {
             .partitions
             .get_mut(&id)
             .expect("every replica has its partition");
-        if first <= partition.inherited {
-            let to = last.min(partition.inherited);
-            if let Err(reason) = self.groups.take_inherited(id, replica.log(), first, to) {
-                replica.fence(reason);
-            }
+        let taken = self.groups.take_in(id, replica, first, last);
+        let taken = taken.and_then(|()| partition.take_in(replica.log(), first, last, wall_ms));
+        if let Err(reason) = taken {
+            replica.fence(reason);
         }
         let mut tickets = Vec::new();
         partition.committed(last, replica, &mut tickets);
@@ -260,15 +291,13 @@ impl Owned {
         if wants_drain {
             self.drains.push(id);
         }
-        if replica.is_serving() && partition.opening.is_some() {
-            let (leader, epoch) = (self.node_id, replica.term() as i32);
-            self.changed_leaders.push(Leadership {
-                partition: id,
-                leader,
-                epoch,
-            });
-            let version = partition.opening.take().expect("checked above");
-            count_opened(&mut self.opening, version);
+        let term = replica.term();
+        if replica.is_serving() && partition.served_term != term {
+            partition.served_term = term;
+            if let Some(version) = partition.opening.take() {
+                count_opened(&mut self.opening, version);
+            }
+            self.lead(id);
         }
         for (ticket, same) in tickets {
             let error = if same {
@@ -281,11 +310,42 @@ impl Owned {
         self.groups_committed(id, first..=last, now, wall_ms);
     }
 
+    /// This node's replica serves its partition from now on.
+    pub(super) fn lead(&mut self, id: PartitionId) {
+        self.unsettled.insert(id);
+        let epoch = self
+            .replicas
+            .get(id)
+            .map_or(-1, |replica| replica.term() as i32);
+        self.changed_leaders.push(Leadership {
+            partition: id,
+            leader: self.node_id,
+            epoch,
+        });
+    }
+
     fn on_event(&mut self, id: PartitionId, event: Event, now: Instant, wall_ms: i64) {
         let (leader, epoch) = match event {
             // Leadership is told once the replica serves: see `commit`.
             Event::BecameLeader { .. } | Event::MembersChanged { .. } => return,
-            Event::LostLeadership { term, leader } | Event::LeaderChanged { term, leader } => {
+            Event::Truncated { from } => {
+                if let Some(partition) = self.partitions.get_mut(&id) {
+                    partition.truncated(from);
+                }
+                return;
+            }
+            Event::SnapshotWanted => return self.offer_snapshot(id, wall_ms),
+            Event::Installed { applied, state, .. } => {
+                return self.take_snapshot(id, applied, state);
+            }
+            Event::LostLeadership { term, leader } => {
+                self.lost_leadership(id, now, wall_ms);
+                (leader.map_or(-1, |leader| leader.node()), term as i32)
+            }
+            Event::LeaderChanged { term, leader } => {
+                if id == METADATA {
+                    self.send_early_on(now);
+                }
                 (leader.map_or(-1, |leader| leader.node()), term as i32)
             }
             Event::Fenced { reason } => {
@@ -303,6 +363,24 @@ impl Owned {
             leader,
             epoch,
         });
+    }
+
+    /// Another replica leads, or none: what becomes of entries that nobody has committed is for it to say.
+    fn lost_leadership(&mut self, id: PartitionId, now: Instant, wall_ms: i64) {
+        if id == METADATA {
+            return self.metadata_unseated();
+        }
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        let mut tickets = Vec::new();
+        partition.abandon(&mut tickets);
+        self.watches.touch(&partition.watches);
+        for ticket in tickets {
+            // Appended, and perhaps replicated: retriable, and no definite failure.
+            self.settle(ticket, ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND);
+        }
+        self.groups_lost(id, now, wall_ms);
     }
 
     fn fenced(&mut self, id: PartitionId, reason: &str, now: Instant, wall_ms: i64) {
@@ -340,7 +418,15 @@ impl Owned {
         if self.changed_leaders.is_empty() {
             return;
         }
-        let word = std::sync::Arc::new(std::mem::take(&mut self.changed_leaders));
+        let word = std::mem::take(&mut self.changed_leaders);
+        let own = |leadership: &&Leadership| leadership.leader == self.node_id;
+        let led: Vec<Leadership> = word.iter().filter(own).copied().collect();
+        if !led.is_empty() {
+            for node in self.connected.clone() {
+                self.say(node, 0, PeerMail::Leaders(led.clone()));
+            }
+        }
+        let word = std::sync::Arc::new(word);
         for core in 0..self.cores {
             self.post.send(core, Mail::Leaders(word.clone()));
         }

@@ -61,6 +61,8 @@ async fn write_out(shard: &Rc<Shard>, mut write: JournalWrite) -> JournalWritten
 impl Shard {
     /// What a pass made possible: waiting fetches are looked at, views are acknowledged, background work is told.
     fn after_pass(self: &Rc<Shard>) {
+        self.flush_peers();
+        self.start_reads();
         self.look_at_watches();
         self.acknowledge_views();
         self.note_deadline();

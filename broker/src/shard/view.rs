@@ -5,7 +5,7 @@
 //! without asking anybody.
 
 use super::mail::Leadership;
-use crate::cluster::{Change, Cluster, Record, Resource, Topic, partition_id};
+use crate::cluster::{Change, Cluster, METADATA, Record, Resource, Topic, partition_id};
 use crate::config::{BrokerConfig, TopicConfig};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -117,10 +117,19 @@ impl View {
         topics.filter(|topic| self.shown(topic) > 0)
     }
 
+    /// The node that decides what becomes of the metadata, as far as this core has heard.
+    pub fn controller(&self) -> i32 {
+        self.leader(METADATA).map_or(-1, |leader| leader.node)
+    }
+
     /// An owner's word on its partitions. The first one on a partition says that it serves, or that it will not
     /// without a repair.
     pub fn lead(&mut self, word: &[Leadership]) {
         for leadership in word {
+            let known = self.leaders.get(&leadership.partition);
+            if known.is_some_and(|known| known.epoch > leadership.epoch) {
+                continue; // From before: words of several nodes do not come in order.
+            }
             let leader = Leader {
                 node: leadership.leader,
                 epoch: leadership.epoch,
@@ -185,7 +194,8 @@ impl View {
             }
             Change::ConfigChanged {
                 resource: Resource::Group(_),
-            } => {}
+            }
+            | Change::NodeChanged { .. } => {}
             Change::ConfigChanged { .. } | Change::Replaced => self.resolve_all(),
         }
     }

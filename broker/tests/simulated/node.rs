@@ -38,6 +38,7 @@ impl World {
         let (news, heard) = mpsc::channel();
         let config = BrokerConfig::resolve(statics, "node").expect("a good configuration");
         let plan = Plan {
+            peers: None,
             listeners: ClientListener::only(SocketAddr::from(([0, 0, 0, 0], PORT)), "node", PORT),
             memory_per_core: MEMORY_BYTES,
             storage: storage_limits(&config, MEMORY_BYTES),

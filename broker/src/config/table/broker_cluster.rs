@@ -5,7 +5,7 @@ use super::prelude::*;
 
 knobs! { REPLICATION: "Replication",
     "controller.socket.timeout.ms", Int, "30000", Any, Static, Reported(RAFT);
-    "default.replication.factor", Int, "1", AtLeast(1), Static, Refused(ONE_NODE),
+    "default.replication.factor", Int, "1", AtLeast(1), Static, Honoured,
         "Replicas of a topic that is created without a factor.";
     "replica.lag.time.max.ms", Long, "30000", Any, Static, Reported(RAFT);
     "replica.socket.timeout.ms", Int, "30000", Any, Static, Reported(RAFT);
@@ -36,9 +36,9 @@ knobs! { NODE: "Node and liveness",
     "node.id", Int, "1", AtLeast(0), Static, Honoured,
         "This node's number, unique in its cluster. Differs from Kafka: optional, 1 if unset.";
     "initial.broker.registration.timeout.ms", Int, "60000", Any, Static, Reported(KRAFT);
-    "broker.heartbeat.interval.ms", Int, "2000", AtLeast(1), Static, Reported(ONE_NODE),
+    "broker.heartbeat.interval.ms", Int, "2000", AtLeast(1), Static, Reported(LINKS),
         "How often a node tells the metadata leader that it lives.";
-    "broker.session.timeout.ms", Int, "9000", AtLeast(1), Static, Reported(ONE_NODE),
+    "broker.session.timeout.ms", Int, "9000", AtLeast(1), Static, Honoured,
         "Without a heartbeat for this long a node counts as gone.";
     "controller.listener.names", List, "CONTROLLER", Distinct, Static, Honoured,
         "Names that Kafka gives to the listeners of its controllers. They are left out of \
@@ -47,17 +47,18 @@ knobs! { NODE: "Node and liveness",
 }
 
 knobs! { QUORUM: "Metadata quorum",
-    "controller.quorum.voters", List, "", Any, Static, Refused(ONE_NODE),
-        "The nodes of the cluster as id@host:port of their peer listeners. Empty: a cluster \
+    "controller.quorum.voters", List, "", Any, Static, Honoured,
+        "The first nodes of the cluster as id@host:port of their peer listeners, the same list on \
+         every node: they found it together, and nodes that come later ask them. Empty: a cluster \
          of one.";
-    "controller.quorum.bootstrap.servers", List, "", Any, Static, Reported(ONE_NODE);
+    "controller.quorum.bootstrap.servers", List, "", Any, Static, Reported(VOTERS_LISTED);
     "controller.quorum.election.timeout.ms", Int, "1000", AtLeast(0), Static, Reported(KRAFT);
     "controller.quorum.fetch.timeout.ms", Int, "2000", AtLeast(0), Static, Reported(KRAFT);
     "controller.quorum.election.backoff.max.ms", Int, "1000", AtLeast(0), Static, Reported(KRAFT);
     "controller.quorum.append.linger.ms", Int, "25", AtLeast(0), Static, Reported(KRAFT);
     "controller.quorum.request.timeout.ms", Int, "2000", AtLeast(0), Static, Reported(KRAFT);
     "controller.quorum.retry.backoff.ms", Int, "20", AtLeast(0), Static, Reported(KRAFT);
-    "controller.quorum.auto.join.enable", Boolean, "false", Any, Static, Reported(ONE_NODE);
+    "controller.quorum.auto.join.enable", Boolean, "false", Any, Static, Reported(KRAFT);
     "controller.quorum.fetch.snapshot.max.bytes", Int, "1048576", AtLeast(1), Static,
         Reported(KRAFT);
     "controller.quorum.fetch.max.bytes", Int, "1048576", AtLeast(1), Static, Reported(KRAFT);

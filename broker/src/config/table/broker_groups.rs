@@ -12,7 +12,7 @@ knobs! { GROUPS: "Group coordinator",
     "offsets.commit.timeout.ms", Int, "5000", AtLeast(1), Static, Honoured,
         "How long an offset commit may take before the client is told to try again.";
     "offsets.load.buffer.size", Int, "5242880", AtLeast(1), Static, Reported(LOADING);
-    "offsets.topic.replication.factor", Short, "3", AtLeast(1), Static, Reported(ONE_REPLICA),
+    "offsets.topic.replication.factor", Short, "3", AtLeast(1), Static, Honoured,
         "Replicas of __consumer_offsets; a smaller cluster uses all the nodes it has.";
     "offsets.topic.num.partitions", Int, "50", AtLeast(1), Static, Honoured,
         "Partitions of __consumer_offsets; fixed once the topic exists.";

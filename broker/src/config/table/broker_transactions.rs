@@ -4,12 +4,12 @@
 use super::prelude::*;
 
 knobs! { TRANSACTIONS: "Transactions",
-    "transaction.state.log.min.isr", Int, "2", AtLeast(1), Static, Reported(ONE_REPLICA),
+    "transaction.state.log.min.isr", Int, "2", AtLeast(1), Static, Reported(NO_TRANSACTIONS),
         "min.insync.replicas of __transaction_state.";
     "transaction.state.log.load.buffer.size", Int, "5242880", AtLeast(1), Static,
         Reported(NO_TRANSACTIONS);
     "transaction.state.log.replication.factor", Short, "3", AtLeast(1), Static,
-        Reported(ONE_REPLICA),
+        Reported(NO_TRANSACTIONS),
         "Replicas of __transaction_state; a smaller cluster uses all the nodes it has.";
     "transaction.state.log.num.partitions", Int, "50", AtLeast(1), Static,
         Reported(NO_TRANSACTIONS),

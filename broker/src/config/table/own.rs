@@ -25,17 +25,18 @@ knobs! { OWN: "This broker's own",
     "corelane.admin.listener", String, "127.0.0.1:9644", Any, Static, Honoured,
         "Address of the HTTP server with health, metrics and administration; empty switches \
          it off.";
-    "corelane.peer.listener", String, "127.0.0.1:9192", NonEmpty, Static, Reported(ONE_NODE),
-        "Address where the other nodes of the cluster connect; with controller.quorum.voters, \
-         the port of this node's own entry is the default.";
+    "corelane.peer.listener", String, "127.0.0.1:9192", NonEmpty, Static, Honoured,
+        "Address where the other nodes of the cluster connect. If unset, that of this node's own \
+         entry in controller.quorum.voters; a node that is not listed there has to set it. Not \
+         opened on a node that is alone.";
     "corelane.cluster.id", String, unset, NonEmpty, Static, Honoured,
         "Identity the cluster must have; a data directory of another cluster is refused. \
          Generated at the first start if unset.";
     "corelane.raft.election.timeout.ms", Int, "1000", Between(100, 60000), Static,
-        Reported(ONE_NODE),
+        Honoured,
         "A follower that hears nothing for about this long asks for an election.";
     "corelane.raft.heartbeat.interval.ms", Int, "150", Between(10, 10000), Static,
-        Reported(ONE_NODE),
+        Honoured,
         "How often a leader shows its followers that it lives, one frame per peer node.";
     "corelane.shutdown.timeout.ms", Int, "30000", AtLeast(0), Static, Honoured,
         "How long a stopping node waits for its leaderships to move before it stops anyway.";

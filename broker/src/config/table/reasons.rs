@@ -50,10 +50,8 @@ pub(super) const PEER_LISTENER: &str =
 pub(super) const ROLES: &str = "Every node is a broker and takes part in the metadata quorum.";
 pub(super) const KRAFT: &str =
     "The cluster's metadata is a Raft group that sizes and times itself.";
-pub(super) const ONE_NODE: &str = "Every node is a cluster of its own: clusters of several \
-    nodes are not available in this version.";
-pub(super) const ONE_REPLICA: &str = "Internal topics have one replica: clusters of several \
-    nodes are not available in this version.";
+pub(super) const VOTERS_LISTED: &str = "Nodes find the cluster through controller.quorum.voters.";
+pub(super) const LINKS: &str = "The links between nodes keep themselves alive, ten times a second.";
 pub(super) const CONSUMER_PROTOCOL: &str =
     "Read by the consumer protocol (KIP-848), which is not available in this version.";
 pub(super) const NO_TRANSACTIONS: &str =
@@ -65,7 +63,7 @@ pub(super) const TIERED: &str = "As in Kafka it matters to tiered storage only, 
 pub(super) const DEAD_LETTERS: &str =
     "Read by the dead-letter queues of share groups, which are not available in this version.";
 
-// Refused, except for the default. (ONE_NODE serves both.)
+// Refused, except for the default.
 
 pub(super) const COMPACTION: &str =
     "Log compaction is not available in this version; only cleanup.policy=delete is.";

@@ -1,0 +1,213 @@
+//! What the nodes of a cluster say to one another, beside Raft messages and beats.
+//!
+//! Each kind says who sends it, what answers it and what heals its loss: a connection may die at any time, and what
+//! was on it with it. Asks about the metadata are rare and travel as JSON, like the records that they lead to; who
+//! leads what is told often and travels as numbers.
+//!
+//! Must not know how frames travel ([`crate::peers`]).
+
+use super::mail::Leadership;
+use crate::cluster::{ClusterAnswer, ClusterAsk};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use storage::PartitionId;
+
+/// The kinds of frames between nodes, version 1.
+pub mod kind {
+    /// A frame of [`raft_group::wire`], from core to core.
+    pub const RAFT: u8 = 1;
+    /// A frame of [`raft_group::heartbeats`], from core to core.
+    pub const BEATS: u8 = 2;
+    pub const ASK: u8 = 3;
+    pub const ANSWER: u8 = 4;
+    pub const LEADERS: u8 = 5;
+}
+
+/// Bytes of one leadership: topic, partition, leader, epoch.
+const LEADERSHIP_BYTES: usize = 16 + 4 + 4 + 4;
+
+/// One thing said.
+#[derive(Clone, Debug)]
+pub enum PeerMail {
+    /// A node's metadata core asks the leader's. Answered by `Answer` with the same number; the asker's own patience
+    /// heals a loss.
+    Ask {
+        number: u64,
+        /// How often it has been sent on.
+        hops: u8,
+        request: ClusterAsk,
+    },
+    /// The outcome, as of a version of the metadata that the asker waits for.
+    Answer {
+        number: u64,
+        version: u64,
+        answer: ClusterAnswer,
+    },
+    /// A core tells what it leads, to every other node: all of it when a link comes up, changes after that. Whoever
+    /// misses one is told again by the next link, or by the next leader.
+    Leaders(Vec<Leadership>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Ask {
+    number: u64,
+    hops: u8,
+    request: ClusterAsk,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    number: u64,
+    version: u64,
+    answer: ClusterAnswer,
+}
+
+/// Not what a node of this release says.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    #[error("kind {0} is not known")]
+    Kind(u8),
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    #[error("leaders end inside a record")]
+    CutShort,
+}
+
+impl PeerMail {
+    /// The frame's kind and payload.
+    pub fn encode(&self) -> (u8, Bytes) {
+        let json = |encoded: serde_json::Result<Vec<u8>>| {
+            Bytes::from(encoded.expect("asks and answers hold only maps with text keys"))
+        };
+        match self.clone() {
+            PeerMail::Ask {
+                number,
+                hops,
+                request,
+            } => {
+                let ask = Ask {
+                    number,
+                    hops,
+                    request,
+                };
+                (kind::ASK, json(serde_json::to_vec(&ask)))
+            }
+            PeerMail::Answer {
+                number,
+                version,
+                answer,
+            } => {
+                let answer = Answer {
+                    number,
+                    version,
+                    answer,
+                };
+                (kind::ANSWER, json(serde_json::to_vec(&answer)))
+            }
+            PeerMail::Leaders(leaders) => {
+                let mut out = BytesMut::with_capacity(leaders.len() * LEADERSHIP_BYTES);
+                for leadership in leaders {
+                    out.put_u128_le(leadership.partition.topic);
+                    out.put_u32_le(leadership.partition.partition);
+                    out.put_i32_le(leadership.leader);
+                    out.put_i32_le(leadership.epoch);
+                }
+                (kind::LEADERS, out.freeze())
+            }
+        }
+    }
+
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// [`Unreadable`]: nothing of it is used.
+    pub fn decode(kind: u8, mut payload: Bytes) -> Result<PeerMail, Unreadable> {
+        match kind {
+            kind::ASK => {
+                let Ask {
+                    number,
+                    hops,
+                    request,
+                } = serde_json::from_slice(&payload)?;
+                Ok(PeerMail::Ask {
+                    number,
+                    hops,
+                    request,
+                })
+            }
+            kind::ANSWER => {
+                let Answer {
+                    number,
+                    version,
+                    answer,
+                } = serde_json::from_slice(&payload)?;
+                Ok(PeerMail::Answer {
+                    number,
+                    version,
+                    answer,
+                })
+            }
+            kind::LEADERS => {
+                if !payload.len().is_multiple_of(LEADERSHIP_BYTES) {
+                    return Err(Unreadable::CutShort);
+                }
+                let mut leaders = Vec::with_capacity(payload.len() / LEADERSHIP_BYTES);
+                while payload.has_remaining() {
+                    let partition = PartitionId {
+                        topic: payload.get_u128_le(),
+                        partition: payload.get_u32_le(),
+                    };
+                    let (leader, epoch) = (payload.get_i32_le(), payload.get_i32_le());
+                    leaders.push(Leadership {
+                        partition,
+                        leader,
+                        epoch,
+                    });
+                }
+                Ok(PeerMail::Leaders(leaders))
+            }
+            other => Err(Unreadable::Kind(other)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Refusal;
+    use protocol::error::ErrorCode;
+
+    #[test]
+    fn what_was_said_is_heard() {
+        let leadership = Leadership {
+            partition: PartitionId {
+                topic: u128::MAX - 5,
+                partition: 7,
+            },
+            leader: -1,
+            epoch: 42,
+        };
+        let refusal = Refusal::new(ErrorCode::TOPIC_ALREADY_EXISTS, "there");
+        let said = [
+            PeerMail::Ask {
+                number: 3,
+                hops: 1,
+                request: ClusterAsk::AllocateProducerIds,
+            },
+            PeerMail::Answer {
+                number: 3,
+                version: 9,
+                answer: ClusterAnswer::DeleteTopics(vec![Err(refusal)]),
+            },
+            PeerMail::Leaders(vec![leadership; 3]),
+        ];
+        for mail in said {
+            let (kind, payload) = mail.encode();
+            let heard = PeerMail::decode(kind, payload.clone()).expect("own encoding");
+            assert_eq!(format!("{mail:?}"), format!("{heard:?}"));
+            let cut = payload.slice(..payload.len() - 1);
+            assert!(PeerMail::decode(kind, cut).is_err());
+        }
+        assert!(PeerMail::decode(200, Bytes::new()).is_err());
+    }
+}

@@ -1,0 +1,591 @@
+//! A core's part in the cluster: what it hears from other nodes goes to its owners, what its owners say leaves.
+//!
+//! Raft messages and beats go from core to core; whoever gets one for a partition of another core of this node passes
+//! it on by mail. Nothing is promised about delivery ([`crate::peers`]): Raft says again what matters, asks have
+//! their own patience, and who leads what is told anew whenever a link comes up.
+
+use super::Shard;
+use super::mail::{Leadership, Mail};
+use super::membership::{self, Next};
+use super::owned::{Owned, ToPeer};
+use super::peer_mail::{PeerMail, kind};
+use crate::cluster::{Cluster, METADATA, METADATA_CORE, Registration};
+use crate::founding::Standing;
+use crate::node::PeerPlan;
+use crate::peers::{
+    Destination, Door, Hello, Host, Identity, Introduction, LEVEL, LinkEnd, Links, Origin, Refusal,
+    Sent,
+};
+use bytes::Bytes;
+use raft_group::heartbeats::{Beat, BeatFrame};
+use raft_group::wire::{FrameReader, FrameWriter};
+use raft_group::{Message, Outputs, ReplicaId, Role};
+use runtime::Parcel;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+use storage::PartitionId;
+use uuid::Uuid;
+
+/// How far behind the end of the log a learner may be to become a voter, in entries.
+const CAUGHT_UP_WITHIN: u64 = 64;
+/// For how many ticks the preferred leader of a new group tries to be elected before it waits like the others.
+const LEAD_FIRST_TICKS: u32 = 8;
+/// Voters of the metadata, at most; the other nodes follow.
+const METADATA_VOTERS_MAX: usize = 5;
+
+impl Owned {
+    /// Queues a frame for a core of another node.
+    pub(super) fn say(&mut self, node: i32, core: u16, mail: PeerMail) {
+        let (kind, payload) = mail.encode();
+        self.to_peers.push(ToPeer {
+            node,
+            core: Some(core),
+            kind,
+            payload: vec![payload],
+        });
+    }
+
+    /// Takes what replicas have for other nodes: one frame of messages and one of beats for each.
+    pub(super) fn gather_for_peers(&mut self, outputs: &mut Outputs) {
+        if outputs.messages.is_empty() && outputs.beats.is_empty() {
+            return;
+        }
+        let mut frames: BTreeMap<i32, FrameWriter> = BTreeMap::new();
+        for (partition, message) in outputs.messages.drain(..) {
+            let frame = frames.entry(message.to.node()).or_default();
+            frame.push(partition, &message);
+        }
+        for (node, frame) in frames {
+            self.to_peers.push(ToPeer {
+                node,
+                core: None,
+                kind: kind::RAFT,
+                payload: frame.finish(),
+            });
+        }
+        for frame in outputs.beats.frames() {
+            self.to_peers.push(ToPeer {
+                node: frame.to.node(),
+                core: None,
+                kind: kind::BEATS,
+                payload: vec![Bytes::from(frame.encode())],
+            });
+        }
+    }
+
+    /// Everything that this core's replicas serve now.
+    fn led(&self) -> Vec<Leadership> {
+        let serving = self.replicas.iter().filter(|replica| replica.is_serving());
+        serving
+            .map(|replica| Leadership {
+                partition: replica.partition(),
+                leader: self.node_id,
+                epoch: replica.term() as i32,
+            })
+            .collect()
+    }
+
+    /// A new group: nobody leads it, and this node is preferred. It does not wait for an election timeout, but asks for
+    /// the votes of the others as soon as they have heard of the group.
+    pub(crate) fn lead_first(&mut self, id: PartitionId) {
+        self.to_lead.insert(id, LEAD_FIRST_TICKS);
+    }
+
+    fn campaign_first(&mut self) {
+        let replicas = &mut self.replicas;
+        self.to_lead.retain(|id, ticks| {
+            let Some(replica) = replicas.get_mut(*id) else {
+                return false;
+            };
+            if replica.leader().is_some() || replica.members().is_sole_voter(replica.id()) {
+                return false;
+            }
+            replica.campaign();
+            *ticks -= 1;
+            *ticks > 0
+        });
+    }
+
+    /// Time passes for the replicas that have others.
+    fn tick(&mut self) {
+        if !self.to_lead.is_empty() {
+            self.campaign_first();
+        }
+        if self.replicas.wants_ticks() {
+            self.replicas.tick();
+        }
+    }
+}
+
+impl Shard {
+    /// Sends what has been gathered for other nodes.
+    pub(super) fn flush_peers(&self) {
+        let frames = std::mem::take(&mut self.owned.borrow_mut().to_peers);
+        let Some(links) = self.links.get() else {
+            return;
+        };
+        for frame in frames {
+            let to = frame.core.map_or(Destination::Landing, Destination::Core);
+            let sent = links.send(frame.node, to, frame.kind, frame.payload);
+            if sent != Sent::Queued {
+                tracing::trace!(
+                    node = frame.node,
+                    kind = frame.kind,
+                    ?sent,
+                    "a frame is lost"
+                );
+            }
+        }
+    }
+
+    /// Lets time pass for replicas, asks and members, for as long as the core runs.
+    pub async fn keep_time(self: Rc<Shard>) {
+        loop {
+            self.core.sleep(self.settings.raft.tick).await;
+            let now = self.core.now();
+            {
+                let mut owned = self.owned.borrow_mut();
+                owned.tick();
+                if self.core.id() == METADATA_CORE {
+                    let session_ms = self.view.borrow().broker().broker_session_timeout_ms;
+                    owned.metadata_tick(now, Duration::from_millis(session_ms));
+                }
+                self.settle_members(&mut owned);
+            }
+            self.flush_peers();
+            self.wake_turn();
+        }
+    }
+
+    /// What another node said.
+    pub(super) fn on_peer_mail(self: &Rc<Shard>, from: i32, mail: PeerMail) {
+        match mail {
+            PeerMail::Ask {
+                number,
+                hops,
+                request,
+            } => self.on_cluster(super::metadata::Asker::Node(from, number), request, hops),
+            PeerMail::Answer {
+                number,
+                version,
+                answer,
+            } => {
+                let now = self.core.now();
+                let mut owned = self.owned.borrow_mut();
+                owned.cluster_answered(number, version, answer, now);
+            }
+            PeerMail::Leaders(word) => {
+                let word = std::sync::Arc::new(word);
+                for core in 0..self.core.cores() {
+                    self.post.send(core, Mail::Leaders(word.clone()));
+                }
+            }
+        }
+    }
+
+    /// Raft messages for this core's partitions.
+    pub(super) fn on_raft(&self, messages: Vec<(PartitionId, Message)>) {
+        let mut owned = self.owned.borrow_mut();
+        for (partition, message) in messages {
+            if let Err(error) = owned.replicas.step(partition, message) {
+                // A partition that is about to be opened, or is gone: Raft says it again if it matters.
+                tracing::trace!(%error, ?partition, "a Raft message was not taken");
+            }
+        }
+        drop(owned);
+        self.wake_turn();
+    }
+
+    /// Beats for this core's partitions.
+    pub(super) fn on_beats(&self, frame: BeatFrame) {
+        self.owned.borrow_mut().replicas.step_beats(frame);
+        self.wake_turn();
+    }
+
+    /// Gives a frame of Raft messages to the cores that own their partitions.
+    fn sort_raft(&self, from: ReplicaId, payload: Bytes) -> Result<(), String> {
+        let reader = FrameReader::new(payload).map_err(|error| error.to_string())?;
+        let mut by_core: Vec<Vec<(PartitionId, Message)>> = vec![Vec::new(); self.core.cores()];
+        for message in reader {
+            let (partition, message) = message.map_err(|error| error.to_string())?;
+            if message.from != from {
+                return Err(format!("{} speaks for {}", from, message.from));
+            }
+            by_core[self.owner(partition)].push((partition, message));
+        }
+        for (core, messages) in by_core.into_iter().enumerate() {
+            match core == self.core.id() {
+                _ if messages.is_empty() => {}
+                true => self.on_raft(messages),
+                false => self.post.send(core, Mail::Raft(messages)),
+            }
+        }
+        Ok(())
+    }
+
+    fn sort_beats(&self, from: ReplicaId, payload: &[u8]) -> Result<(), String> {
+        let frame = BeatFrame::decode(payload).map_err(|error| error.to_string())?;
+        if frame.from != from {
+            return Err(format!("{} speaks for {}", from, frame.from));
+        }
+        let (from, to) = (frame.from, frame.to);
+        let mut by_core: Vec<Vec<Beat>> = vec![Vec::new(); self.core.cores()];
+        for beat in frame.beats {
+            by_core[self.owner(beat.partition)].push(beat);
+        }
+        for (core, beats) in by_core.into_iter().enumerate() {
+            let frame = BeatFrame { from, to, beats };
+            match core == self.core.id() {
+                _ if frame.beats.is_empty() => {}
+                true => self.on_beats(frame),
+                false => self.post.send(core, Mail::Beats(frame)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens this core's links, and lets time pass, if the node has others beside it.
+    pub fn join_others(self: &Rc<Shard>, plan: &PeerPlan) {
+        let host = Rc::new(PeerHost(self.clone()));
+        let links = Links::new(&self.core, host, plan.names.clone(), plan.settings.clone());
+        if self.links.set(links).is_err() {
+            return; // It has them already.
+        }
+        let links = self.links.get().expect("just set");
+        let named = plan.voters.iter();
+        for voter in named.filter(|voter| voter.node_id != self.settings.node_id) {
+            let address = voter.peer.to_string();
+            links.reach(voter.node_id, address.clone(), None);
+            self.named_peers.borrow_mut().insert(voter.node_id, address);
+        }
+        self.core.spawn("time", self.clone().keep_time());
+    }
+
+    /// The whole state of the metadata is new.
+    pub(super) fn all_nodes_changed(&self) {
+        let nodes: Vec<i32> = {
+            let view = self.view.borrow();
+            view.cluster.nodes().keys().copied().collect()
+        };
+        for node in nodes {
+            self.node_changed(node);
+        }
+    }
+
+    /// A node registered, left, or was fenced: links follow, and so do the members of the groups led here.
+    pub(super) fn node_changed(&self, node: i32) {
+        if node == self.settings.node_id {
+            return;
+        }
+        if let Some(links) = self.links.get() {
+            let view = self.view.borrow();
+            match view.cluster.nodes().get(&node) {
+                Some(known) => {
+                    let Registration { peer, .. } = &known.registration;
+                    // What the operator of this node says of the way to another one counts more.
+                    let named = self.named_peers.borrow().get(&node).cloned();
+                    let address = named.unwrap_or_else(|| peer.clone());
+                    links.reach(node, address, None);
+                }
+                None => links.forget(node),
+            }
+        }
+        self.owned.borrow_mut().unsettle_all();
+    }
+
+    /// Takes the next step towards the members that the metadata wants, for groups led here.
+    fn settle_members(&self, owned: &mut Owned) {
+        if owned.unsettled.is_empty() {
+            return;
+        }
+        let view = self.view.borrow();
+        for id in std::mem::take(&mut owned.unsettled) {
+            let Some((voters, listening)) = wanted_members(&view.cluster, id, owned) else {
+                continue;
+            };
+            if owned.settle_members_of(id, &voters, &listening) {
+                owned.unsettled.insert(id);
+            }
+        }
+    }
+}
+
+impl Owned {
+    /// Members of groups may not be what the metadata wants any more.
+    fn unsettle_all(&mut self) {
+        let led = self.replicas.iter();
+        let led = led.filter(|replica| replica.role() == Role::Leader);
+        let ids: Vec<PartitionId> = led.map(|replica| replica.partition()).collect();
+        self.unsettled.extend(ids);
+    }
+
+    /// One step. True if more is to come.
+    fn settle_members_of(
+        &mut self,
+        id: PartitionId,
+        voters: &[ReplicaId],
+        listening: &[ReplicaId],
+    ) -> bool {
+        let Some(replica) = self.replicas.get(id) else {
+            return false;
+        };
+        if !replica.is_serving() {
+            return replica.role() == Role::Leader;
+        }
+        let last = replica.last_index();
+        let near = |peer| {
+            let matched = replica.matched(peer);
+            matched.is_some_and(|matched| matched + CAUGHT_UP_WITHIN >= last)
+        };
+        let own = replica.id();
+        let near = |peer| peer == own || near(peer);
+        let next = membership::next(replica.members(), own, voters, listening, near);
+        match next {
+            Next::Nothing => false,
+            Next::Wait => true,
+            Next::Propose(changes) => {
+                let replica = self.replicas.get_mut(id).expect("looked up above");
+                if let Err(error) = replica.propose_members(&changes) {
+                    tracing::debug!(%error, partition = ?id, "a change of members waits");
+                }
+                true
+            }
+            Next::HandOver(heirs) => {
+                let replica = self.replicas.get_mut(id).expect("looked up above");
+                if let Err(error) = replica.transfer_leader(heirs[0]) {
+                    tracing::debug!(%error, partition = ?id, "a lead is handed over later");
+                }
+                true
+            }
+        }
+    }
+}
+
+/// The voters and the other members that a group should have; None if the metadata does not say.
+fn wanted_members(
+    cluster: &Cluster,
+    id: PartitionId,
+    owned: &Owned,
+) -> Option<(Vec<ReplicaId>, Vec<ReplicaId>)> {
+    if id == METADATA {
+        let replica = owned.replicas.get(id)?;
+        return (!cluster.nodes().is_empty())
+            .then(|| metadata_members(cluster, replica.members().voters()));
+    }
+    let topic = cluster.topic_by_id(Uuid::from_u128(id.topic))?;
+    let nodes = topic.partitions.get(id.partition as usize)?;
+    let voters: Option<Vec<ReplicaId>> =
+        nodes.iter().map(|node| cluster.replica_id(*node)).collect();
+    Some((voters?, Vec::new()))
+}
+
+/// Who votes on the metadata: those who do, as long as they are heard of, and others up to an odd number of at most
+/// five, in racks that have the fewest. Everybody else follows. A founder that has not registered yet keeps its vote.
+fn metadata_members(cluster: &Cluster, voters: &[ReplicaId]) -> (Vec<ReplicaId>, Vec<ReplicaId>) {
+    let unregistered = voters.iter().copied().filter(|id| {
+        let known = cluster.nodes().contains_key(&id.node());
+        !known && !cluster.is_retired(*id)
+    });
+    let mut chosen: Vec<ReplicaId> = unregistered.collect();
+    let heard = cluster.nodes().values().filter(|node| !node.fenced);
+    let wanted = match chosen.len() + heard.count() {
+        count @ 0..=3 => count.max(1),
+        4 => 3,
+        _ => METADATA_VOTERS_MAX,
+    };
+    let mut free: Vec<_> = cluster.nodes().values().collect();
+    while chosen.len() < wanted && !free.is_empty() {
+        let in_rack = |rack: &Option<String>| {
+            let racks = chosen.iter().filter_map(|id| {
+                let node = cluster.nodes().get(&id.node())?;
+                node.registration.rack.as_ref()
+            });
+            rack.as_ref()
+                .map_or(0, |rack| racks.filter(|other| *other == rack).count())
+        };
+        let best = (0..free.len())
+            .min_by_key(|at| {
+                let node = free[*at];
+                let votes = voters.contains(&node.replica_id());
+                let shared = in_rack(&node.registration.rack);
+                (node.fenced, !votes, shared, node.registration.node)
+            })
+            .expect("some are left");
+        chosen.push(free.remove(best).replica_id());
+    }
+    (chosen, free.iter().map(|node| node.replica_id()).collect())
+}
+
+/// What the links of a core bring goes to its shard.
+pub struct PeerHost(pub Rc<Shard>);
+
+impl Identity for PeerHost {
+    fn introduction(&self) -> Introduction {
+        let settings = &self.0.settings;
+        Introduction {
+            cluster_id: settings.cluster_id.clone(),
+            node: settings.node_id,
+            incarnation: settings.incarnation,
+            cores: self.0.core.cores() as u16,
+            level: LEVEL,
+        }
+    }
+
+    fn admit(&self, who: &Introduction) -> Result<(), Refusal> {
+        let own = &self.0.settings;
+        if who.node == own.node_id {
+            let sentence = format!(
+                "this is node {} itself: each node needs an id of its own",
+                who.node
+            );
+            return Err(Refusal::not_admitted(sentence));
+        }
+        let id = ReplicaId::new(who.node, who.incarnation);
+        let view = self.0.view.borrow();
+        if id.is_none_or(|id| view.cluster.is_retired(id)) {
+            let sentence = format!(
+                "the disk of node {} has been replaced: give the node an empty data directory",
+                who.node
+            );
+            return Err(Refusal::not_admitted(sentence));
+        }
+        Ok(())
+    }
+}
+
+impl Host for PeerHost {
+    fn heard(&self, from: Origin, to: u16, kind: u8, payload: Bytes) {
+        let shard = &self.0;
+        let Some(identity) = ReplicaId::new(from.node, from.incarnation) else {
+            return; // Was not admitted.
+        };
+        let taken = match kind {
+            kind::RAFT => shard.sort_raft(identity, payload),
+            kind::BEATS => shard.sort_beats(identity, &payload),
+            other => match PeerMail::decode(other, payload) {
+                Ok(mail) if usize::from(to) == shard.core.id() => {
+                    shard.on_peer_mail(from.node, mail);
+                    Ok(())
+                }
+                Ok(mail) if usize::from(to) < shard.core.cores() => {
+                    let from = from.node;
+                    shard.post.send(usize::from(to), Mail::Peer { from, mail });
+                    Ok(())
+                }
+                Ok(_) => Err(format!("there is no core {to}")),
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        if let Err(reason) = taken {
+            tracing::warn!(
+                node = from.node,
+                kind,
+                reason,
+                "a frame of another node was not taken"
+            );
+        }
+    }
+
+    fn link_up(&self, node: i32, _cores: u16) {
+        let shard = &self.0;
+        let mut owned = shard.owned.borrow_mut();
+        owned.connected.insert(node);
+        owned.replicas.peer_back(node);
+        let led = owned.led();
+        if !led.is_empty() {
+            owned.say(node, 0, PeerMail::Leaders(led));
+        }
+        owned.unsettle_all();
+        if shard.core.id() == METADATA_CORE {
+            owned.metadata_link_up(node, shard.core.now());
+        }
+        drop(owned);
+        shard.flush_peers();
+        shard.wake_turn();
+    }
+
+    fn link_down(&self, node: i32, reason: &LinkEnd) {
+        let shard = &self.0;
+        let was_up = shard.owned.borrow_mut().connected.remove(&node);
+        if was_up {
+            tracing::warn!(node, %reason, "a node is not connected any more");
+        }
+        let identity = shard.view.borrow().cluster.replica_id(node);
+        let mut owned = shard.owned.borrow_mut();
+        if let Some(identity) = identity {
+            owned.replicas.unreachable(identity);
+        }
+        // A process that has died is not waited for; one that cannot be reached may lead on.
+        match reason.is_gone() {
+            true => owned.replicas.peer_lost(node),
+            false => owned.replicas.wake_with(node),
+        }
+        if shard.core.id() == METADATA_CORE {
+            owned.metadata_link_lost(node);
+        }
+        drop(owned);
+        shard.flush_peers();
+        shard.wake_turn();
+    }
+
+    fn silent(&self, node: i32) {
+        tracing::debug!(node, "nothing is heard from a node");
+        self.0.owned.borrow_mut().replicas.wake_led_by(node);
+    }
+
+    fn heard_again(&self, node: i32) {
+        tracing::debug!(node, "a node is heard again");
+    }
+}
+
+/// What the accepting core does with those who come, once the node has recovered.
+pub struct PeerDoor(pub Rc<Shard>);
+
+impl Identity for PeerDoor {
+    fn introduction(&self) -> Introduction {
+        PeerHost(self.0.clone()).introduction()
+    }
+
+    fn admit(&self, who: &Introduction) -> Result<(), Refusal> {
+        PeerHost(self.0.clone()).admit(who)
+    }
+}
+
+impl Door for PeerDoor {
+    fn sought(&self, _request: Bytes) -> Pin<Box<dyn Future<Output = Bytes>>> {
+        let settings = &self.0.settings;
+        let standing = Standing {
+            node: settings.node_id,
+            incarnation: settings.incarnation,
+            cluster_id: settings.cluster_id.clone(),
+            founders: settings.founders.clone(),
+        };
+        Box::pin(std::future::ready(standing.encode()))
+    }
+
+    fn hand_over(&self, core: u16, parcel: Parcel, hello: Hello) {
+        let shard = &self.0;
+        match usize::from(core) == shard.core.id() {
+            true => shard.take_link(parcel, hello),
+            false => shard.post.send(
+                usize::from(core),
+                Mail::PeerConnection {
+                    parcel,
+                    hello: Box::new(hello),
+                },
+            ),
+        }
+    }
+}
+
+impl Shard {
+    /// Another node's connection that is to land on this core.
+    pub(super) fn take_link(&self, parcel: Parcel, hello: Hello) {
+        if let Some(links) = self.links.get() {
+            links.adopt(parcel, hello);
+        }
+    }
+}
