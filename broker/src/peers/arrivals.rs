@@ -7,7 +7,7 @@ use super::frame::{Cutter, Frame, HEADER_BYTES, KIND_MAX, Malformed, PING, PONG,
 use super::frame::{TO_LANDING, put_header};
 use super::handshake::{Hello, Message, encode_refusal};
 use super::introduction::Introduction;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, RefusalCode};
 use super::{Host, LinkCounters, Origin, Settings};
 use crate::shard::limits::{Budget, Reservation};
 use bytes::{Bytes, BytesMut};
@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Largest frames of one node that may be under way to this core at a time.
 const FRAMES_AHEAD: usize = 2;
@@ -42,7 +43,7 @@ struct Peer {
     counters: Cell<LinkCounters>,
 }
 
-/// A connection. Dropping the end of `farewell` that is kept here ends it.
+/// A connection. It ends when `farewell` is taken.
 struct Arrival {
     origin: Origin,
     heard_at: Cell<Instant>,
@@ -93,16 +94,15 @@ impl Arrivals {
         let ended = peer.connections.take();
         for arrival in ended.values() {
             peer.count(|counters| counters.refusals_given += 1);
-            if let Some(farewell) = arrival.farewell.take() {
-                // It may have ended by itself just now.
-                let _ = farewell.send(refusal.clone());
-            }
+            arrival.end(refusal.clone());
         }
     }
 
     pub(super) fn shut(&self) {
         for peer in self.peers.borrow().values() {
-            peer.connections.take();
+            for arrival in peer.connections.take().values() {
+                arrival.farewell.take();
+            }
         }
     }
 
@@ -149,17 +149,26 @@ impl Arrivals {
         self.watch(&peer);
         let receiving = self.receive(&peer, &arrival, &stream, me);
         match select(ended, receiving).await {
-            Either::Left(Ok(refusal)) => {
-                let farewell = refused_frame(&refusal);
-                let _ = timeout(&self.core, within, stream.write_all(farewell)).await;
-            }
-            // Another connection has taken its place, it was silent for too long, or all are shut.
+            Either::Left(Ok(refusal)) => self.say_farewell(&stream, &refusal).await,
+            // Another connection has taken its place, or all are shut.
             Either::Left(Err(_)) => {}
             Either::Right(Err(end)) => {
                 peer.remove(&arrival);
                 peer.tell_log(arrival.origin.core, &end);
+                if let End::Malformed(error) = end {
+                    let sentence = format!("{error}: one of the two nodes has a bug");
+                    let refusal = Refusal::new(RefusalCode::Malformed, sentence);
+                    self.say_farewell(&stream, &refusal).await;
+                }
             }
         }
+    }
+
+    /// The other end is to know that it was not the process that died. It may not be able to hear it.
+    async fn say_farewell(&self, stream: &Stream, refusal: &Refusal) {
+        let within = self.settings.handshake_within;
+        let farewell = stream.write_all(refused_frame(refusal));
+        let _ = timeout(&self.core, within, farewell).await;
     }
 
     /// Receives frames until the connection ends.
@@ -273,6 +282,16 @@ impl Arrivals {
     }
 }
 
+impl Arrival {
+    /// Ends the connection and says why.
+    fn end(&self, refusal: Refusal) {
+        if let Some(farewell) = self.farewell.take() {
+            // It may have ended by itself just now.
+            let _ = farewell.send(refusal);
+        }
+    }
+}
+
 impl Peer {
     fn count(&self, change: impl FnOnce(&mut LinkCounters)) {
         let mut counters = self.counters.get();
@@ -325,12 +344,13 @@ impl Peer {
         }
     }
 
-    fn cut_dead(&self, now: Instant, dead_after: std::time::Duration) {
+    fn cut_dead(&self, now: Instant, dead_after: Duration) {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|_, arrival| {
             let lives = now - arrival.heard_at.get() < dead_after;
             if !lives {
-                arrival.farewell.take();
+                let sentence = format!("nothing was heard on the connection for {dead_after:?}");
+                arrival.end(Refusal::not_ready(sentence));
             }
             lives
         });

@@ -284,7 +284,7 @@ impl Link {
             LinkEnd::Rejected(refusal) => {
                 self.count(|counters| counters.refusals_received += 1);
                 let told = self.refusal_told.replace(Some(refusal.clone()));
-                if told.as_ref() != Some(refusal) {
+                if !refusal.code.is_transient() && told.as_ref() != Some(refusal) {
                     let address = &self.target.borrow().address;
                     tracing::warn!(node, %address, core, "no link to node {node}: {refusal}");
                 }

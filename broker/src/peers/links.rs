@@ -106,7 +106,8 @@ impl Links {
         self.arrivals.expel(node, refusal);
     }
 
-    /// Ends all links in both directions.
+    /// Ends all links in both directions, at a stop. Whoever stops drops the [`PeerServer`](super::PeerServer) first,
+    /// or the other nodes come back.
     pub fn shut(&self) {
         let ended = self.outgoing.take();
         drop(ended);

@@ -74,7 +74,9 @@ pub trait Host: Identity {
     /// ([`LinkEnd::is_gone`]) is known to be dead and one that does not answer is not.
     fn link_down(&self, node: i32, reason: &LinkEnd);
 
-    /// Nothing has come from a node for [`Settings::silent_after`], on any of its connections to this core.
+    /// Nothing has come from a node for [`Settings::silent_after`], on any of its connections to this core. Each core
+    /// tells of what it hears itself: where a node restarts with fewer cores, one that it no longer sends to hears
+    /// it no more.
     fn silent(&self, node: i32);
 
     /// A node that was [`silent`](Host::silent) is heard again.

@@ -20,6 +20,8 @@ pub enum RefusalCode {
     TooOld,
     /// Not now: try again soon.
     NotReady,
+    /// What came on the connection makes no sense.
+    Malformed,
     /// A code that this build does not know.
     Other(u16),
 }
@@ -41,6 +43,7 @@ impl RefusalCode {
             RefusalCode::NotAdmitted => 3,
             RefusalCode::TooOld => 4,
             RefusalCode::NotReady => 5,
+            RefusalCode::Malformed => 6,
             RefusalCode::Other(code) => code,
         }
     }
@@ -52,6 +55,7 @@ impl RefusalCode {
             3 => RefusalCode::NotAdmitted,
             4 => RefusalCode::TooOld,
             5 => RefusalCode::NotReady,
+            6 => RefusalCode::Malformed,
             other => RefusalCode::Other(other),
         }
     }
@@ -73,7 +77,7 @@ impl Refusal {
         Refusal::new(RefusalCode::NotAdmitted, sentence)
     }
 
-    /// The node cannot speak yet, or has no room now.
+    /// The node cannot speak yet, has no room now, or has given up a connection that another one may replace.
     pub fn not_ready(sentence: impl fmt::Display) -> Refusal {
         Refusal::new(RefusalCode::NotReady, sentence)
     }
@@ -87,8 +91,7 @@ impl Refusal {
     }
 }
 
-/// Whether a node may refuse to read on: what the one who is called says to the caller's hello, before its host is
-/// asked.
+/// What the one who is called says to the caller's hello, before its host is asked.
 pub(super) fn judge_hello(me: &Introduction, hello: &Hello) -> Result<(), Refusal> {
     let who = &hello.who;
     same_cluster(me, who)?;

@@ -221,7 +221,7 @@ impl Reception {
             let bytes_max = self.settings.request_bytes_max;
             let sentence = format!("a request of {request_bytes} bytes is longer than {bytes_max}");
             return self
-                .refuse(stream, Refusal::new(RefusalCode::Other(0), sentence))
+                .refuse(stream, Refusal::new(RefusalCode::Malformed, sentence))
                 .await;
         }
         if self.requests.get() >= self.settings.requests_max {
@@ -259,7 +259,7 @@ impl Reception {
                     "an answer to a node is too long to be sent"
                 );
                 let sentence = format!("an answer of {bytes} bytes is longer than {bytes_max}");
-                return Err(Refusal::new(RefusalCode::Other(0), sentence));
+                return Err(Refusal::new(RefusalCode::Malformed, sentence));
             }
         };
         let head = Message::Found { answer_bytes }.encode();
