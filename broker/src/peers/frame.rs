@@ -61,11 +61,23 @@ pub(super) fn put_header(out: &mut impl BufMut, kind: u8, to: u16, payload_bytes
     out.put_u16(to);
 }
 
-/// Makes room for more of `whole` bytes that begin at the start of `buffer`: as much again as has come, but at least
-/// [`UNPROVEN_BYTES`]. So an announcement alone costs its maker as much as it costs us.
+/// Makes room for more of `whole` bytes that begin at the start of `buffer`. So an announcement alone costs its maker
+/// as much as it costs us.
 pub(super) fn reserve_as_bytes_arrive(buffer: &mut BytesMut, whole: usize) {
     let missing = whole.saturating_sub(buffer.len()).max(1);
-    if buffer.capacity() - buffer.len() < missing {
+    grow(buffer, missing, UNPROVEN_BYTES);
+}
+
+/// Makes room for `missing` bytes if they are at most `at_once`. For more: once the buffer is full, for as many again
+/// as it has, so that little is copied while it grows.
+fn grow(buffer: &mut BytesMut, missing: usize, at_once: usize) {
+    let spare = buffer.capacity() - buffer.len();
+    if spare >= missing {
+        return;
+    }
+    if missing <= at_once {
+        buffer.reserve(missing);
+    } else if spare == 0 {
         buffer.reserve(missing.min(buffer.len().max(UNPROVEN_BYTES)));
     }
 }
@@ -76,6 +88,8 @@ pub struct Cutter {
     bytes_max: usize,
     /// The size of frames that have lately come whole: so much is allocated at once, and not copied while it grows.
     proven: usize,
+    /// The largest frame since that was last looked at.
+    largest: usize,
     /// Size of the next receive buffer.
     chunk: usize,
 }
@@ -87,6 +101,7 @@ impl Cutter {
             buffer,
             bytes_max,
             proven: 0,
+            largest: 0,
             chunk: CHUNK_BYTES,
         }
     }
@@ -124,6 +139,7 @@ impl Cutter {
         let mut frame = self.buffer.split_to(whole);
         frame.advance(LENGTH_BYTES);
         let (kind, to) = (frame.get_u8(), frame.get_u16());
+        self.largest = self.largest.max(whole);
         self.proven = self.proven.max(whole);
         Ok(Some(Frame {
             kind,
@@ -134,22 +150,31 @@ impl Cutter {
 
     /// The buffer for the next receive, with room in it; [`filled`](Cutter::filled) takes it back.
     pub fn room(&mut self) -> BytesMut {
-        let spare = self.buffer.capacity() - self.buffer.len();
         let whole = match self.announced_bytes() {
             Ok(Some(whole)) => whole,
             // The cutter ends at the next frame in case of an error.
             _ => HEADER_BYTES,
         };
         let missing = whole.saturating_sub(self.buffer.len()).max(1);
+        if missing > self.chunk {
+            grow(&mut self.buffer, missing, self.proven.max(UNPROVEN_BYTES));
+        } else {
+            self.make_room_for_small(missing);
+        }
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Room for many small frames, or for the end of a larger one.
+    fn make_room_for_small(&mut self, missing: usize) {
+        let spare = self.buffer.capacity() - self.buffer.len();
         // A receive into the last bytes of a buffer is wasted, if what is in it is moved for little.
         let low = self.chunk / 8;
         if spare < missing || (spare < low && self.buffer.len() < low) {
-            let allowed = self.buffer.len().max(UNPROVEN_BYTES).max(self.proven);
-            self.buffer.reserve(missing.max(self.chunk).min(allowed));
+            self.buffer.reserve(self.chunk);
             // Frames that are small again are given small buffers again.
-            self.proven -= self.proven / 8;
+            self.proven = self.largest.max(self.proven / 2);
+            self.largest = 0;
         }
-        std::mem::take(&mut self.buffer)
     }
 
     /// Takes the buffer back with `received` bytes more in it.
