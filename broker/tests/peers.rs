@@ -676,6 +676,7 @@ fn a_link_can_be_redirected_and_forgotten() {
     world.clear_told();
     let links = world.links(1, 0);
     links.reach(2, world.address(2), None);
+    links.reach(2, world.address(2), Some(1));
     world.sim.run_for(ms(20));
     assert_eq!(
         world.take_told(1, 0),

@@ -171,10 +171,17 @@ impl Link {
         })
     }
 
-    /// Sets another target; whoever does that also runs the link anew. False if it is the same.
+    /// Sets the target. Says whether the link has to begin anew: not if nothing changes, nor if it has reached that
+    /// incarnation there already.
     pub(super) fn redirect(&self, target: Target) -> bool {
-        let before = self.target.replace(target);
-        before != *self.target.borrow()
+        let before = self.target.replace(target.clone());
+        let is_reached = |reached: &Introduction| {
+            let expected = target.incarnation;
+            expected.is_none_or(|incarnation| incarnation == reached.incarnation)
+        };
+        let stays = before == target
+            || before.address == target.address && self.reached(is_reached) == Some(true);
+        !stays
     }
 
     /// Queues a frame.

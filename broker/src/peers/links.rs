@@ -65,7 +65,7 @@ impl Links {
     }
 
     /// Keeps a link to a node at `address` (`host:port`) from now on, and if `incarnation` is given, only to that
-    /// one. If there is one with other particulars, its connection ends and what it had queued is lost.
+    /// one. If there is a link that has reached something else, it begins anew there, and what it had queued is lost.
     pub fn reach(&self, node: i32, address: impl Into<String>, incarnation: Option<u32>) {
         let address = address.into();
         let target = Target {

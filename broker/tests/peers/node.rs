@@ -55,11 +55,14 @@ pub struct Told {
     pub event: Event,
 }
 
+/// By node and core.
+type LinksByCore = BTreeMap<(i32, u16), Rc<Links>>;
+
 /// What the test and the nodes share.
 #[derive(Clone, Default)]
 pub struct Shared {
     pub told: Rc<RefCell<Vec<Told>>>,
-    links: Rc<RefCell<BTreeMap<(i32, u16), Rc<Links>>>>,
+    links: Rc<RefCell<LinksByCore>>,
     servers: Rc<RefCell<BTreeMap<i32, PeerServer>>>,
     /// Nobody admits these.
     pub retired: Rc<RefCell<BTreeSet<(i32, u32)>>>,

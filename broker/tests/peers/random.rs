@@ -311,7 +311,7 @@ impl Test {
         self.world.sim.run_for(ms(1_000));
         self.take_in();
         // In a rough world a connection may be reset even now.
-        if self.world.sim.seed() % 2 == 0 {
+        if self.world.sim.seed().is_multiple_of(2) {
             assert_eq!(self.heard - heard, sent);
             assert_eq!(self.lost, lost);
             for from in 1..=NODES {
