@@ -8,6 +8,7 @@
 //! Not done: transaction coordinators (see `producer_ids` for what clients are told), share groups (key type 2:
 //! UNSUPPORTED_VERSION), consumer groups of KIP-848.
 
+use super::topics::LEADERS_WITHIN;
 use super::Session;
 use super::metadata::{GROUP_OPERATIONS, automatic};
 use crate::cluster::{ClusterAsk, METADATA_CORE, OFFSETS_TOPIC};
@@ -118,6 +119,9 @@ async fn offsets_topic(session: &Session) -> Result<(), ErrorCode> {
         validate_only: false,
     };
     session.shard.ask(METADATA_CORE, ask).await;
+    let deadline = session.shard.core.now() + LEADERS_WITHIN;
+    let names = [OFFSETS_TOPIC].into_iter();
+    session.shard.await_leaders(names, deadline).await;
     let exists = session
         .shard
         .view

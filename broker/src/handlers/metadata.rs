@@ -12,6 +12,7 @@
 //! authorisation); v10 topic ids; v12 lookup by id; v13 top-level error, never set here.
 
 use super::Session;
+use super::topics::LEADERS_WITHIN;
 use crate::cluster::decide::{NewTopic, check_topic_name};
 use crate::cluster::{ClusterAsk, METADATA_CORE, OFFSETS_TOPIC, Topic, partition_id};
 use crate::shard::view::View;
@@ -175,12 +176,16 @@ async fn create_missing(session: &Session, wanted: &[MetadataRequestTopic]) {
     if missing.is_empty() {
         return;
     }
+    let names: Vec<String> = missing.iter().map(|topic| topic.name.clone()).collect();
     // Who lost a race for the same topic is told below what it has become.
     let ask = ClusterAsk::CreateTopics {
         topics: missing,
         validate_only: false,
     };
     session.shard.ask(METADATA_CORE, ask).await;
+    let deadline = session.shard.core.now() + LEADERS_WITHIN;
+    let names = names.iter().map(String::as_str);
+    session.shard.await_leaders(names, deadline).await;
 }
 
 /// A topic as it is created by itself.

@@ -1,7 +1,7 @@
 //! CreateTopics (19) v2-7, DeleteTopics (20) v1-6, CreatePartitions (37) v0-3, DeleteRecords (21) v0-2.
 //!
-//! Behaviour: the first three are decided by the owner of the metadata and answered when every core serves the
-//! result, so a client can use a topic at once. CreateTopics answers with the topic's whole configuration from v5 on
+//! Behaviour: the first three are decided by the leader of the metadata and answered when every core of this node
+//! knows the result and new partitions have leaders (for at most five seconds), so a client can use a topic at once. CreateTopics answers with the topic's whole configuration from v5 on
 //! (never null: Java tools rely on it). DeleteRecords is carried to the partitions' owners.
 //!
 //! Version notes: CreateTopics v4 counts of -1 (KIP-464); v7 topic ids. DeleteTopics v6 by id.
@@ -15,8 +15,12 @@ use crate::config::{DescribeOptions, ResourceKind};
 use protocol::codec::Str;
 use protocol::error::ErrorCode;
 use protocol::messages::*;
+use runtime::Instant;
 use std::time::Duration;
 use storage::PartitionId;
+
+/// New groups elect their first leaders in milliseconds, if a majority of their nodes is there.
+pub(super) const LEADERS_WITHIN: Duration = Duration::from_secs(5);
 
 pub async fn create(
     session: &Session,
@@ -32,6 +36,9 @@ pub async fn create(
         ClusterAnswer::CreateTopics(outcomes) => outcomes,
         other => unavailable(&other, request.topics.len()),
     };
+    let names = request.topics.iter().map(|topic| &*topic.name);
+    let deadline = leaders_within(session, request.timeout_ms);
+    session.shard.await_leaders(names, deadline).await;
     let topics = request
         .topics
         .into_iter()
@@ -49,6 +56,12 @@ pub async fn create(
         topics: topics.collect(),
         ..CreateTopicsResponse::default()
     }
+}
+
+/// Until when new partitions may take to have leaders before the client is answered without.
+pub(super) fn leaders_within(session: &Session, timeout_ms: i32) -> Instant {
+    let timeout = Duration::from_millis(timeout_ms.max(0) as u64);
+    session.shard.core.now() + timeout.min(LEADERS_WITHIN)
 }
 
 fn new_topic(topic: &CreatableTopic) -> NewTopic {
@@ -204,6 +217,9 @@ pub async fn grow(session: &Session, request: CreatePartitionsRequest) -> Create
         ClusterAnswer::CreatePartitions(outcomes) => outcomes,
         other => unavailable(&other, count),
     };
+    let names = request.topics.iter().map(|topic| &*topic.name);
+    let deadline = leaders_within(session, request.timeout_ms);
+    session.shard.await_leaders(names, deadline).await;
     let results = request
         .topics
         .into_iter()

@@ -125,6 +125,8 @@ pub struct Shard {
     pub serving: Notify,
     pub stopping: Cell<bool>,
     pub stopped: Notify,
+    /// Somebody has said what it leads.
+    led: Notify,
     /// To the other nodes; not set on a node that is alone.
     pub links: OnceCell<Rc<crate::peers::Links>>,
     catch_ups: catch_up::CatchUps,
@@ -163,6 +165,7 @@ impl Shard {
             serving: Notify::new(),
             stopping: Cell::new(false),
             stopped: Notify::new(),
+            led: Notify::new(),
             links: OnceCell::new(),
             catch_ups: catch_up::CatchUps::default(),
             named_peers: RefCell::default(),
@@ -210,6 +213,27 @@ impl Shard {
         let partition = groups::partition_for(group, topic.partitions.len() as u32);
         let id = partition_id(topic.id, partition);
         Some((id, self.owner(id)))
+    }
+
+    /// Waits until all partitions of these topics have had a leader, at the latest until `deadline`: a client that has
+    /// made a topic may use it at once.
+    pub async fn await_leaders(&self, names: impl Iterator<Item = &str>, deadline: Instant) {
+        for name in names {
+            loop {
+                let is_led = {
+                    let view = self.view.borrow();
+                    let topic = view.cluster.topic(name);
+                    topic.is_none_or(|topic| view.shown(topic) == topic.partitions.len())
+                };
+                if is_led {
+                    break;
+                }
+                if self.core.now() >= deadline {
+                    return;
+                }
+                runtime::select(self.led.wait(), self.core.sleep_until(deadline)).await;
+            }
+        }
     }
 
     /// What a client that came through this listener is told to connect to.
@@ -274,7 +298,10 @@ impl Shard {
                 }
             }
             Mail::Purged { topic } => self.owned.borrow_mut().purged(topic),
-            Mail::Leaders(word) => self.view.borrow_mut().lead(&word),
+            Mail::Leaders(word) => {
+                self.view.borrow_mut().lead(&word);
+                self.led.notify_all();
+            }
             Mail::Connection { parcel, listener } => {
                 crate::connection::adopt(self, parcel, listener);
             }
