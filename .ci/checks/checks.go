@@ -24,6 +24,11 @@ func (c *Checks) Run(name string, check func() error) {
 	fmt.Printf("PASS %s (%.1f s)\n", name, time.Since(start).Seconds())
 }
 
+// Failed says whether a check has failed so far.
+func (c *Checks) Failed() bool {
+	return c.failed.Load() > 0
+}
+
 // Skip counts a check that this machine cannot do, and says why.
 func (c *Checks) Skip(name, why string) {
 	c.skipped.Add(1)

@@ -30,7 +30,8 @@ type broker struct {
 
 	lock   sync.Mutex
 	run    *exec.Cmd
-	exited chan error
+	// Closed when the process has ended.
+	exited chan struct{}
 }
 
 // newBroker fills the placeholders {data}, {port} and {next} (the port after it) of the command line.
@@ -62,8 +63,11 @@ func (b *broker) launch() error {
 	if err := run.Start(); err != nil {
 		return err
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- run.Wait() }()
+	exited := make(chan struct{})
+	go func() {
+		_ = run.Wait() // How it ended is in its state.
+		close(exited)
+	}()
 	b.lock.Lock()
 	b.run, b.exited = run, exited
 	b.lock.Unlock()
@@ -119,11 +123,18 @@ func (b *broker) pid() int {
 	return b.run.Process.Pid
 }
 
-// alive does not consume the exit, so that wait still gets it.
 func (b *broker) alive() bool {
 	b.lock.Lock()
 	defer b.lock.Unlock()
-	return b.run != nil && len(b.exited) == 0
+	if b.run == nil {
+		return false
+	}
+	select {
+	case <-b.exited:
+		return false
+	default:
+		return true
+	}
 }
 
 func (b *broker) signal(signal syscall.Signal) error {

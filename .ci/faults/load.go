@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,7 +81,7 @@ func idOf(value []byte) (id, error) {
 func createLoadTopics(address string) error {
 	return withAdmin(address, func(ctx context.Context, admin *kadm.Client) error {
 		for number := range loadTopics {
-			answer, err := admin.CreateTopic(ctx, loadPartitions, 1, nil, loadTopic(number))
+			answer, err := admin.CreateTopic(ctx, loadPartitions, -1, nil, loadTopic(number))
 			if err := errors.Join(err, answer.Err); err != nil {
 				return err
 			}
@@ -90,7 +91,7 @@ func createLoadTopics(address string) error {
 }
 
 func withAdmin(address string, call func(context.Context, *kadm.Client) error) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(address), kgo.DisableClientMetrics())
+	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(address, ",")...), kgo.DisableClientMetrics())
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func startLoad(address string, h *history, firstProducer int32) (*load, error) {
 	l.stopProducers, l.stopReaders = stopProducers, stopReaders
 	for number := range loadTopics {
 		client, err := kgo.NewClient(
-			kgo.SeedBrokers(address),
+			kgo.SeedBrokers(strings.Split(address, ",")...),
 			kgo.DefaultProduceTopic(loadTopic(number)),
 			kgo.RecordPartitioner(kgo.ManualPartitioner()),
 			kgo.ProducerBatchCompression(codecs[number%len(codecs)]),
@@ -183,7 +184,7 @@ func (l *load) tail(ctx context.Context) {
 		start[at.topic][at.partition] = kgo.NewOffset().At(0)
 	}
 	client, err := kgo.NewClient(
-		kgo.SeedBrokers(l.address),
+		kgo.SeedBrokers(strings.Split(l.address, ",")...),
 		kgo.ConsumePartitions(start),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.FetchMaxWait(500*time.Millisecond),
@@ -220,7 +221,7 @@ func (l *load) consume(ctx context.Context) {
 		topics = append(topics, loadTopic(number))
 	}
 	client, err := kgo.NewClient(
-		kgo.SeedBrokers(l.address),
+		kgo.SeedBrokers(strings.Split(l.address, ",")...),
 		kgo.ConsumerGroup(loadGroup),
 		kgo.ConsumeTopics(topics...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -364,7 +365,7 @@ func readPartition(address string, at place, end int64) ([]entry, error) {
 	}
 	start := map[string]map[int32]kgo.Offset{at.topic: {at.partition: kgo.NewOffset().At(0)}}
 	client, err := kgo.NewClient(
-		kgo.SeedBrokers(address),
+		kgo.SeedBrokers(strings.Split(address, ",")...),
 		kgo.ConsumePartitions(start),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
 		kgo.DisableClientMetrics(),

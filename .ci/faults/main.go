@@ -27,6 +27,9 @@ type program struct {
 	rounds    int
 	diskMB    int
 	memoryMB  int
+	// How often each fault happens to the cluster, and part of the name of those that are wanted.
+	clusterRounds int
+	only          string
 }
 
 func main() {
@@ -36,8 +39,11 @@ func main() {
 	directory := flag.String("directory", "", "where data and logs go (default: a new one under TMPDIR)")
 	diskMB := flag.Int("disk-mb", 1536, "size of the disk that becomes full")
 	memoryMB := flag.Int("memory-mb", 256, "how much memory hostile frames may cost the broker")
+	clusterRounds := flag.Int("cluster-rounds", 10, "how often each fault happens to the cluster")
+	only := flag.String("only", "", "only the cluster's faults whose name holds this")
 	flag.Parse()
 	p := &program{command: flag.Args(), rounds: *rounds, diskMB: *diskMB, memoryMB: *memoryMB}
+	p.clusterRounds, p.only = *clusterRounds, *only
 	p.random = rand.New(rand.NewPCG(*seed, 1))
 	fmt.Printf("seed %d\n", *seed)
 	remove, err := p.workIn(*directory)
@@ -73,6 +79,7 @@ func (p *program) runParts(wanted []string) int {
 		"twice":    p.twoOnOneDirectory,
 		"hostile":  p.hostileFrames,
 		"disk":     p.diskFull,
+		"cluster":  p.clusterUnderLoad,
 	}
 	for _, name := range wanted {
 		part, found := known[name]
