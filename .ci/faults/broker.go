@@ -28,8 +28,8 @@ type broker struct {
 	port    int
 	log     string
 
-	lock   sync.Mutex
-	run    *exec.Cmd
+	lock sync.Mutex
+	run  *exec.Cmd
 	// Closed when the process has ended.
 	exited chan struct{}
 }

@@ -352,11 +352,13 @@ func (p *program) survive(c *cluster, l *load, h *history, f fault) error {
 		return fmt.Errorf("no progress before: %w", err)
 	}
 	time.Sleep(time.Duration(p.random.Int64N(int64(time.Second))))
+	l.beginGaps()
 	undo, err := f.do(p, c)
 	if err != nil {
 		return err
 	}
-	time.Sleep(time.Duration(p.random.Int64N(int64(time.Second))))
+	time.Sleep(time.Second + time.Duration(p.random.Int64N(int64(time.Second))))
+	fmt.Printf("%s: longest wait for an acknowledgement while it lasts: %d ms\n", f.name, l.longestGap().Milliseconds())
 	if err := undo(); err != nil {
 		return err
 	}

@@ -44,6 +44,9 @@ type load struct {
 
 	lock     sync.Mutex
 	problems []error
+	// When each partition last acknowledged a record, and the longest wait for one since the gaps were begun anew.
+	last    map[place]time.Time
+	longest map[place]time.Duration
 }
 
 func loadTopic(number int) string {
@@ -105,6 +108,7 @@ func withAdmin(address string, call func(context.Context, *kadm.Client) error) e
 // same log does not repeat the ids of an earlier one.
 func startLoad(address string, h *history, firstProducer int32) (*load, error) {
 	l := &load{address: address, history: h}
+	l.beginGaps()
 	producing, stopProducers := context.WithCancel(context.Background())
 	reading, stopReaders := context.WithCancel(context.Background())
 	l.stopProducers, l.stopReaders = stopProducers, stopReaders
@@ -118,6 +122,8 @@ func startLoad(address string, h *history, firstProducer int32) (*load, error) {
 			// Without this the client answers a lost sequence with a new producer id and may repeat.
 			kgo.StopProducerOnDataLossDetected(),
 			kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
+			// What is measured is how soon the brokers go on, not how seldom this client asks who leads.
+			kgo.MetadataMinAge(50*time.Millisecond),
 			kgo.DisableClientMetrics(),
 		)
 		if err != nil {
@@ -130,6 +136,35 @@ func startLoad(address string, h *history, firstProducer int32) (*load, error) {
 		l.readers.Go(func() { l.consume(reading) })
 	}
 	return l, nil
+}
+
+// beginGaps forgets how long partitions have waited for acknowledgements so far.
+func (l *load) beginGaps() {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	l.last, l.longest = map[place]time.Time{}, map[place]time.Duration{}
+	for _, at := range loadPlaces() {
+		l.last[at] = time.Now()
+	}
+}
+
+func (l *load) noteGap(at place) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	now := time.Now()
+	l.longest[at] = max(l.longest[at], now.Sub(l.last[at]))
+	l.last[at] = now
+}
+
+// longestGap is the longest time that a partition went without an acknowledgement since they were begun anew.
+func (l *load) longestGap() time.Duration {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	var longest time.Duration
+	for at, last := range l.last {
+		longest = max(longest, l.longest[at], time.Since(last))
+	}
+	return longest
 }
 
 func (l *load) problem(format string, arguments ...any) {
@@ -162,6 +197,7 @@ func (l *load) produce(ctx context.Context, client *kgo.Client, topic int, produ
 					return
 				}
 				l.history.acknowledge(at, record, sent.Offset)
+				l.noteGap(at)
 				l.acknowledged.Add(1)
 			})
 		time.Sleep(sendPause)

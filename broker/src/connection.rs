@@ -108,7 +108,11 @@ pub fn begin_accepting(shard: &Rc<Shard>, listeners: Vec<runtime::Listener>) {
 /// Gives each connection of a listener to the core that has the fewest.
 async fn accept(shard: Rc<Shard>, listener: runtime::Listener, number: usize) {
     loop {
-        let stream = match listener.accept().await {
+        let accepted = runtime::select(listener.accept(), shard.closing.wait()).await;
+        let runtime::Either::Left(accepted) = accepted else {
+            return; // Who comes now is refused by the system, and turns to another node.
+        };
+        let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
                 // Out of descriptors, mostly: waiting keeps the loop from spinning.
@@ -121,7 +125,7 @@ async fn accept(shard: Rc<Shard>, listener: runtime::Listener, number: usize) {
         if !delay.is_zero() {
             shard.core.sleep(delay).await;
         }
-        if shard.stopping.get() {
+        if shard.stopping.get() || shard.is_handing_over() {
             return;
         }
         let Ok(core) = shard.admit(stream.peer_addr().ip(), number) else {

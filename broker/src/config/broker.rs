@@ -62,6 +62,7 @@ settings! {
 
     // The cluster.
     broker_session_timeout_ms: u64 = "broker.session.timeout.ms";
+    auto_leader_rebalance_enable: bool = "auto.leader.rebalance.enable";
     raft_election_timeout_ms: u64 = "corelane.raft.election.timeout.ms";
     raft_heartbeat_interval_ms: u64 = "corelane.raft.heartbeat.interval.ms";
 

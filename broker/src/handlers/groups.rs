@@ -8,9 +8,9 @@
 //! Not done: transaction coordinators (see `producer_ids` for what clients are told), share groups (key type 2:
 //! UNSUPPORTED_VERSION), consumer groups of KIP-848.
 
-use super::topics::LEADERS_WITHIN;
 use super::Session;
 use super::metadata::{GROUP_OPERATIONS, automatic};
+use super::topics::LEADERS_WITHIN;
 use crate::cluster::{ClusterAsk, METADATA_CORE, OFFSETS_TOPIC};
 use crate::groups::{self as core, CLASSIC_GROUP_TYPE, GroupRequest, GroupResponse};
 use crate::shard::mail::AskGroup;

@@ -56,6 +56,8 @@ pub enum Mail {
     Raft(Vec<(PartitionId, raft_group::Message)>),
     /// A frame of beats for partitions of the core that gets this.
     Beats(raft_group::heartbeats::BeatFrame),
+    /// A lead is wanted elsewhere: to the owner of a partition, which hands it over if it can.
+    Transfer { partition: PartitionId, to: i32 },
     /// An owner tells every core who leads its partitions since when. Repeated on every change only: mail
     /// is not lost.
     Leaders(Arc<Vec<Leadership>>),

@@ -11,6 +11,7 @@ pub mod catch_up;
 pub mod fetching;
 pub mod groups_host;
 pub mod kept;
+pub mod leading;
 pub mod limits;
 pub mod mail;
 pub mod membership;
@@ -125,11 +126,15 @@ pub struct Shard {
     pub serving: Notify,
     pub stopping: Cell<bool>,
     pub stopped: Notify,
+    /// Nobody new is let in any more.
+    pub closing: Notify,
     /// Somebody has said what it leads.
     led: Notify,
     /// To the other nodes; not set on a node that is alone.
     pub links: OnceCell<Rc<crate::peers::Links>>,
     catch_ups: catch_up::CatchUps,
+    handing_over: Cell<bool>,
+    leads_looked_at: Cell<Instant>,
     /// Addresses of other nodes that the configuration of this one names.
     named_peers: RefCell<BTreeMap<i32, String>>,
 }
@@ -146,7 +151,6 @@ impl Shard {
         let listeners = settings.listeners.iter();
         let told_ports = listeners.map(|listener| listener.advertised_port).collect();
         Rc::new(Shard {
-            core,
             post,
             view: RefCell::new(view),
             owned: RefCell::new(owned),
@@ -165,11 +169,15 @@ impl Shard {
             serving: Notify::new(),
             stopping: Cell::new(false),
             stopped: Notify::new(),
+            closing: Notify::new(),
             led: Notify::new(),
             links: OnceCell::new(),
             catch_ups: catch_up::CatchUps::default(),
+            handing_over: Cell::new(false),
+            leads_looked_at: Cell::new(core.now()),
             named_peers: RefCell::default(),
             settings,
+            core,
         })
     }
 
@@ -311,7 +319,11 @@ impl Shard {
             Mail::Observe(request) => crate::observe::answer(self, request),
             Mail::Begin(_) => {}
             Mail::Listening { ports } => self.listening(&ports),
-            Mail::Stop => self.stop(),
+            Mail::Transfer { partition, to } => {
+                self.owned.borrow_mut().transfer(partition, to);
+                self.wake_turn();
+            }
+            Mail::Stop => self.begin_to_stop(),
         }
     }
 
@@ -411,6 +423,7 @@ impl Shard {
 
     fn stop(&self) {
         self.stopping.set(true);
+        self.closing.notify_all();
         self.stopped.notify_all();
     }
 }

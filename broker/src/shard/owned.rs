@@ -45,6 +45,8 @@ pub struct Owned {
     pub remembered: Remembered,
     /// Nodes that a link of this core reaches now.
     pub connected: BTreeSet<i32>,
+    /// Since when.
+    pub(super) connected_at: BTreeMap<i32, Instant>,
     /// Frames for other nodes since this was last taken.
     pub to_peers: Vec<ToPeer>,
     /// Entries that followers need and that are not in memory.
@@ -114,6 +116,7 @@ impl Owned {
             counters: Counters::default(),
             remembered,
             connected: BTreeSet::new(),
+            connected_at: BTreeMap::new(),
             to_peers: Vec::new(),
             reads: Vec::new(),
             to_lead: BTreeMap::new(),

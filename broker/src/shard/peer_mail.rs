@@ -21,6 +21,7 @@ pub mod kind {
     pub const ASK: u8 = 3;
     pub const ANSWER: u8 = 4;
     pub const LEADERS: u8 = 5;
+    pub const TRANSFER: u8 = 6;
 }
 
 /// Bytes of one leadership: topic, partition, leader, epoch.
@@ -46,6 +47,8 @@ pub enum PeerMail {
     /// A core tells what it leads, to every other node: all of it when a link comes up, changes after that. Whoever
     /// misses one is told again by the next link, or by the next leader.
     Leaders(Vec<Leadership>),
+    /// A node wants the lead of a partition to go to a node. To whoever leads it; lost, it is wished for again.
+    Transfer { partition: PartitionId, to: i32 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +65,9 @@ struct Answer {
     answer: ClusterAnswer,
 }
 
+/// Bytes of a wish for a transfer: topic, partition, node.
+const TRANSFER_BYTES: usize = 16 + 4 + 4;
+
 /// Not what a node of this release says.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
@@ -69,7 +75,7 @@ pub enum Unreadable {
     Kind(u8),
     #[error("{0}")]
     Json(#[from] serde_json::Error),
-    #[error("leaders end inside a record")]
+    #[error("it ends inside a record")]
     CutShort,
 }
 
@@ -103,6 +109,13 @@ impl PeerMail {
                     answer,
                 };
                 (kind::ANSWER, json(serde_json::to_vec(&answer)))
+            }
+            PeerMail::Transfer { partition, to } => {
+                let mut out = BytesMut::with_capacity(TRANSFER_BYTES);
+                out.put_u128_le(partition.topic);
+                out.put_u32_le(partition.partition);
+                out.put_i32_le(to);
+                (kind::TRANSFER, out.freeze())
             }
             PeerMail::Leaders(leaders) => {
                 let mut out = BytesMut::with_capacity(leaders.len() * LEADERSHIP_BYTES);
@@ -166,6 +179,15 @@ impl PeerMail {
                 }
                 Ok(PeerMail::Leaders(leaders))
             }
+            kind::TRANSFER => {
+                if payload.len() != TRANSFER_BYTES {
+                    return Err(Unreadable::CutShort);
+                }
+                let (topic, partition) = (payload.get_u128_le(), payload.get_u32_le());
+                let partition = PartitionId { topic, partition };
+                let to = payload.get_i32_le();
+                Ok(PeerMail::Transfer { partition, to })
+            }
             other => Err(Unreadable::Kind(other)),
         }
     }
@@ -200,6 +222,10 @@ mod tests {
                 answer: ClusterAnswer::DeleteTopics(vec![Err(refusal)]),
             },
             PeerMail::Leaders(vec![leadership; 3]),
+            PeerMail::Transfer {
+                partition: leadership.partition,
+                to: 3,
+            },
         ];
         for mail in said {
             let (kind, payload) = mail.encode();

@@ -154,6 +154,7 @@ impl Shard {
                     owned.metadata_tick(now, Duration::from_millis(session_ms));
                 }
                 self.settle_members(&mut owned);
+                self.prefer_leaders(&mut owned, now);
             }
             self.flush_peers();
             self.wake_turn();
@@ -176,6 +177,10 @@ impl Shard {
                 let now = self.core.now();
                 let mut owned = self.owned.borrow_mut();
                 owned.cluster_answered(number, version, answer, now);
+            }
+            PeerMail::Transfer { partition, to } => {
+                let transfer = Mail::Transfer { partition, to };
+                self.post.send(self.owner(partition), transfer);
             }
             PeerMail::Leaders(word) => {
                 let word = std::sync::Arc::new(word);
@@ -493,6 +498,7 @@ impl Host for PeerHost {
         let shard = &self.0;
         let mut owned = shard.owned.borrow_mut();
         owned.connected.insert(node);
+        owned.connected_at.insert(node, shard.core.now());
         owned.replicas.peer_back(node);
         let led = owned.led();
         if !led.is_empty() {
@@ -509,7 +515,11 @@ impl Host for PeerHost {
 
     fn link_down(&self, node: i32, reason: &LinkEnd) {
         let shard = &self.0;
-        let was_up = shard.owned.borrow_mut().connected.remove(&node);
+        let was_up = {
+            let mut owned = shard.owned.borrow_mut();
+            owned.connected_at.remove(&node);
+            owned.connected.remove(&node)
+        };
         if was_up {
             tracing::warn!(node, %reason, "a node is not connected any more");
         }

@@ -20,7 +20,9 @@ knobs! { REPLICATION: "Replication",
     "fetch.purgatory.purge.interval.requests", Int, "1000", Any, Static, Reported(PURGATORY);
     "producer.purgatory.purge.interval.requests", Int, "1000", Any, Static, Reported(PURGATORY);
     "delete.records.purgatory.purge.interval.requests", Int, "1", Any, Static, Reported(PURGATORY);
-    "auto.leader.rebalance.enable", Boolean, "true", Any, Static, Reported(BALANCE);
+    "auto.leader.rebalance.enable", Boolean, "true", Any, Static, Honoured,
+        "Leads go back to the first replica of a partition when its node has been back for some \
+         seconds.";
     "leader.imbalance.check.interval.seconds", Long, "300", AtLeast(1), Static, Reported(BALANCE);
     "unclean.leader.election.enable", Boolean, "false", Any, Cluster, Reported(CLEAN_ONLY);
     "security.inter.broker.protocol", String, "PLAINTEXT", OneOf(SECURITY_PROTOCOLS), Static,

@@ -42,7 +42,7 @@ pub(super) const RAFT: &str = "Every node is a cluster of its own, and replicas 
     Raft have no fetchers to tune.";
 pub(super) const CLEAN_ONLY: &str = "It permits what Raft never does: no leader is elected that \
     lacks committed records.";
-pub(super) const BALANCE: &str = "A cluster of one node has no leadership to move.";
+pub(super) const BALANCE: &str = "Leads are looked at once a second.";
 pub(super) const PURGATORY: &str =
     "A waiting request is woken by what it waits for; nothing is left behind to purge.";
 pub(super) const PEER_LISTENER: &str =

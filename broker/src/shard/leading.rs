@@ -1,0 +1,171 @@
+//! Who leads: leads go to where they belong, and to others when this node stops. Always by transfer, from a leader to
+//! a voter that has everything, so that no election timeout passes.
+//!
+//! A partition's first replica is its preferred leader. When that node has been connected for a while, and has caught
+//! up, whoever leads in its place hands the lead over, a few partitions at a time. A node that is to stop hands over
+//! all that it leads, and serves clients until then.
+//!
+//! Deliberately absent: moving leads by traffic. Placement spreads the preferred leaders evenly.
+
+use super::Shard;
+use super::mail::Mail;
+use super::owned::Owned;
+use super::peer_mail::PeerMail;
+use raft_group::{Replica, ReplicaId, Role};
+use runtime::Instant;
+use std::rc::Rc;
+use std::time::Duration;
+use storage::PartitionId;
+
+/// How long a node must have been connected before leads go back to it: one that starts has much to do.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// How often leads are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Leads of a core that are handed over at a look.
+const TRANSFERS_PER_LOOK: usize = 32;
+/// A stopping node hands over within this time, or stops without.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
+/// Pause between two looks at what is still led while a node stops.
+const HAND_OVER_LOOK: Duration = Duration::from_millis(10);
+/// A transfer that has not happened by then is tried again, perhaps to another one.
+const HAND_OVER_AGAIN: Duration = Duration::from_millis(500);
+
+impl Owned {
+    /// Hands a lead over to a node's replica, if it votes and has everything. False if not.
+    pub(super) fn transfer(&mut self, id: PartitionId, to: i32) -> bool {
+        let heir = self.replicas.get(id).and_then(|replica| {
+            let voters = replica.members().voters().iter();
+            let mut heirs = voters.filter(|voter| voter.node() == to);
+            heirs.find(|voter| may_inherit(replica, **voter)).copied()
+        });
+        let Some(heir) = heir else { return false };
+        let replica = self.replicas.get_mut(id).expect("looked up above");
+        match replica.transfer_leader(heir) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, partition = ?id, to, "a lead is not handed over");
+                false
+            }
+        }
+    }
+
+    /// Everything that this core's replicas lead and others could.
+    fn led_with_others(&self) -> Vec<PartitionId> {
+        let led = self.replicas.iter().filter(|replica| {
+            replica.role() == Role::Leader && !replica.members().is_sole_voter(replica.id())
+        });
+        led.map(Replica::partition).collect()
+    }
+
+    /// The voter that is nearest to having everything, of those that are connected.
+    fn nearest_heir(&self, id: PartitionId) -> Option<i32> {
+        let replica = self.replicas.get(id)?;
+        let others = replica.members().voters().iter();
+        let others = others
+            .filter(|voter| voter.node() != self.node_id && self.connected.contains(&voter.node()));
+        others
+            .max_by_key(|voter| replica.matched(**voter))
+            .map(|voter| voter.node())
+    }
+}
+
+fn may_inherit(replica: &Replica, to: ReplicaId) -> bool {
+    // The raft crate brings it up to the end before it lets it campaign; far behind, that would take too long.
+    let matched = replica.matched(to);
+    matched.is_some_and(|matched| matched >= replica.commit_index())
+}
+
+impl Shard {
+    /// Asks whoever leads a partition to hand the lead over to a node. Nothing tells whether it does: the lead that is
+    /// told afterwards does.
+    pub fn ask_for_transfer(&self, id: PartitionId, leader: i32, to: i32) {
+        if leader == self.settings.node_id {
+            let transfer = Mail::Transfer { partition: id, to };
+            return self.post.send(self.owner(id), transfer);
+        }
+        let said = PeerMail::Transfer { partition: id, to };
+        self.owned.borrow_mut().say(leader, 0, said);
+        self.flush_peers();
+    }
+
+    /// Hands leads to their preferred leaders, if it is time to look.
+    pub(super) fn prefer_leaders(&self, owned: &mut Owned, now: Instant) {
+        let due = self.leads_looked_at.get() + LOOK_EVERY <= now;
+        let view = self.view.borrow();
+        if !due || self.stopping.get() || !view.broker().auto_leader_rebalance_enable {
+            return;
+        }
+        self.leads_looked_at.set(now);
+        let mut moved = 0;
+        for id in owned.led_with_others() {
+            if moved == TRANSFERS_PER_LOOK {
+                break;
+            }
+            let topic = view.cluster.topic_by_id(uuid::Uuid::from_u128(id.topic));
+            let replicas = topic.and_then(|topic| topic.partitions.get(id.partition as usize));
+            let Some(preferred) = replicas.and_then(|replicas| replicas.first().copied()) else {
+                continue;
+            };
+            let since = owned.connected_at.get(&preferred);
+            let settled = since.is_some_and(|since| *since + SETTLED_AFTER <= now);
+            let fenced = view.cluster.nodes().get(&preferred);
+            if preferred == self.settings.node_id
+                || !settled
+                || fenced.is_none_or(|node| node.fenced)
+            {
+                continue;
+            }
+            moved += usize::from(owned.transfer(id, preferred));
+        }
+    }
+
+    /// Hands over all that this core leads, so that clients go on without waiting for an election.
+    pub(super) async fn hand_over(&self) {
+        let deadline = self.core.now() + HAND_OVER_WITHIN;
+        loop {
+            let led = self.owned.borrow().led_with_others();
+            let now = self.core.now();
+            if led.is_empty() || now >= deadline {
+                if !led.is_empty() {
+                    let count = led.len();
+                    tracing::warn!(
+                        count,
+                        "some leads could not be handed over; others elect a leader"
+                    );
+                }
+                return;
+            }
+            {
+                let mut owned = self.owned.borrow_mut();
+                for id in led {
+                    if let Some(to) = owned.nearest_heir(id) {
+                        owned.transfer(id, to);
+                    }
+                }
+            }
+            self.wake_turn();
+            let again = now + HAND_OVER_AGAIN;
+            while !self.owned.borrow().led_with_others().is_empty() && self.core.now() < again {
+                self.core.sleep(HAND_OVER_LOOK).await;
+            }
+        }
+    }
+
+    /// Whether this core gives away what it leads, to stop then.
+    pub fn is_handing_over(&self) -> bool {
+        self.handing_over.get()
+    }
+
+    /// The node is to stop: hands over first what others can lead.
+    pub(super) fn begin_to_stop(self: &Rc<Shard>) {
+        if self.links.get().is_none() || self.handing_over.replace(true) {
+            return self.stop();
+        }
+        self.closing.notify_all();
+        let shard = self.clone();
+        self.core.spawn("hand over", async move {
+            shard.hand_over().await;
+            shard.stop();
+        });
+    }
+}
