@@ -5,24 +5,28 @@ use std::time::Duration;
 
 use runtime::sim::{Options as World, Sim};
 use runtime::{Core, Disk};
-use storage::{HardState, Journal, JournalWrite, Log, Options, PartitionId, recover};
+use storage::{
+    HardState, Journal, JournalWrite, Log, LogConfig, Options, PartitionId, RecoveredLog, recover,
+};
 
 /// The facts of a log that promises are about.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 struct Image {
     hard_state: HardState,
-    /// The terms of the entries, from index 1.
+    first_index: u64,
+    /// The terms of the entries, from the one before the first on.
     terms: Vec<u64>,
 }
 
 impl Image {
     fn of(log: &Log) -> Image {
-        assert_eq!(log.first_index(), 1, "nothing is trimmed in these tests");
-        let terms = (1..=log.last_index())
+        let first_index = log.first_index();
+        let terms = (first_index - 1..=log.last_index())
             .map(|index| log.term(index).unwrap())
             .collect();
         Image {
             hard_state: log.hard_state(),
+            first_index,
             terms,
         }
     }
@@ -30,7 +34,7 @@ impl Image {
 
 pub struct NodeDisk {
     pub journal: Journal,
-    disk: Disk,
+    pub disk: Disk,
     data: PathBuf,
     partition: PartitionId,
     /// The write that is under way, and what will be durable once it is done.
@@ -47,8 +51,20 @@ fn options() -> Options {
     Options {
         journal_first_file_bytes: FILE_BYTES,
         journal_file_bytes: FILE_BYTES,
+        // So little that drained entries leave memory at every sweep.
+        buffer_bytes: 8 << 10,
+        memory_bytes_max: 16 << 10,
         ..Options::default()
     }
+}
+
+/// Small segments, so that logs are soon long enough to be trimmed.
+fn configured(mut log: Log) -> Log {
+    log.configure(LogConfig {
+        segment_bytes: 8 << 10,
+        ..LogConfig::default()
+    });
+    log
 }
 
 /// Runs a test on a simulated core. Its seed decides how long writes take and nothing else.
@@ -72,8 +88,8 @@ impl NodeDisk {
         let recovered = recover(&disk, &data, 0, 1, options()).await.unwrap();
         assert!(recovered.report.fresh && recovered.logs.is_empty());
         let mut journal = recovered.journal;
-        let log = journal.create_log(partition);
-        let durable = Image::default();
+        let log = configured(journal.create_log(partition));
+        let durable = Image::of(&log);
         (
             NodeDisk {
                 journal,
@@ -121,8 +137,8 @@ impl NodeDisk {
     }
 
     /// The node dies, perhaps just after its write was done and before it could know. Returns the
-    /// log as it is found again.
-    pub async fn crash(&mut self, write_was_done: bool) -> Log {
+    /// log as it is found again, with the owner's state.
+    pub async fn crash(&mut self, write_was_done: bool) -> RecoveredLog {
         if let Some((write, image)) = self.write.take()
             && write_was_done
         {
@@ -137,27 +153,31 @@ impl NodeDisk {
             .logs
             .into_iter()
             .find(|found| found.log.id() == self.partition);
-        let log = match found {
-            Some(found) => found.log,
-            None => self.journal.create_log(self.partition),
-        };
+        let mut found = found.unwrap_or_else(|| RecoveredLog {
+            log: self.journal.create_log(self.partition),
+            applied: 0,
+            state: bytes::Bytes::new(),
+        });
         assert_eq!(
-            Image::of(&log),
+            Image::of(&found.log),
             self.durable,
             "recovery brings back what was durable"
         );
-        log
+        found.log = configured(found.log);
+        found
     }
 
-    pub fn durable_term(&self, index: u64) -> Option<u64> {
-        self.durable
-            .terms
-            .get(usize::try_from(index).ok()?.checked_sub(1)?)
-            .copied()
+    /// Whether the entry is on the disk, or was removed after it was committed.
+    pub fn holds(&self, index: u64, term: u64) -> bool {
+        let first = self.durable.first_index - 1;
+        match index.checked_sub(first) {
+            None => true,
+            Some(at) => self.durable.terms.get(at as usize) == Some(&term),
+        }
     }
 
     pub fn durable_last_index(&self) -> u64 {
-        self.durable.terms.len() as u64
+        self.durable.first_index + self.durable.terms.len() as u64 - 2
     }
 
     pub fn durable_hard_state(&self) -> HardState {

@@ -6,11 +6,14 @@
 //! failed check is a bug. Checked at every step: one leader per term; whatever is handed out as
 //! committed is the same everywhere and for ever, lies on the *durable* disks of a majority at that
 //! moment, and takes offsets without a gap; no acknowledgement and no vote leaves a node whose disk
-//! does not hold what it says; a leader serves only when an entry of its own term is applied.
+//! does not hold what it says; a leader serves only when an entry of its own term is applied; every
+//! replaced entry is told, and nothing else; a snapshot's state is what applying would have given.
 #![allow(dead_code)] // each test file uses a part of it
 
 pub mod disk;
 pub mod random;
+pub mod state;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,15 +21,17 @@ use std::path::PathBuf;
 use bytes::{Bytes, BytesMut};
 use raft_group::wire::{FrameReader, FrameWriter};
 use raft_group::{
-    Body, Configuration, Event, Members, Membership, Message, Outputs, ProposeError, Proposed,
-    Replica, ReplicaConfig, ReplicaId, Replicas, Role,
+    Body, CatchUp, Event, Members, Message, Outputs, ProposeError, Proposed, Replica,
+    ReplicaConfig, ReplicaId, Replicas, Role,
 };
 
 use runtime::Core;
-use storage::{EntryKind, Log, PartitionId};
+use storage::{EntryKind, PartitionId};
 
 use disk::NodeDisk;
 use random::Random;
+use state::{Applied, last_of};
+pub use upkeep::Coverage;
 
 pub const PARTITION: PartitionId = PartitionId {
     topic: 7,
@@ -53,9 +58,18 @@ pub struct Node {
     pub id: ReplicaId,
     pub replicas: Replicas,
     pub disk: NodeDisk,
-    /// What the node has applied, by index: the term, and the offset after the entry.
-    pub applied: BTreeMap<u64, (u64, i64)>,
+    /// What the node has made of its log.
+    pub applied: Applied,
     pub events: Vec<Event>,
+    /// Reads for followers that are not done yet.
+    pub reads: Vec<CatchUp>,
+    /// A follower needs a snapshot.
+    pub snapshot_wanted: bool,
+    /// What is committed up to here is in a checkpoint, or came with a snapshot.
+    covered: u64,
+    bootstrap: Members,
+    /// The terms of what may still be replaced, as the owner knows them: staged, or proposed.
+    followed: BTreeMap<u64, u64>,
 }
 
 /// A message on its way, as bytes.
@@ -73,6 +87,8 @@ pub struct Faults {
     pub reorder: u64,
     pub crash: u64,
     pub isolate: u64,
+    /// Alarms about nodes, most of them false, and waking for no reason.
+    pub alarm: u64,
 }
 
 impl Faults {
@@ -82,6 +98,7 @@ impl Faults {
         reorder: 0,
         crash: 0,
         isolate: 0,
+        alarm: 0,
     };
     pub const ALL: Faults = Faults {
         drop: 3,
@@ -89,6 +106,7 @@ impl Faults {
         reorder: 10,
         crash: 1,
         isolate: 1,
+        alarm: 2,
     };
 }
 
@@ -99,6 +117,14 @@ pub struct Cluster {
     /// Confirms writes before they are done: a disk that lies, to see the checks fail.
     pub lying_disks: bool,
     pub uncommitted_bytes_max: u64,
+    /// Logs are drained, leave memory, and are trimmed.
+    pub upkeep: bool,
+    /// A replica that lost its disk, and the one that takes its place.
+    pub replacing: Option<(ReplicaId, ReplicaId)>,
+    /// Disks that were lost: what they held was acknowledged while they were there.
+    lost: Vec<(ReplicaId, NodeDisk)>,
+    pub coverage: Coverage,
+    core: Core,
     bootstrap: Members,
     seed: u64,
     letters: Vec<Letter>,
@@ -115,6 +141,21 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn new(core: &Core, seed: u64, voters: &[i32], others: &[i32]) -> Cluster {
+        Cluster::build(core, seed, voters, others, false).await
+    }
+
+    /// A group whose owners look after their logs.
+    pub async fn with_upkeep(core: &Core, seed: u64, voters: &[i32]) -> Cluster {
+        Cluster::build(core, seed, voters, &[], true).await
+    }
+
+    async fn build(
+        core: &Core,
+        seed: u64,
+        voters: &[i32],
+        others: &[i32],
+        upkeep: bool,
+    ) -> Cluster {
         let bootstrap = Members::of_voters(voters.iter().map(|node| id(*node)));
         let mut cluster = Cluster {
             nodes: Vec::new(),
@@ -122,6 +163,11 @@ impl Cluster {
             faults: Faults::NONE,
             lying_disks: false,
             uncommitted_bytes_max: 100_000,
+            upkeep,
+            replacing: None,
+            lost: Vec::new(),
+            coverage: Coverage::default(),
+            core: core.clone(),
             bootstrap,
             seed,
             letters: Vec::new(),
@@ -134,44 +180,48 @@ impl Cluster {
             out: Outputs::default(),
         };
         for node in voters.iter().chain(others) {
-            let data = PathBuf::from(format!("/{}/{node}", core.random()));
-            let (disk, log) = NodeDisk::new(core, data, PARTITION).await;
-            let mut replicas = Replicas::new();
             // One that joins later knows the group as it is told, which need not be accurate.
             let bootstrap = match others.contains(node) {
                 true => Members::of_voters([id(1)]),
                 false => cluster.bootstrap.clone(),
             };
-            let config = ReplicaConfig {
-                bootstrap,
-                ..cluster.config(id(*node))
-            };
-            replicas.insert(Replica::open(log, &config, None, 0).unwrap());
-            let events = Vec::new();
-            let applied = BTreeMap::new();
-            cluster.nodes.push(Node {
-                id: id(*node),
-                replicas,
-                disk,
-                applied,
-                events,
-            });
+            let node = cluster.new_node(id(*node), bootstrap).await;
+            cluster.nodes.push(node);
         }
         cluster
+    }
+
+    /// A node with an empty disk.
+    async fn new_node(&self, id: ReplicaId, bootstrap: Members) -> Node {
+        let data = PathBuf::from(format!("/{}/{id}", self.core.random()));
+        let (disk, log) = NodeDisk::new(&self.core, data, PARTITION).await;
+        let mut replicas = Replicas::new();
+        let config = ReplicaConfig {
+            bootstrap: bootstrap.clone(),
+            ..self.config(id)
+        };
+        replicas.insert(Replica::open(log, &config, None, 0).unwrap());
+        Node {
+            id,
+            replicas,
+            disk,
+            applied: Applied::new(),
+            events: Vec::new(),
+            reads: Vec::new(),
+            snapshot_wanted: false,
+            covered: 0,
+            bootstrap,
+            followed: BTreeMap::new(),
+        }
     }
 
     pub fn config(&self, id: ReplicaId) -> ReplicaConfig {
         let mut config = ReplicaConfig::new(id, self.bootstrap.clone(), self.seed);
         config.uncommitted_bytes_max = self.uncommitted_bytes_max;
         config.entry_bytes_max = 50_000;
-        config.append_bytes_max = 400;
+        config.append_bytes_max = if self.upkeep { 2_000 } else { 400 };
         config.appends_inflight_max = 4;
         config
-    }
-
-    fn open(&self, id: ReplicaId, log: Log, of: Option<Configuration>, applied: u64) -> Replica {
-        Replica::open(log, &self.config(id), of, applied)
-            .unwrap_or_else(|error| panic!("seed {}: {id}: {error}", self.seed))
     }
 
     pub fn replica(&self, at: usize) -> &Replica {
@@ -180,6 +230,10 @@ impl Cluster {
 
     pub fn replica_mut(&mut self, at: usize) -> &mut Replica {
         self.nodes[at].replicas.get_mut(PARTITION).unwrap()
+    }
+
+    pub fn letter_count(&self) -> usize {
+        self.letters.len()
     }
 
     pub fn trace(&self) -> u64 {
@@ -208,6 +262,8 @@ impl Cluster {
         let data = batch(records, body);
         let proposed = self.replica_mut(at).propose(EntryKind::Batch, data)?;
         self.proposed += 1;
+        let followed = &mut self.nodes[at].followed;
+        followed.insert(proposed.index, proposed.term);
         Ok(proposed)
     }
 
@@ -224,10 +280,13 @@ impl Cluster {
         node.replicas.pass(&mut node.disk.journal, &mut out);
         let replica = node.replicas.get(PARTITION).unwrap();
         node.disk.seal(replica.log());
+        self.check_truncations(at, &out);
         for (partition, event) in out.events.drain(..) {
             assert_eq!(partition, PARTITION);
             self.on_event(at, event);
         }
+        let reads = out.reads.drain(..).map(|(_, read)| read);
+        self.nodes[at].reads.extend(reads);
         for (_, range) in out.committed.drain(..) {
             for index in range {
                 self.on_committed(at, index);
@@ -273,6 +332,20 @@ impl Cluster {
                 );
             }
             Event::Fenced { reason } => panic!("seed {seed}: {id} fenced: {reason}"),
+            Event::SnapshotWanted => self.nodes[at].snapshot_wanted = true,
+            Event::Installed {
+                index,
+                applied,
+                state,
+            } => {
+                self.coverage.installs += 1;
+                let (_, brought) = state::decode(state.clone());
+                assert!(index <= applied && last_of(&brought) == *applied);
+                self.check_state(&brought);
+                let node = &mut self.nodes[at];
+                assert!(last_of(&node.applied) <= *applied, "seed {seed}: {id}");
+                (node.applied, node.covered) = (brought, *applied);
+            }
             _ => {}
         }
         self.note(format!("{id} {event:?}").as_bytes());
@@ -309,9 +382,11 @@ impl Cluster {
     fn check_majority_holds(&self, at: usize, index: u64, term: u64) {
         let members = self.replica(at).members();
         let holds = |id: &ReplicaId| {
-            self.nodes
-                .iter()
-                .any(|n| n.id == *id && n.disk.durable_term(index) == Some(term))
+            let disks = self.nodes.iter().map(|node| (node.id, &node.disk));
+            let lost = self.lost.iter().map(|(id, disk)| (*id, disk));
+            disks
+                .chain(lost)
+                .any(|(of, disk)| of == *id && disk.holds(index, term))
         };
         let majority =
             |voters: &[ReplicaId]| voters.iter().filter(|id| holds(id)).count() > voters.len() / 2;
@@ -404,12 +479,22 @@ impl Cluster {
             .retain(|letter| letter.from != id && letter.to != id);
         self.nodes[at].replicas = Replicas::new();
         let write_was_done = self.random.percent(50);
-        let log = self.nodes[at].disk.crash(write_was_done).await;
-        let commit = log.hard_state().commit;
-        let (recorded, applied) = replay(&log, commit);
-        let replica = self.open(id, log, recorded, commit);
+        let found = self.nodes[at].disk.crash(write_was_done).await;
+        let disk = self.nodes[at].disk.disk.clone();
+        let (recorded, applied) = state::replay(&disk, &found.log, found.state).await;
+        self.check_state(&applied);
+        let config = ReplicaConfig {
+            bootstrap: self.nodes[at].bootstrap.clone(),
+            ..self.config(id)
+        };
+        let replica = Replica::open(found.log, &config, recorded, last_of(&applied))
+            .unwrap_or_else(|error| panic!("seed {}: {id}: {error}", self.seed));
         let node = &mut self.nodes[at];
         node.applied = applied;
+        node.covered = found.applied;
+        node.reads.clear();
+        node.snapshot_wanted = false;
+        node.followed.clear();
         node.replicas.insert(replica);
     }
 
@@ -449,6 +534,7 @@ impl Cluster {
             let mut busy = !self.letters.is_empty();
             for at in 0..self.nodes.len() {
                 busy |= self.nodes[at].replicas.wants_pass() || self.nodes[at].disk.writing();
+                busy |= self.serve(at).await;
                 self.pass(at);
                 self.finish_write(at).await;
                 self.pass(at);
@@ -466,6 +552,12 @@ impl Cluster {
         self.faults = Faults::NONE;
         self.isolate(None);
         self.blocked.clear();
+        for at in 0..self.nodes.len() {
+            for other in 0..self.nodes.len() {
+                let node = self.nodes[other].id.node();
+                self.nodes[at].replicas.peer_back(node);
+            }
+        }
         for _ in 0..200 {
             self.nodes.iter_mut().for_each(|node| node.replicas.tick());
             self.settle().await;
@@ -480,6 +572,7 @@ impl Cluster {
                         .is_some_and(|(index, _)| *index == last)
             };
             if self.replica(at).is_serving() && self.nodes.iter().all(caught_up) {
+                self.check_logs_agree();
                 return at;
             }
         }
@@ -495,8 +588,16 @@ impl Cluster {
     /// One step of a random run.
     pub async fn step(&mut self) {
         let at = self.random.below(self.nodes.len() as u64) as usize;
+        if self.upkeep && self.random.percent(20) {
+            return self.step_upkeep(at).await;
+        }
         match self.random.below(100) {
-            0..40 => self.step_network(),
+            0..40 => {
+                // More than is sent on average, or what is under way would only ever be old.
+                for _ in 0..1 + self.random.below(6) {
+                    self.step_network();
+                }
+            }
             40..55 => self.pass(at),
             55..70 if self.lying_disks => self.lie(at),
             55..70 => self.finish_write(at).await,
@@ -508,7 +609,12 @@ impl Cluster {
             80..95 => {
                 let body = self.random.next().to_le_bytes();
                 let records = 1 + self.random.below(3) as i32;
-                if let Some(leader) = self.leader() {
+                // No client goes on for ever without an answer.
+                let patient = |at: &usize| {
+                    let replica = self.replica(*at);
+                    replica.last_index() < replica.commit_index() + 60
+                };
+                if let Some(leader) = self.leader().filter(patient) {
                     let _ = self.propose(leader, records, &body);
                 }
             }
@@ -536,32 +642,22 @@ impl Cluster {
         if self.random.percent(self.faults.crash * 10) {
             self.crash(at).await;
         }
-        if self.random.percent(self.faults.isolate * 10) {
-            let whom = match self.isolated {
-                Some(_) => None,
-                None => Some(self.nodes[at].id),
-            };
+        // Isolation ends sooner than it begins, or little would ever be committed.
+        let isolated = self.isolated.is_some();
+        if self.random.percent(self.faults.isolate * if isolated { 30 } else { 10 }) {
+            let whom = (!isolated).then_some(self.nodes[at].id);
             self.isolate(whom);
         }
-    }
-}
-
-/// What a node does with its log at start-up: applies what is known to be committed again.
-fn replay(log: &Log, commit: u64) -> (Option<Configuration>, BTreeMap<u64, (u64, i64)>) {
-    let mut recorded = None;
-    let mut applied = BTreeMap::new();
-    if commit > 0 {
-        for entry in log.entries(1, commit + 1, u64::MAX).unwrap() {
-            if entry.kind == EntryKind::Membership {
-                let members = Membership::decode(&entry.data).unwrap().members;
-                recorded = Some(Configuration {
-                    index: entry.index,
-                    members,
-                });
+        if self.random.percent(self.faults.alarm * 10) {
+            let node = self.random.below(self.nodes.len() as u64) as usize;
+            let node = self.nodes[node].id.node();
+            let replicas = &mut self.nodes[at].replicas;
+            match self.random.below(4) {
+                0 => replicas.peer_lost(node),
+                1 => replicas.peer_back(node),
+                2 => replicas.wake_with(node),
+                _ => replicas.wake_led_by(node),
             }
-            let after = entry.base_offset + i64::from(entry.offset_count);
-            applied.insert(entry.index, (entry.term, after));
         }
     }
-    (recorded, applied)
 }
