@@ -6,7 +6,7 @@
 //! ticking and says so in its answer. When all have, the leader stops as well. Each beat that asks
 //! can be lost: it is sent again until it is answered.
 //!
-//! Anything wakes: a proposal, any message but those of falling asleep, and the owner, who watches
+//! Anything wakes: a proposal, any message of the group but those of falling asleep, and the owner, who watches
 //! nodes in place of groups ([`crate::Replicas::peer_lost`] and its neighbours). Who wakes begins to
 //! count from zero: a follower its election timeout, a leader the time that its followers have to
 //! show themselves, of which it cannot have heard while it slept. A waking leader beats at once.
@@ -255,6 +255,8 @@ impl Replica {
             }
             // What a follower makes of it shows in its answers to appends.
             Body::HeartbeatReply { .. } => same_term,
+            // One that was removed and does not know it may ask for ever.
+            Body::Vote(_) => !self.configuration.members.contains(message.from),
             _ => false,
         };
         if !of_sleep {

@@ -4,7 +4,7 @@ mod cluster;
 
 use bytes::Bytes;
 use cluster::disk::run;
-use cluster::{Cluster, Coverage, Faults, batch, id};
+use cluster::{Cluster, Faults, batch, id};
 use raft_group::{
     Append, Body, Change, Entry, Event, MembersError, Message, Outputs, ProposeError, Proposed,
     Reject, ReplicaId, Role, StepError, TERM_MAX, TransferError,
@@ -705,75 +705,5 @@ fn a_full_journal_chokes_a_replica_and_does_not_break_it() {
         }
         cluster.propose(healed, 1, b"goes on").unwrap();
         cluster.settle().await;
-    });
-}
-
-/// A random run with everything that an owner does for its logs, and disks that are lost.
-async fn random_run_with_upkeep(core: &Core, seed: u64, steps: usize) -> Cluster {
-    let mut cluster = Cluster::with_upkeep(core, seed, &[1, 2, 3]).await;
-    cluster.faults = Faults::ALL;
-    for step in 0..steps {
-        cluster.step().await;
-        if step % 4_000 == 2_000 && cluster.replacing.is_none() {
-            let at = cluster.random.below(3) as usize;
-            cluster.wipe(at).await;
-        }
-    }
-    println!("{:?} {:?} {:?}", cluster.replacing, cluster.states(), cluster.leader().map(|at| cluster.replica(at).members().clone()));
-    cluster.heal().await;
-    while cluster.replacing.is_some() {
-        cluster.replace_step();
-        cluster.heal().await;
-    }
-    cluster.heal().await;
-    cluster
-}
-
-#[test]
-fn random_runs_with_upkeep_keep_every_invariant() {
-    run(async |core| {
-        let mut coverage = Coverage::default();
-        for seed in 200..230 {
-            let cluster = random_run_with_upkeep(&core, seed, 40_000).await;
-            coverage.add(cluster.coverage);
-            println!("{seed}: {} committed, {} proposed {:?}", cluster.committed.len(), cluster.proposed, cluster.coverage);
-        }
-        println!("{coverage:?}");
-    });
-}
-
-#[test]
-fn scratch() {
-    run(async |core| {
-        for (name, upkeep, wipe, faults) in [
-            ("plain", false, false, Faults::ALL),
-            ("noalarm", false, false, Faults { alarm: 0, ..Faults::ALL }),
-            ("noisolate", false, false, Faults { isolate: 0, ..Faults::ALL }),
-            ("nocrash", false, false, Faults { crash: 0, ..Faults::ALL }),
-            ("none", false, false, Faults::NONE),
-            ("upkeep", true, false, Faults::ALL),
-            ("wipe", true, true, Faults::ALL),
-            ("wipe none", true, true, Faults::NONE),
-        ] {
-            let mut cluster = if upkeep {Cluster::with_upkeep(&core, 5, &[1, 2, 3]).await} else {Cluster::new(&core, 5, &[1, 2, 3], &[]).await};
-            cluster.faults = faults;
-            let mut text = String::new();
-            for step in 0..20_000 {
-                cluster.step().await;
-                if wipe && step == 3000 {
-                    cluster.wipe(1).await;
-                }
-                if name == "wipe none" && step % 400 == 0 && (2800..8000).contains(&step) {
-                    let at = cluster.leader().unwrap();
-                    let s: Vec<_> = (0..3).map(|at| { let r = cluster.replica(at); format!("{} {:?} c{} l{} a{}", r.id(), r.role(), r.commit_index(), r.last_index(), r.is_asleep()) }).collect();
-                    println!("{step} {s:?} {:?} reads {:?} letters {} cov {:?}", cluster.replica(at).members(), cluster.nodes[at].reads, cluster.letter_count(), cluster.coverage);
-                }
-                if step % 2000 == 0 {
-                    text += &format!(" {}", cluster.committed.len());
-                    text += &format!("/t{}", cluster.replica(0).term());
-                }
-            }
-            println!("{name}: {text} {:?}", cluster.replacing);
-        }
     });
 }

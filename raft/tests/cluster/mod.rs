@@ -119,6 +119,8 @@ pub struct Cluster {
     pub uncommitted_bytes_max: u64,
     /// Logs are drained, leave memory, and are trimmed.
     pub upkeep: bool,
+    /// No client proposes anything, and nodes fail seldom.
+    pub idle: bool,
     /// A replica that lost its disk, and the one that takes its place.
     pub replacing: Option<(ReplicaId, ReplicaId)>,
     /// Disks that were lost: what they held was acknowledged while they were there.
@@ -164,6 +166,7 @@ impl Cluster {
             lying_disks: false,
             uncommitted_bytes_max: 100_000,
             upkeep,
+            idle: false,
             replacing: None,
             lost: Vec::new(),
             coverage: Coverage::default(),
@@ -230,10 +233,6 @@ impl Cluster {
 
     pub fn replica_mut(&mut self, at: usize) -> &mut Replica {
         self.nodes[at].replicas.get_mut(PARTITION).unwrap()
-    }
-
-    pub fn letter_count(&self) -> usize {
-        self.letters.len()
     }
 
     pub fn trace(&self) -> u64 {
@@ -314,6 +313,7 @@ impl Cluster {
         let frame = Bytes::from(writer.finish().concat());
         self.note(&frame);
         let (from, to) = (message.from, message.to);
+        self.coverage.beats += u64::from(matches!(message.body, Body::Heartbeat { .. }));
         let blocked = self.blocked.contains(&(from, to));
         if !blocked && self.isolated != Some(from) && self.isolated != Some(to) {
             self.letters.push(Letter { from, to, frame });
@@ -528,6 +528,24 @@ impl Cluster {
         }
     }
 
+    /// What is under way is lost.
+    pub fn lose_letters(&mut self) {
+        self.letters.clear();
+    }
+
+    /// A tick at every node, and what follows from it, but for what owners do.
+    pub async fn tick_all(&mut self) {
+        self.nodes.iter_mut().for_each(|node| node.replicas.tick());
+        for _ in 0..10 {
+            for at in 0..self.nodes.len() {
+                self.pass(at);
+                self.finish_write(at).await;
+                self.pass(at);
+            }
+            self.deliver_all();
+        }
+    }
+
     /// Everything that is under way comes to its end, in order, without time passing.
     pub async fn settle(&mut self) {
         for _ in 0..10_000 {
@@ -565,11 +583,9 @@ impl Cluster {
             let last = self.replica(at).last_index();
             let members = self.replica(at).members().clone();
             let caught_up = |node: &Node| {
-                !members.contains(node.id)
-                    || node
-                        .applied
-                        .last_key_value()
-                        .is_some_and(|(index, _)| *index == last)
+                // A state can be ahead of its log, so what was applied does not say all.
+                let commit = node.replicas.get(PARTITION).unwrap().commit_index();
+                !members.contains(node.id) || (commit == last && last_of(&node.applied) == last)
             };
             if self.replica(at).is_serving() && self.nodes.iter().all(caught_up) {
                 self.check_logs_agree();
@@ -614,10 +630,11 @@ impl Cluster {
                     let replica = self.replica(*at);
                     replica.last_index() < replica.commit_index() + 60
                 };
-                if let Some(leader) = self.leader().filter(patient) {
+                if let Some(leader) = self.leader().filter(patient).filter(|_| !self.idle) {
                     let _ = self.propose(leader, records, &body);
                 }
             }
+            _ if self.idle && self.random.percent(80) => {}
             _ => self.step_faults(at).await,
         }
     }
@@ -644,7 +661,10 @@ impl Cluster {
         }
         // Isolation ends sooner than it begins, or little would ever be committed.
         let isolated = self.isolated.is_some();
-        if self.random.percent(self.faults.isolate * if isolated { 30 } else { 10 }) {
+        if self
+            .random
+            .percent(self.faults.isolate * if isolated { 30 } else { 10 })
+        {
             let whom = (!isolated).then_some(self.nodes[at].id);
             self.isolate(whom);
         }

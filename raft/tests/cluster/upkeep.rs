@@ -18,6 +18,7 @@ pub struct Coverage {
     pub truncations: u64,
     pub wiped: u64,
     pub slept: u64,
+    pub beats: u64,
 }
 
 impl Coverage {
@@ -30,6 +31,7 @@ impl Coverage {
         self.truncations += other.truncations;
         self.wiped += other.wiped;
         self.slept += other.slept;
+        self.beats += other.beats;
     }
 }
 
@@ -41,7 +43,13 @@ impl Cluster {
             0..3 => self.drain(at).await,
             3..6 => self.sweep(at),
             6 => self.checkpoint(at).await,
-            7 => self.move_log_start(at),
+            7 if self.idle => {}
+            7 => {
+                let log = self.replica(at).log();
+                let (start, end) = (log.log_start_offset(), log.high_watermark());
+                let offset = start + self.random.below((end - start) as u64 + 1) as i64;
+                self.move_log_start(at, offset);
+            }
             8 => self.trim(at).await,
             9..18 => drop(self.serve(at).await),
             _ => self.replace_step(),
@@ -85,11 +93,8 @@ impl Cluster {
         }
     }
 
-    /// A leader deletes records, up to some offset that all may read.
-    pub fn move_log_start(&mut self, at: usize) {
-        let log = self.replica(at).log();
-        let (start, end) = (log.log_start_offset(), log.high_watermark());
-        let offset = start + self.random.below((end - start) as u64 + 1) as i64;
+    /// A leader deletes records, up to an offset that all may read.
+    pub fn move_log_start(&mut self, at: usize, offset: i64) {
         let data = bytes::Bytes::copy_from_slice(&offset.to_le_bytes());
         if self.replica(at).is_serving() {
             let replica = self.replica_mut(at);
@@ -162,7 +167,11 @@ impl Cluster {
         self.note(format!("wipe {old}").as_bytes());
         self.letters
             .retain(|letter| letter.from != old && letter.to != old);
-        let others = self.nodes.iter().map(|node| node.id).filter(|id| *id != old);
+        let others = self
+            .nodes
+            .iter()
+            .map(|node| node.id)
+            .filter(|id| *id != old);
         let bootstrap = Members::of_voters(others.collect::<Vec<_>>());
         let node = self.new_node(new, bootstrap).await;
         let gone = std::mem::replace(&mut self.nodes[at], node);
@@ -205,7 +214,11 @@ impl Cluster {
         for ((index, (term, _)), expected) in applied.iter().zip(1..) {
             assert_eq!(*index, expected, "seed {seed}: a gap in a state");
             let known = self.committed.get(index).map(|fact| fact.0);
-            assert_eq!(known, Some(*term), "seed {seed}: a state with something else at {index}");
+            assert_eq!(
+                known,
+                Some(*term),
+                "seed {seed}: a state with something else at {index}"
+            );
         }
     }
 
@@ -215,7 +228,13 @@ impl Cluster {
             let log = self.replica(at).log();
             for index in log.first_index()..=log.commit() {
                 let known = self.committed.get(&index).map(|fact| fact.0);
-                assert_eq!(log.term(index), known, "seed {}: {} at {index}", self.seed, node.id);
+                assert_eq!(
+                    log.term(index),
+                    known,
+                    "seed {}: {} at {index}",
+                    self.seed,
+                    node.id
+                );
             }
         }
     }
@@ -227,7 +246,10 @@ impl Cluster {
         let log = replica.log();
         let installed = |event: &Event| matches!(event, Event::Installed { .. });
         let anew = out.events.iter().any(|(_, event)| installed(event));
-        let last_known = node.followed.last_key_value().map_or(0, |(index, _)| *index);
+        let last_known = node
+            .followed
+            .last_key_value()
+            .map_or(0, |(index, _)| *index);
         let told = out.events.iter().filter_map(|(_, event)| match event {
             // Above are entries that came and went within this pass.
             Event::Truncated { from } if *from <= last_known => Some(*from),
@@ -246,7 +268,11 @@ impl Cluster {
             .map(|(index, _)| *index);
         let id = node.id;
         if !anew {
-            assert_eq!(told, replaced, "seed {}: {id}: what was replaced", self.seed);
+            assert_eq!(
+                told, replaced,
+                "seed {}: {id}: what was replaced",
+                self.seed
+            );
         }
         self.coverage.truncations += u64::from(told.is_some());
         if told.is_some() || anew {

@@ -2,6 +2,7 @@
 //! number of cores, ten thousand partitions. Each test says one sentence about it.
 
 mod node;
+mod reset;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
