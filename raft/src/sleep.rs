@@ -6,10 +6,11 @@
 //! ticking and says so in its answer. When all have, the leader stops as well. Each beat that asks
 //! can be lost: it is sent again until it is answered.
 //!
-//! Anything wakes: a proposal, any message of the group but those of falling asleep, and the owner, who watches
-//! nodes in place of groups ([`crate::Replicas::peer_lost`] and its neighbours). Who wakes begins to
-//! count from zero: a follower its election timeout, a leader the time that its followers have to
-//! show themselves, of which it cannot have heard while it slept. A waking leader beats at once.
+//! Anything wakes: a proposal, any message of a member but those of falling asleep, and the owner,
+//! who watches nodes in place of groups ([`crate::Replicas::peer_lost`] and its neighbours). Who
+//! wakes begins to count from zero: a follower its election timeout, a leader the time that its
+//! followers have to show themselves, of which it cannot have heard while it slept. A leader that
+//! wakes beats at once.
 //!
 //! **Those who cannot agree** (they lag, or do not answer) keep no group awake for ever. If a
 //! majority of the voters sleeps, the leader *dozes*: it makes no ticks in the crate, and beats only
