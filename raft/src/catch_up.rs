@@ -5,15 +5,15 @@
 //! [`Replica::collect`]:
 //!
 //! - **Entries on disk**: a [`CatchUp`] in [`Outputs::reads`]. The owner plans it
-//!   (`log.plan_entries(read.low, read.high, read.bytes_max)`, which never panics for a read that it
-//!   was given, however late), runs the job in the background at a rate of its choice, and gives
+//!   (`log.plan_entries(read.low, read.high, read.bytes_max)`, which never panics for a read that
+//!   it was given, however late), runs the job in the background at a rate of its choice, and gives
 //!   the entries back with [`Replica::fetched`]; an empty list if the read failed or the entries
 //!   are gone. Each read is to be given back once. The leader makes one append of what was read,
 //!   forgets it, and asks for more only when the follower has answered: there is one read per
 //!   follower, and one append behind it.
 //! - **Entries that are gone**: [`Event::SnapshotWanted`]. The owner answers with
-//!   [`Replica::offer_snapshot`]; the state goes to every follower that needs it at that moment, and
-//!   is forgotten. An owner that does not answer is asked again after an election timeout.
+//!   [`Replica::offer_snapshot`]; the state goes to every follower that needs it at that moment,
+//!   and is forgotten. An owner that does not answer is asked again after an election timeout.
 //!
 //! Nothing here wedges a follower. A read that gave nothing is asked for again when the follower
 //! answers a heartbeat, and if its entries were removed meanwhile the crate finds them gone and

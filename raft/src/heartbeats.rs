@@ -8,8 +8,9 @@
 //!
 //! Little-endian: version u8 (1), sender u64, receiver u64, number of beats u32. Then per beat:
 //! flags u8 (1: an answer; 2: the topic of the beat before; 4: sleep, or asleep), the topic u128
-//! unless flag 2, and as LEB128 the partition, the term and the commit index. The beats of a core come in the order of
-//! its replicas, so the topic is rarely repeated and a beat takes about eight bytes.
+//! unless flag 2, and as LEB128 the partition, the term and the commit index. The beats of a core
+//! come in the order of its replicas, so the topic is rarely repeated and a beat takes about eight
+//! bytes.
 //!
 //! This module must not know who sends frames, or when. Deliberately absent: beats that say
 //! "nothing changed" for whole ranges; that needs a memory on the other side.

@@ -8,10 +8,10 @@
 //!
 //! 1. **One frame in the journal says everything**: that the log is empty after `index`, the term
 //!    there, the next offset, and the owner's state (`Journal::stage_reset`). The journal's blocks
-//!    are taken by recovery in order and whole, so a crash leads back to the old log, untouched (its
-//!    files are removed only when the frame is durable), or to the new, empty one with its state.
-//!    The hard state follows in the same turn: if that is torn off, the term that follows from the
-//!    log is taken with no vote, which is right, since nothing of that turn was answered.
+//!    are taken by recovery in order and whole, so a crash leads back to the old log, untouched
+//!    (its files are removed only when the frame is durable), or to the new, empty one with its
+//!    state. The hard state follows in the same turn: if that is torn off, the term that follows
+//!    from the log is taken with no vote, which is right, since nothing of that turn was answered.
 //! 2. **In memory everything changes at that moment**: the log, the configuration, and by
 //!    [`Event::Installed`] the owner's state. So a checkpoint, which is written only when the turn
 //!    is durable that the log was last staged in, has either all of the old or all of the new.
@@ -26,9 +26,9 @@
 //!
 //! The entries above `index` arrive as ordinary appends and commit as always. Those up to `applied`
 //! are in the state and are not handed out again; changes of members up to the snapshot's
-//! configuration are in force and are not made again. A log that is behind its state stays so over a
-//! restart: the storage remembers it (`Log::installed`). Such a replica cannot win an election, since
-//! a majority has what it lacks.
+//! configuration are in force and are not made again. A log that is behind its state stays so over
+//! a restart: the storage remembers it (`Log::installed`). Such a replica cannot win an election,
+//! since a majority has what it lacks.
 //!
 //! This module must not know what the state means. Deliberately absent: a way back to the old log.
 

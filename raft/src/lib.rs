@@ -8,7 +8,7 @@
 //! It must not know Kafka's requests, the network, the clock or the disk. See the README for a map.
 
 mod backlog;
-mod catch_up;
+pub mod catch_up;
 pub mod heartbeats;
 mod input;
 mod install;

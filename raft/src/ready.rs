@@ -62,7 +62,8 @@ use storage::{EntryKind, HardState, Journal, PartitionId, Refusal, StageError};
 /// What the replicas of a core want done; the caller owns it, drains it and uses it again.
 ///
 /// Everything in it may be acted on at once and in any order, except that the messages to one
-/// replica of one partition should be sent in the order in which they are listed.
+/// replica of one partition should be sent in the order in which they are listed, and that events
+/// come before what is committed: a snapshot's state contains what was committed before it.
 #[derive(Default, Debug)]
 pub struct Outputs {
     /// Messages other than heartbeats, each to `message.to`.
@@ -75,7 +76,7 @@ pub struct Outputs {
     /// Entries to be read for followers: see [`crate::catch_up`]. Each is given back once, with
     /// [`crate::Replicas::fetched`].
     pub reads: Vec<(PartitionId, CatchUp)>,
-    /// In the order in which it happened. To be acted on before `committed`.
+    /// In the order in which it happened.
     pub events: Vec<(PartitionId, Event)>,
 }
 

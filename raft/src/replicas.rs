@@ -16,8 +16,8 @@
 //! - the link to a node was reset: [`Replicas::peer_lost`]; it is there again:
 //!   [`Replicas::peer_back`];
 //! - nothing was heard from a node for some time (nodes ask each other when they have nothing else
-//!   to say): [`Replicas::wake_with`], or [`Replicas::wake_led_by`] if only the groups that it leads
-//!   need to look for another leader. What then wakes finds out by its own means.
+//!   to say): [`Replicas::wake_with`], or [`Replicas::wake_led_by`] if only the groups that it
+//!   leads need to look for another leader. What then wakes finds out by its own means.
 //!
 //! This module must not know what a partition is for. Deliberately absent: time.
 

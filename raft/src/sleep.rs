@@ -13,9 +13,9 @@
 //! wakes beats at once.
 //!
 //! **Those who cannot agree** (they lag, or do not answer) keep no group awake for ever. If a
-//! majority of the voters sleeps, the leader *dozes*: it makes no ticks in the crate, and beats only
-//! those others, after pauses that double. An answer that moves anything wakes it. Members on a node
-//! that is known to be lost are not waited for at all.
+//! majority of the voters sleeps, the leader *dozes*: it makes no ticks in the crate, and beats
+//! only those others, after pauses that double. An answer that moves anything wakes it. Members on
+//! a node that is known to be lost are not waited for at all.
 //!
 //! What is given up by sleeping is the detection of failures per group; safety does not rest on it.
 //! A sleeping leader that was cut off goes on believing until its owner wakes it.
@@ -26,7 +26,6 @@
 //! Must not know how long a tick is, or how nodes watch each other. Deliberately absent: a lease.
 
 use std::collections::BTreeSet;
-use std::mem;
 
 use raft::StateRole;
 use raft::eraftpb::{self, MessageType};
@@ -111,9 +110,9 @@ impl Replica {
         matches!(self.rest.state, State::Asleep)
     }
 
-    /// Followers that have the newest entries learn at the next tick that these are committed, if no
-    /// append told them. Nobody is served by followers, but all of them sleep the sooner, and a new
-    /// leader has less to find out.
+    /// Followers that have the newest entries learn at the next tick that these are committed, if
+    /// no append told them. Nobody is served by followers, but all of them sleep the sooner, and a
+    /// new leader has less to find out.
     fn tell_commit(&mut self) {
         let raft = &self.node.raft;
         let committed = raft.raft_log.committed;
@@ -156,6 +155,7 @@ impl Replica {
     }
 
     fn tick_dozing(&mut self, away: &BTreeSet<i32>) {
+        self.tick_catch_ups();
         let State::Dozing { left, pause } = &mut self.rest.state else {
             return;
         };
@@ -294,8 +294,14 @@ impl Replica {
 
     /// Something happens: whoever rests is awake, and the quiet begins anew.
     pub(crate) fn stir(&mut self) {
-        let rest = mem::take(&mut self.rest);
-        if matches!(rest.state, State::Awake { .. }) || self.fence.is_some() {
+        if let State::Awake { quiet } = &mut self.rest.state {
+            *quiet = 0;
+            self.rest.asks = false;
+            self.rest.agreed.clear();
+            return;
+        }
+        self.rest = Rest::default();
+        if self.fence.is_some() {
             return;
         }
         self.node.raft.election_elapsed = 0;
@@ -325,8 +331,9 @@ impl Replica {
 
     /// The node is lost, probably: the link to it was reset. A leader stops sending ahead to its
     /// members there. A follower of a leader there forgets it, so that it does not refuse the
-    /// pre-votes of others for the leader's sake, and campaigns soon: at a tick that differs between
-    /// the members of the group, and not before a beat of a leader that lives would have come.
+    /// pre-votes of others for the leader's sake, and campaigns soon: at a tick that differs
+    /// between the members of the group, and not before a beat of a leader that lives would have
+    /// come.
     pub(crate) fn peer_lost(&mut self, node: i32) {
         if !self.may_act() {
             return;

@@ -1,18 +1,18 @@
 //! What a follower gets in place of entries that its leader's log has removed.
 //!
-//! A snapshot is no copy of the log. It says how a log goes on that begins after `index`, and brings
-//! the owner's state; the records above `index` follow as ordinary appends. `index` is the last
-//! entry before the leader's first, so that a follower keeps as much of the log as its leader does.
-//! The state stands at `applied`, usually far above `index`: what lies between is in the state
-//! already, and is not handed out again when it arrives.
+//! A snapshot is no copy of the log. It says how a log goes on that begins after `index`, and
+//! brings the owner's state; the records above `index` follow as ordinary appends. `index` is the
+//! last entry before the leader's first, so that a follower keeps as much of the log as its leader
+//! does. The state stands at `applied`, usually far above `index`: what lies between is in the
+//! state already, and is not handed out again when it arrives.
 //!
 //! The members are those in force at the leader when the snapshot was made, perhaps from an entry
 //! above `index`. That is safe: the entry is committed, and a configuration may be known early, as
 //! it is to everybody who appends it; what must not happen is that one is known too late.
 //!
 //! The log start offset needs no field. Logs are trimmed by whole segments that lie below it, so it
-//! is `next_offset` or more; and if it is more, the entry that moved it there lies above `index` and
-//! arrives like the others.
+//! is `next_offset` or more; and if it is more, the entry that moved it there lies above `index`
+//! and arrives like the others.
 //!
 //! # Format, version 1
 //!

@@ -22,8 +22,8 @@
 //! handed out); for 3 and 4 [`crate::replica`] holds campaigns back while a change of members is
 //! unstaged.
 //!
-//! A snapshot, too, is there only for the moment in which [`crate::catch_up`] lets it be sent; at any
-//! other time the crate is told that there is none yet, and it is noted that one is missing.
+//! A snapshot, too, is there only for the moment in which [`crate::catch_up`] lets it be sent; at
+//! any other time the crate is told that there is none yet, and it is noted that one is missing.
 //!
 //! Deliberately absent: memory of what was read or offered; it is used at once or not at all.
 

@@ -33,10 +33,10 @@ pub fn election_timeout_ticks(
 /// The number of ticks after which `replica` campaigns when the leader's node `lost` was reported
 /// lost; `None` if it has no vote.
 ///
-/// The voters that are left take turns: the first one after as many ticks as a heartbeat of a leader
-/// that lives after all may take, each further one two ticks later, so that usually one wins before
-/// the next begins. Where they begin depends on the group's seed, so that a lost node's groups are
-/// spread over the others.
+/// The voters that are left take turns: the first one after as many ticks as a heartbeat of a
+/// leader that lives after all may take, each further one two ticks later, so that usually one wins
+/// before the next begins. Where they begin depends on the group's seed, so that a lost node's
+/// groups are spread over the others.
 pub fn alarm_ticks(
     seed: u64,
     voters: &[ReplicaId],

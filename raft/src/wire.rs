@@ -9,8 +9,8 @@
 //! Little-endian. Version u8, then messages until the end. A message: topic u128, partition u32,
 //! sender u64, receiver u64, term u64, kind u8, and by kind:
 //!
-//! - 1 append: previous index u64, its term u64, commit u64, count u32; per entry term u64, kind u8,
-//!   length u32, payload
+//! - 1 append: previous index u64, its term u64, commit u64, count u32; per entry term u64, kind
+//!   u8, length u32, payload
 //! - 2 append reply: index u64, commit u64
 //! - 3 append rejected: index u64, commit u64, hint index u64, hint term u64
 //! - 4 vote: flags u8 (1 pre-vote, 2 transfer), last index u64, last term u64, commit u64, commit
