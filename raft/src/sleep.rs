@@ -306,8 +306,9 @@ impl Replica {
         }
         self.node.raft.election_elapsed = 0;
         if self.role() == Role::Leader {
+            // What was heard before the sleep says nothing about who is there now.
             for (_, progress) in self.node.raft.mut_prs().iter_mut() {
-                progress.recent_active = true;
+                progress.recent_active = false;
             }
             self.guarded("waking", |node| node.ping());
         }

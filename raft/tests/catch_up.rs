@@ -284,6 +284,7 @@ fn a_crash_during_an_install_leads_back_or_forth() {
             );
             cluster.replica_mut(follower).campaign();
             assert_eq!(cluster.replica(follower).role(), Role::Follower, "not now");
+            assert_eq!(cluster.replica(follower).fenced(), None);
             cluster.crash(follower).await;
             let log = cluster.replica(follower).log();
             if log.first_index() == 1 {

@@ -4,7 +4,7 @@ mod cluster;
 
 use bytes::Bytes;
 use cluster::disk::run;
-use cluster::{Cluster, Faults, batch, id};
+use cluster::{Cluster, Faults, PARTITION, batch, id};
 use raft_group::{
     Append, Body, Change, Entry, Event, MembersError, Message, Outputs, ProposeError, Proposed,
     Reject, ReplicaId, Role, StepError, TERM_MAX, TransferError,
@@ -161,6 +161,50 @@ fn a_conflicting_tail_is_replaced() {
         let told: Vec<&Event> = cluster.nodes[old].events.iter().filter(told).collect();
         let from = kept.index + 1;
         assert_eq!(told, [&Event::Truncated { from }]);
+    });
+}
+
+/// The owner knows of a proposal before it is staged, and has made something of it.
+#[test]
+fn proposals_that_are_replaced_before_they_are_staged_are_told() {
+    run(async |core| {
+        let (mut cluster, leader, from, to) = at_rest(&core).await;
+        let prev_index = cluster.replica(leader).last_index();
+        let prev_term = cluster.replica(leader).term();
+        for _ in 0..3 {
+            let proposed = cluster.propose(leader, 1, b"never staged").unwrap();
+            assert!(proposed.index > cluster.replica(leader).log().last_index());
+        }
+        // Somebody else was elected meanwhile, and has one entry there.
+        let term = prev_term + 1;
+        let entry = Entry {
+            term,
+            kind: EntryKind::NoOp,
+            data: Bytes::new(),
+        };
+        let body = Body::Append(Append {
+            prev_index,
+            prev_term,
+            commit: prev_index,
+            entries: vec![entry],
+        });
+        let message = Message {
+            from,
+            to,
+            term,
+            body,
+        };
+        let mut out = Outputs::default();
+        let node = &mut cluster.nodes[leader];
+        node.replicas.step(PARTITION, message).unwrap();
+        node.replicas.pass(&mut node.disk.journal, &mut out);
+        let events: Vec<Event> = out.events.into_iter().map(|(_, event)| event).collect();
+        let truncated = Event::Truncated {
+            from: prev_index + 1,
+        };
+        assert_eq!(events[0], truncated);
+        assert!(matches!(events[1], Event::LostLeadership { .. }));
+        assert_eq!(events.len(), 2);
     });
 }
 
