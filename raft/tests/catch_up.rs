@@ -3,6 +3,9 @@
 
 mod cluster;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use bytes::Bytes;
 use cluster::disk::run;
 use cluster::state::{encode, last_of};
@@ -519,31 +522,23 @@ fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {
 
 #[test]
 fn random_runs_with_lagging_followers_and_lost_disks_keep_every_invariant() {
-    run(async |core| {
-        let mut coverage = Coverage::default();
-        let mut commits = 0;
-        let seeds = seeds(200..208);
-        for seed in seeds.clone() {
+    let total: Rc<RefCell<Coverage>> = Rc::default();
+    let seeds = seeds(200..208);
+    for seed in seeds.clone() {
+        let total = Rc::clone(&total);
+        run(async move |core| {
             let cluster = random_run(&core, seed, 20_000).await;
-            coverage.add(cluster.coverage);
-            commits += cluster.committed.len();
-        }
-        // A run in which nothing happens would prove nothing.
-        println!("{commits} commits, {coverage:?}");
-        let runs = seeds.count() as u64;
-        assert!(commits as u64 > 150 * runs, "{commits} commits");
-        let Coverage {
-            reads,
-            installs,
-            trims,
-            truncations,
-            wiped,
-            slept,
-            ..
-        } = coverage;
-        assert!(reads > 5 * runs && installs > runs && trims > runs);
-        assert!(truncations > 0 && wiped >= runs && slept > runs);
-    });
+            total.borrow_mut().add(cluster.coverage);
+            total.borrow_mut().commits += cluster.committed.len() as u64;
+        });
+    }
+    let total = total.take();
+    println!("{total:?}");
+    // A run in which nothing happens would prove nothing.
+    let runs = seeds.count() as u64;
+    assert!(total.commits > 150 * runs && total.truncations > 0);
+    assert!(total.reads > 5 * runs && total.installs > runs && total.trims > runs);
+    assert!(total.wiped >= runs && total.slept > runs);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::{Cluster, Node, PARTITION};
 /// What happened, so that a quiet run is noticed.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Coverage {
+    pub commits: u64,
     pub reads: u64,
     pub failed_reads: u64,
     pub offers: u64,
@@ -23,6 +24,7 @@ pub struct Coverage {
 
 impl Coverage {
     pub fn add(&mut self, other: Coverage) {
+        self.commits += other.commits;
         self.reads += other.reads;
         self.failed_reads += other.failed_reads;
         self.offers += other.offers;
