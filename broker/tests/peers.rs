@@ -12,13 +12,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use broker::peers::{
-    Destination, ExchangeError, LEVEL, LinkEnd, Names, Origin, RefusalCode, Sent, Settings,
-    exchange,
+    Destination, ExchangeError, Hello, Introduction, LEVEL, LinkEnd, Message, Names, Origin,
+    RefusalCode, Sent, Settings, exchange,
 };
 use bytes::{Bytes, BytesMut};
 use node::{Event, PORT, Spec, World, ms};
-use runtime::Core;
 use runtime::sim::{Latency, Options};
+use runtime::{Core, Stream};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -125,25 +125,100 @@ fn a_frame_reaches_its_core_and_says_where_it_comes_from() {
 
 #[test]
 fn frames_of_one_turn_leave_in_one_write() {
-    // Each write is at least one segment, and each segment one event of the world.
-    let events = |batches: u32| {
-        let world = World::of(2, 3);
-        let before = world.sim.trace_events();
-        for batch in 0..batches {
-            for beat in 0..100 / batches {
-                assert_eq!(send(&world, (1, 0), (2, 0), vec![beat as u8]), Sent::Queued);
-            }
-            world.sim.run_for(ms(1) * (batch + 1) / batches.max(1));
+    for seed in 0..20 {
+        let world = World::of(2, seed);
+        let (core, links) = (world.core(1, 0), world.links(1, 0));
+        let before = links.counters()[&2];
+        // Tasks of their own, in seeded order; the link's is somewhere among them.
+        for beat in 0..100u8 {
+            let links = links.clone();
+            core.spawn("beat", async move {
+                let sent = links.send(2, Destination::Core(0), 7, vec![Bytes::from(vec![beat])]);
+                assert_eq!(sent, Sent::Queued);
+            });
         }
-        world.sim.run_for(ms(10));
+        world.sim.run_for(ms(5));
+        let after = links.counters()[&2];
+        assert_eq!(after.writes_out - before.writes_out, 1);
+        assert_eq!(after.frames_out - before.frames_out, 100);
         assert_eq!(world.heard(2, 0).len(), 100);
-        world.sim.trace_events() - before
-    };
-    let (together, apart) = (events(1), events(50));
-    assert!(
-        together * 2 < apart,
-        "{together} events together, {apart} apart"
-    );
+    }
+}
+
+/// A connection of node 9, spoken by hand.
+struct Caller {
+    stream: Stream,
+}
+
+impl Caller {
+    /// Says hello to node 1 from a core, and is welcomed.
+    async fn welcomed(core: &Core, address: SocketAddr, from: u16, incarnation: u32) -> Caller {
+        let stream = core.connect(address).await.expect("it listens");
+        let hello = Hello {
+            who: Introduction {
+                cluster_id: "blue".into(),
+                node: 9,
+                incarnation,
+                cores: 2,
+                level: LEVEL,
+            },
+            core: from,
+            expects_node: 1,
+            expects_incarnation: None,
+        };
+        let hello = Message::Hello(hello).encode();
+        stream.write_all(vec![hello]).await.expect("it is taken");
+        let (received, buffer) = stream.read(BytesMut::with_capacity(1_000)).await;
+        assert!(received.expect("an answer") > 0);
+        assert_eq!(buffer[12], 3, "WELCOME");
+        Caller { stream }
+    }
+
+    /// Sends a frame of one byte. It may come to nothing.
+    async fn say(&self, what: u8) {
+        let frame = Bytes::from(vec![0, 0, 0, 4, 7, 0, 0, what]);
+        let _ = self.stream.write_all(vec![frame]).await;
+    }
+
+    async fn is_closed(&self) -> bool {
+        let (received, _) = self.stream.read(BytesMut::with_capacity(1_000)).await;
+        !received.is_ok_and(|received| received > 0)
+    }
+}
+
+#[test]
+fn nothing_is_heard_of_a_connection_that_another_one_has_replaced() {
+    for seed in 0..20 {
+        let mut world = World::new(Options::seeded(seed));
+        let id = world.start(&Spec::new(1, 1));
+        let address = SocketAddr::new(world.sim.ip(id), PORT);
+        let caller = world.sim.client("caller", move |core| async move {
+            core.sleep(ms(5)).await;
+            let first = Caller::welcomed(&core, address, 0, 1).await;
+            let other = Caller::welcomed(&core, address, 1, 1).await;
+            first.say(1).await;
+            core.sleep(ms(5)).await;
+            let second = Caller::welcomed(&core, address, 0, 1).await;
+            first.say(2).await;
+            second.say(3).await;
+            assert!(first.is_closed().await);
+            // Another core's connection stays, until the node has another disk.
+            other.say(4).await;
+            core.sleep(ms(5)).await;
+            let reborn = Caller::welcomed(&core, address, 0, 2).await;
+            second.say(5).await;
+            other.say(6).await;
+            reborn.say(7).await;
+            assert!(second.is_closed().await && other.is_closed().await);
+            core.sleep(ms(5)).await;
+        });
+        assert!(world.sim.run_until_done(caller, PATIENCE));
+        let mut heard = world.heard(1, 0).concat();
+        // Those of different connections may overtake each other.
+        heard.sort();
+        assert_eq!(heard, [1, 3, 4, 7], "seed {seed}");
+        assert_eq!(world.links(1, 0).counters()[&9].arrived, 4);
+    }
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::time::Duration;
 /// One core's links with one peer, since the core started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkCounters {
-    /// Frames given to the socket whole, the link's own included, and bytes given to it.
+    /// Frames given to the socket whole, the link's own included, bytes given to it, and in how many writes.
     pub frames_out: u64,
     pub bytes_out: u64,
+    pub writes_out: u64,
     /// Frames and bytes received, the link's own included.
     pub frames_in: u64,
     pub bytes_in: u64,
@@ -50,6 +51,7 @@ impl AddAssign for LinkCounters {
         let LinkCounters {
             frames_out,
             bytes_out,
+            writes_out,
             frames_in,
             bytes_in,
             frames_dropped,
@@ -64,6 +66,7 @@ impl AddAssign for LinkCounters {
         } = other;
         self.frames_out += frames_out;
         self.bytes_out += bytes_out;
+        self.writes_out += writes_out;
         self.frames_in += frames_in;
         self.bytes_in += bytes_in;
         self.frames_dropped += frames_dropped;

@@ -411,6 +411,7 @@ impl Link {
             self.count(|counters| {
                 counters.bytes_out += bytes;
                 counters.frames_out += frames;
+                counters.writes_out += 1;
             });
             sent_at = self.core.now();
         }

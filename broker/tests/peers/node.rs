@@ -63,6 +63,7 @@ type LinksByCore = BTreeMap<(i32, u16), Rc<Links>>;
 pub struct Shared {
     pub told: Rc<RefCell<Vec<Told>>>,
     links: Rc<RefCell<LinksByCore>>,
+    cores: Rc<RefCell<BTreeMap<(i32, u16), Core>>>,
     servers: Rc<RefCell<BTreeMap<i32, PeerServer>>>,
     /// Nobody admits these.
     pub retired: Rc<RefCell<BTreeSet<(i32, u32)>>>,
@@ -277,6 +278,10 @@ impl World {
         self.shared.links.borrow()[&(node, core)].clone()
     }
 
+    pub fn core(&self, node: i32, core: u16) -> Core {
+        self.shared.cores.borrow()[&(node, core)].clone()
+    }
+
     /// Lets every core of a node reach another node.
     pub fn reach(&self, from: i32, to: i32) {
         let address = self.address(to);
@@ -357,6 +362,7 @@ async fn run(
     let links = Links::new(&core, host.clone(), Names::literal(), settings.clone());
     let key = (spec.node, core.id() as u16);
     shared.links.borrow_mut().insert(key, links.clone());
+    shared.cores.borrow_mut().insert(key, core.clone());
     if core.id() == 0 {
         let address = ([0, 0, 0, 0], PORT).into();
         let listener = core.listen(address, 128).await.expect("a free port");
