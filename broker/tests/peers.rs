@@ -230,6 +230,55 @@ fn nothing_is_heard_of_a_connection_that_another_one_has_replaced() {
 }
 
 #[test]
+fn whoever_sends_nonsense_is_told_so() {
+    let nonsense: [(&[u8], &str); 5] = [
+        (b"\0\0\0\x02\x07\0", "a frame announces 2 bytes"),
+        (b"\xff\xff\xff\xff", "a frame announces 4294967295 bytes"),
+        (b"\0\0\0\x03\xff\0\0", "a frame of kind 0xff with 0 bytes"),
+        (
+            b"\0\0\0\x04\xf0\0\0\x01",
+            "a frame of kind 0xf0 with 1 bytes",
+        ),
+        (
+            b"\0\0\0\x03\x07\0\x01",
+            "a frame for core 1, this node has 1",
+        ),
+    ];
+    let mut world = World::new(Options::seeded(23));
+    let id = world.start(&Spec::new(1, 1));
+    let address = SocketAddr::new(world.sim.ip(id), PORT);
+    let caller = world.sim.client("caller", move |core| async move {
+        core.sleep(ms(5)).await;
+        for (bytes, sentence) in nonsense {
+            let caller = Caller::welcomed(&core, address, 0, 1).await;
+            // A good frame before it is heard.
+            caller.say(1).await;
+            let bytes = Bytes::from_static(bytes);
+            caller.stream.write_all(vec![bytes]).await.expect("taken");
+            let mut told = BytesMut::new();
+            loop {
+                told.reserve(1_000);
+                let (received, filled) = caller.stream.read(told).await;
+                told = filled;
+                if !received.is_ok_and(|received| received > 0) {
+                    break;
+                }
+            }
+            // REFUSED, for the core where it landed, of code 6.
+            assert_eq!(told[4..9], [0xf2, 0xff, 0xff, 0, 6]);
+            let text = String::from_utf8_lossy(&told[11..]);
+            assert!(text.starts_with(sentence), "{text}");
+        }
+    });
+    assert!(world.sim.run_until_done(caller, PATIENCE));
+    assert_eq!(world.heard(1, 0).len(), nonsense.len());
+    assert_eq!(
+        world.links(1, 0).counters()[&9].malformed,
+        nonsense.len() as u64
+    );
+}
+
+#[test]
 fn an_idle_link_says_that_it_is_there_and_measures_the_way() {
     let mut options = Options::seeded(4);
     options.network.latency = Latency::micros(5_000, 5_000);

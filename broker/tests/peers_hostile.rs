@@ -400,3 +400,68 @@ fn announcing_a_lot_costs_nothing() {
     let (_, held) = call(50, First::Nothing, move || seek.encode().to_vec());
     assert!(held < 4 << 20, "{held} bytes");
 }
+
+#[test]
+fn a_link_survives_whatever_it_is_answered() {
+    let mut random = Random(from_environment("FUZZ_SEED", 5));
+    let cases = from_environment("FUZZ_CASES", 300);
+    let sim = Sim::new(Options::seeded(3));
+    // Node 1 is what is called, and damaged at first; node 2 calls.
+    let answered = Rc::new(Cell::new(0));
+    let counted = answered.clone();
+    let called = sim.client("called", move |core: Core| async move {
+        let address = SocketAddr::from(([0, 0, 0, 0], 9192));
+        let listener = core.listen(address, 16).await.expect("a free port");
+        loop {
+            let stream = listener.accept().await.expect("a caller");
+            let mut wire = Message::Welcome(introduction(1)).encode().to_vec();
+            if counted.get() < cases {
+                for _ in 0..random.below(4) {
+                    let kind = [0xf0, 0xf1, 0xf1, 0xf2, 1][random.below(5)];
+                    let size = [0, 8, 8, 200][random.below(4)];
+                    wire.extend(frame(kind, 0xffff, &random.bytes(size)));
+                }
+                random.damage(&mut wire);
+            }
+            counted.set(counted.get() + 1);
+            let _ = stream.write_all(vec![Bytes::from(wire)]).await;
+            // Long enough to be read, and then it is closed, but for the good one.
+            let rest = match counted.get() > cases {
+                true => Duration::from_secs(3_600),
+                false => Duration::from_millis(20),
+            };
+            core.sleep(rest).await;
+        }
+    });
+    let address = format!("{}:9192", sim.ip(called));
+    let links = Rc::new(RefCell::new(None));
+    let started = links.clone();
+    let caller = sim.start(
+        "caller",
+        1,
+        move |core: Core, post: Post<(Parcel, Hello)>, mut inbox: Inbox<(Parcel, Hello)>| {
+            let (started, address) = (started.clone(), address.clone());
+            async move {
+                let heard = Rc::default();
+                let host = Rc::new(Sink { heard, post });
+                // Refusals are many here, and the time between them is of no interest.
+                let mut settings = Settings::default();
+                settings.refused_retry = settings.retry_min;
+                settings.handshake_within = settings.retry_min;
+                let links = Links::new(&core, host, Names::literal(), settings);
+                links.reach(1, address, None);
+                started.replace(Some(links));
+                inbox.take().await;
+            }
+        },
+    );
+    let patience = Duration::from_secs(3_600);
+    let up = || {
+        let links = links.borrow();
+        let is_up = links.as_ref().is_some_and(|links| links.is_up(1));
+        is_up && answered.get() > cases
+    };
+    let (came_up, held) = most_held_bytes(|| sim.run_until(patience, up));
+    assert!(came_up && sim.is_up(caller), "after {}", answered.get());
+    assert!(held < 4 << 20, "{held} bytes");
+}

@@ -26,6 +26,7 @@ pub(super) struct Arrivals {
     core: Core,
     host: Rc<dyn Host>,
     settings: Rc<Settings>,
+    /// Those that were ever admitted, so no more than the cluster has had nodes.
     peers: RefCell<BTreeMap<i32, Rc<Peer>>>,
 }
 
@@ -264,10 +265,14 @@ impl Arrivals {
         } = *self.settings;
         loop {
             let due = peer.heard_at.get() + silent_after;
+            if self.core.now() < due {
+                self.core.sleep_until(due).await;
+            }
+            // If it was this core that was busy, what has come meanwhile is heard first.
+            self.core.yield_now().await;
             let now = self.core.now();
             peer.cut_dead(now, dead_after);
-            if now < due {
-                self.core.sleep_until(due).await;
+            if now < peer.heard_at.get() + silent_after {
                 continue;
             }
             if !peer.silent.replace(true) {

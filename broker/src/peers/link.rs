@@ -389,12 +389,14 @@ impl Link {
         } = *self.settings;
         let mut sent_at = self.core.now();
         loop {
-            let now = self.core.now();
-            if let Echo::Awaited { stamp } = self.echo.get()
-                && now - stamp >= dead_after
-            {
-                return Err(LinkEnd::TimedOut);
+            if self.is_echo_overdue() {
+                // If it was this core that was busy, what has come meanwhile is heard first.
+                self.core.yield_now().await;
+                if self.is_echo_overdue() {
+                    return Err(LinkEnd::TimedOut);
+                }
             }
+            let now = self.core.now();
             self.put_ping(now, sent_at);
             let pieces = self.queue.borrow_mut().take();
             if pieces.is_empty() {
@@ -414,6 +416,13 @@ impl Link {
                 counters.writes_out += 1;
             });
             sent_at = self.core.now();
+        }
+    }
+
+    fn is_echo_overdue(&self) -> bool {
+        match self.echo.get() {
+            Echo::Awaited { stamp } => self.core.now() - stamp >= self.settings.dead_after,
+            Echo::Idle { .. } => false,
         }
     }
 
