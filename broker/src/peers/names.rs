@@ -3,6 +3,8 @@
 //! have addresses, and the simulator, need no desk.
 
 use crate::config::Endpoint;
+use std::collections::BTreeSet;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc;
 use tokio::sync::oneshot;
@@ -25,9 +27,12 @@ pub struct Names(Option<mpsc::SyncSender<Question>>);
 /// The end that blocks.
 pub struct NameDesk(mpsc::Receiver<Question>);
 
+/// The addresses, or why there are none.
+type Answer = Result<Vec<SocketAddr>, String>;
+
 struct Question {
     endpoint: Endpoint,
-    answer: oneshot::Sender<Result<Vec<SocketAddr>, String>>,
+    answer: oneshot::Sender<Answer>,
 }
 
 impl Names {
@@ -75,12 +80,37 @@ impl Names {
 impl NameDesk {
     /// Answers questions until no [`Names`] is left to ask them. Blocks.
     pub fn serve(self) {
-        for Question { endpoint, answer } in self.0 {
-            // Whoever has given up would only make the others wait.
-            if !answer.is_closed() {
-                let resolved = endpoint.addresses().map_err(|error| error.to_string());
-                let _ = answer.send(resolved);
+        self.serve_by(Endpoint::addresses);
+    }
+
+    /// Names that could not be resolved the last time come last: the system may take long to give them up again, and
+    /// the links to all other nodes would wait for that.
+    fn serve_by(self, mut resolve: impl FnMut(&Endpoint) -> io::Result<Vec<SocketAddr>>) {
+        let mut failed: BTreeSet<Endpoint> = BTreeSet::new();
+        let mut waiting: Vec<Question> = Vec::new();
+        loop {
+            if waiting.is_empty() {
+                match self.0.recv() {
+                    Ok(question) => waiting.push(question),
+                    Err(mpsc::RecvError) => return,
+                }
             }
+            waiting.extend(self.0.try_iter());
+            // Whoever has given up would only make the others wait.
+            waiting.retain(|question| !question.answer.is_closed());
+            let is_new = |question: &Question| !failed.contains(&question.endpoint);
+            let next = waiting.iter().position(is_new).unwrap_or(0);
+            if next >= waiting.len() {
+                continue;
+            }
+            let Question { endpoint, answer } = waiting.remove(next);
+            let resolved = resolve(&endpoint);
+            if resolved.is_ok() {
+                failed.remove(&endpoint);
+            } else if failed.len() < QUESTIONS_MAX {
+                failed.insert(endpoint);
+            }
+            let _ = answer.send(resolved.map_err(|error| error.to_string()));
         }
     }
 }
@@ -139,6 +169,38 @@ mod tests {
         assert!(resolved.iter().all(|address| address.port() == 9192));
         drop(sim);
         thread.join().expect("it ends when nobody can ask");
+    }
+
+    #[test]
+    fn a_name_that_fails_does_not_make_the_others_wait() {
+        let (ask, asked) = mpsc::sync_channel(QUESTIONS_MAX);
+        let mut answers = Vec::new();
+        let mut put = |ask: &mpsc::SyncSender<Question>, address: &str| {
+            let (answer, answered) = oneshot::channel();
+            let endpoint = Endpoint::parse(address).expect("an address");
+            let question = Question { endpoint, answer };
+            ask.try_send(question).ok().expect("there is room");
+            answers.push(answered);
+        };
+        put(&ask, "bad:1");
+        let mut ask = Some(ask);
+        let mut order = Vec::new();
+        NameDesk(asked).serve_by(|endpoint| {
+            // All others are asked while the first one is looked for.
+            if let Some(ask) = ask.take() {
+                ["bad:1", "good:1", "bad:1", "good:2"].map(|address| put(&ask, address));
+            }
+            order.push(endpoint.to_string());
+            match endpoint.host.as_str() {
+                "good" => Ok(vec![SocketAddr::from(([10, 0, 0, 1], endpoint.port))]),
+                _ => Err(io::ErrorKind::NotFound.into()),
+            }
+        });
+        assert_eq!(order, ["bad:1", "good:1", "good:2", "bad:1", "bad:1"]);
+        let is_good =
+            |mut answer: oneshot::Receiver<Answer>| answer.try_recv().expect("sent").is_ok();
+        let good: Vec<bool> = answers.into_iter().map(is_good).collect();
+        assert_eq!(good, [false, false, true, false, true]);
     }
 
     #[test]
