@@ -188,7 +188,9 @@ mod tests {
         NameDesk(asked).serve_by(|endpoint| {
             // All others are asked while the first one is looked for.
             if let Some(ask) = ask.take() {
-                ["bad:1", "good:1", "bad:1", "good:2"].map(|address| put(&ask, address));
+                for address in ["bad:1", "good:1", "bad:1", "good:2"] {
+                    put(&ask, address);
+                }
             }
             order.push(endpoint.to_string());
             match endpoint.host.as_str() {
