@@ -455,7 +455,8 @@ fn a_link_survives_whatever_it_is_answered() {
             }
         },
     );
-    let patience = Duration::from_secs(3_600);
+    // An attempt for each case, and never more than seconds between two.
+    let patience = Duration::from_secs(60 + 3 * cases);
     let up = || {
         let links = links.borrow();
         let is_up = links.as_ref().is_some_and(|links| links.is_up(1));

@@ -179,7 +179,7 @@ mod tests {
             let (answer, answered) = oneshot::channel();
             let endpoint = Endpoint::parse(address).expect("an address");
             let question = Question { endpoint, answer };
-            ask.try_send(question).ok().expect("there is room");
+            assert!(ask.try_send(question).is_ok(), "there is room");
             answers.push(answered);
         };
         put(&ask, "bad:1");
