@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"time"
 
 	"corelane/ci/checks"
@@ -89,11 +91,20 @@ func createTopic(ctx context.Context, admin *kadm.Client, topic string) error {
 	_, tooFar := admin.CreateTopic(ctx, 1, 9, nil, topic+"-far")
 	return errors.Join(
 		checks.Same("partitions", int32(3), made.NumPartitions),
-		checks.Same("replication factor", int16(1), made.ReplicationFactor),
+		checks.Same("replication factor", replication(), made.ReplicationFactor),
 		refused(kerr.TopicAlreadyExists, exists),
 		refused(kerr.InvalidTopicException, invalid),
 		refused(kerr.InvalidReplicationFactor, tooFar),
 	)
+}
+
+// replication is what the brokers give a topic that asks for none: REPLICATION, or 1.
+func replication() int16 {
+	factor, err := strconv.ParseInt(os.Getenv("REPLICATION"), 10, 16)
+	if err != nil {
+		return 1
+	}
+	return int16(factor)
 }
 
 func config(ctx context.Context, admin *kadm.Client, topic, name string) (string, error) {

@@ -123,8 +123,19 @@ func (b batch) encode() []byte {
 	return encoded.AppendTo(nil)
 }
 
-// produceBatch gives the base offset that the broker answered with.
+// produceBatch gives the base offset that the broker answered with. A lead may move meanwhile, as every client knows.
 func produceBatch(ctx context.Context, client *kgo.Client, topic string, b batch) (int64, error) {
+	for {
+		at, err := tryBatch(ctx, client, topic, b)
+		if !errors.Is(err, kerr.NotLeaderForPartition) || ctx.Err() != nil {
+			return at, err
+		}
+		client.ForceMetadataRefresh()
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func tryBatch(ctx context.Context, client *kgo.Client, topic string, b batch) (int64, error) {
 	request := kmsg.NewPtrProduceRequest()
 	request.Acks = -1
 	request.TimeoutMillis = 10_000

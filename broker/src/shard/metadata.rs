@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::EntryKind;
+use storage::{EntryKind, Refusal};
 use uuid::Uuid;
 
 /// How long an ask waits for a leader, or for the answer of one.
@@ -173,8 +173,22 @@ impl Owned {
             });
             return self.send_early_on(now);
         }
-        if self.journal.refuses().is_some() {
-            return self.reply(asker, 0, unavailable(ErrorCode::KAFKA_STORAGE_ERROR));
+        match self.journal.refuses() {
+            None => {}
+            // For a moment only: see `decide_held`.
+            Some(Refusal::Full) if metadata.early.len() < WAITING_MAX => {
+                metadata.early.push(Waiting {
+                    asker,
+                    request,
+                    hops,
+                    deadline: now + PATIENCE,
+                });
+                return;
+            }
+            Some(_) => {
+                let storage_error = unavailable(ErrorCode::KAFKA_STORAGE_ERROR);
+                return self.reply(asker, 0, storage_error);
+            }
         }
         let mut context = Context {
             node_id: self.node_id,
@@ -570,6 +584,17 @@ impl Owned {
                 hops,
             };
             self.post.send(self.core, again);
+        }
+    }
+
+    /// Takes up what waited for room in the journal.
+    pub(super) fn decide_held(&mut self) {
+        let held = self
+            .metadata
+            .as_ref()
+            .is_some_and(|metadata| metadata.leading && !metadata.early.is_empty());
+        if held && self.journal.refuses() != Some(Refusal::Full) {
+            self.decide_early();
         }
     }
 

@@ -223,6 +223,7 @@ impl Owned {
     pub fn pass(&mut self, now: Instant, wall_ms: i64) {
         self.counters.turns += 1;
         self.admit_waiting(wall_ms);
+        self.decide_held();
         let mut outputs = std::mem::take(&mut self.outputs);
         self.replicas.pass(&mut self.journal, &mut outputs);
         self.gather_for_peers(&mut outputs);
