@@ -57,16 +57,17 @@ pub struct Deleted {
     pub holders: BTreeSet<i32>,
 }
 
-/// What a snapshot record holds: the whole state, in a form that outlives our structs.
+/// What a snapshot record holds: the whole state, in a form that outlives our structs. Only text may be the key of a
+/// map: a record is read by its `type`, and then numbers in keys are not told from text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Image {
     pub topics: Vec<Topic>,
     pub configs: Vec<(Resource, BTreeMap<String, String>)>,
     pub deleted: BTreeMap<Uuid, Deleted>,
     #[serde(default)]
-    pub nodes: BTreeMap<i32, Node>,
+    pub nodes: Vec<Node>,
     #[serde(default)]
-    pub departed: BTreeMap<i32, BTreeSet<u32>>,
+    pub departed: Vec<(i32, BTreeSet<u32>)>,
     pub next_producer_id: i64,
 }
 
@@ -304,18 +305,25 @@ impl Cluster {
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect(),
             deleted: self.deleted.clone(),
-            nodes: self.nodes.clone(),
-            departed: self.departed.clone(),
+            nodes: self.nodes.values().cloned().collect(),
+            departed: self
+                .departed
+                .iter()
+                .map(|(node, incarnations)| (*node, incarnations.clone()))
+                .collect(),
             next_producer_id: self.next_producer_id,
         }
     }
 
     fn from_image(image: &Image) -> Cluster {
+        let nodes = image.nodes.iter();
         let mut cluster = Cluster {
             configs: image.configs.iter().cloned().collect(),
             deleted: image.deleted.clone(),
-            nodes: image.nodes.clone(),
-            departed: image.departed.clone(),
+            nodes: nodes
+                .map(|node| (node.registration.node, node.clone()))
+                .collect(),
+            departed: image.departed.iter().cloned().collect(),
             next_producer_id: image.next_producer_id,
             ..Cluster::default()
         };
