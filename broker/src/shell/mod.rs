@@ -7,6 +7,7 @@
 //!
 //! - [`arguments`]: the command line; [`client`]: connections and requests.
 //! - [`topic`], [`produce`], [`consume`], [`group`], [`cluster`]: one file for each command.
+//! - [`dev`]: clusters on this machine.
 //! - [`membership`], [`assignor`]: being a member of a consumer group.
 //! - [`output`], [`table`], [`template`]: what is printed; [`moment`]: times as people write them.
 
@@ -16,6 +17,7 @@ mod client;
 mod cluster;
 mod committed;
 mod consume;
+mod dev;
 mod error;
 mod fetching;
 mod generate;
@@ -83,6 +85,7 @@ fn run(command: Command, output: &mut Output<impl Write>) -> Result<(), ShellErr
         Command::Consume(arguments) => consume::run(&arguments, output),
         Command::Group(command) => group::run(command, output),
         Command::Cluster(command) => cluster::run(command, output),
+        Command::Dev(command) => dev::run(command, output),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "corelane", &mut script);

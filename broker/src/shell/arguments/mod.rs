@@ -1,10 +1,14 @@
 //! The command line: what can be asked, and how it is explained.
 
+mod dev;
 mod groups;
 mod records;
 mod start;
 mod topics;
 
+pub(crate) use dev::{
+    DevClusterCommand, DevCommand, DevDown, DevNodes, DevPlace, DevStart, DevWaiting,
+};
 pub(crate) use groups::{
     ClusterCommand, GroupCommand, GroupDelete, GroupDescribe, GroupList, GroupReset,
     StatusArguments,
@@ -31,6 +35,7 @@ Examples:
   corelane consume orders --exit-at-end
   corelane group describe billing
   corelane cluster status --bootstrap broker-1:9092
+  corelane dev cluster start                      three nodes on this machine
 
 Exit codes: 0 done, 1 failed (one sentence says why), 2 wrong usage.";
 
@@ -73,6 +78,9 @@ pub(crate) enum Command {
     /// Look at the cluster as a whole
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Try things out on this machine: a cluster whose nodes and links can be broken
+    #[command(subcommand)]
+    Dev(DevCommand),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETION_HELP)]
     Completion {
