@@ -164,6 +164,10 @@ impl Decoder {
         self.array().map(i16::from_be_bytes)
     }
 
+    pub fn u16(&mut self) -> Result<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
     pub fn i32(&mut self) -> Result<i32> {
         self.array().map(i32::from_be_bytes)
     }

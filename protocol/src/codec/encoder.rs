@@ -103,6 +103,10 @@ impl Encoder {
         self.small.put_i16(value);
     }
 
+    pub fn put_u16(&mut self, value: u16) {
+        self.small.put_u16(value);
+    }
+
     pub fn put_i32(&mut self, value: i32) {
         self.small.put_i32(value);
     }

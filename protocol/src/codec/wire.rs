@@ -113,6 +113,7 @@ fixed_size! {
     bool, 1, bool, put_bool, |random| random.below(2) == 1;
     i8, 1, i8, put_i8, |random| random.integer() as i8;
     i16, 2, i16, put_i16, |random| random.integer() as i16;
+    u16, 2, u16, put_u16, |random| random.integer() as u16;
     i32, 4, i32, put_i32, |random| random.integer() as i32;
     i64, 8, i64, put_i64, |random| random.integer();
     Uuid, 16, uuid, put_uuid, |random| {

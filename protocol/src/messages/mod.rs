@@ -20,6 +20,8 @@ mod metadata;
 mod offsets;
 mod produce;
 mod producer_ids;
+mod quorum;
+mod reassignments;
 mod topics;
 
 pub use api_versions::*;
@@ -35,6 +37,8 @@ pub use metadata::*;
 pub use offsets::*;
 pub use produce::*;
 pub use producer_ids::*;
+pub use quorum::*;
+pub use reassignments::*;
 pub use topics::*;
 
 #[cfg(test)]
