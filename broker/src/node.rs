@@ -178,8 +178,9 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
     if let Some(server) = &server {
         server.set_door(Rc::new(PeerDoor(shard.clone())));
     }
-    if let Some(peers) = &plan.peers {
-        shard.join_others(peers);
+    match &plan.peers {
+        Some(peers) => shard.join_others(peers),
+        None => shard.set_abreast(),
     }
     core.spawn("mail", shard.clone().receive(inbox, early));
     core.spawn("turn", turn::run(shard.clone()));
@@ -223,6 +224,9 @@ async fn let_clients_in(shard: &Rc<Shard>, plan: &Plan) -> Result<(), StartError
         && !register(shard, peers).await?
     {
         return Ok(());
+    }
+    for core in 0..shard.core.cores() {
+        shard.post.send(core, Mail::Abreast);
     }
     for core in (0..shard.core.cores()).filter(|core| *core != shard.core.id()) {
         let ports = ports.clone();

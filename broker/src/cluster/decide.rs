@@ -39,6 +39,19 @@ pub enum ClusterAsk {
         resources: Vec<ConfigAlteration>,
         validate_only: bool,
     },
+    /// Moves partitions to other nodes, or cancels that.
+    MovePartitions {
+        moves: Vec<PartitionMove>,
+        /// Whether a partition may get more or fewer replicas than it has.
+        may_change_factor: bool,
+    },
+    /// The leader of a partition says that its group is what the move of that number wanted.
+    MoveDone {
+        topic: Uuid,
+        partition: u32,
+        number: u64,
+        members: Vec<u64>,
+    },
     AllocateProducerIds,
     /// A node has started.
     RegisterNode(Registration),
@@ -52,6 +65,10 @@ pub enum ClusterAsk {
         node: i32,
         fenced: bool,
     },
+    /// A node is gone for good.
+    UnregisterNode(i32),
+    /// Who holds the metadata, and how far. Changes nothing: its leader answers from its replica.
+    DescribeQuorum,
 }
 
 impl ClusterAsk {
@@ -74,6 +91,9 @@ pub enum ClusterAnswer {
     DeleteTopics(Vec<Result<(String, Uuid), Refusal>>),
     CreatePartitions(Vec<Result<(), Refusal>>),
     AlterConfigs(Vec<Result<(), Refusal>>),
+    MovePartitions(Vec<Result<(), Refusal>>),
+    UnregisterNode(Result<(), Refusal>),
+    Quorum(Quorum),
     /// First id of a block of [`PRODUCER_ID_BLOCK`].
     ProducerIds(i64),
     RegisterNode(Result<(), Refusal>),
@@ -140,6 +160,36 @@ pub struct MorePartitions {
     pub count: i32,
     /// Placement of the added ones, if given.
     pub assignments: Option<Vec<Vec<i32>>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PartitionMove {
+    pub topic: String,
+    pub partition: i32,
+    /// The preferred leader first; None: back to where it was.
+    pub target: Option<Vec<i32>>,
+}
+
+/// The metadata's group as its leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorum {
+    pub leader: i32,
+    pub epoch: i32,
+    /// Index behind the last committed entry.
+    pub high_watermark: u64,
+    pub voters: Vec<QuorumMember>,
+    pub observers: Vec<QuorumMember>,
+}
+
+/// A node's replica of the metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuorumMember {
+    pub node: i32,
+    pub incarnation: u32,
+    /// Index behind the last entry that it is known to have.
+    pub log_end: u64,
+    /// It has all that the leader has.
+    pub is_caught_up: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -228,6 +278,25 @@ fn decide_for_real(
                 .collect();
             ClusterAnswer::AlterConfigs(answers)
         }
+        ClusterAsk::MovePartitions {
+            moves,
+            may_change_factor,
+        } => {
+            let decided = moves
+                .iter()
+                .map(|wanted| draft.move_partition(wanted, *may_change_factor, context))
+                .collect();
+            ClusterAnswer::MovePartitions(decided)
+        }
+        ClusterAsk::MoveDone {
+            topic,
+            partition,
+            number,
+            members,
+        } => {
+            draft.move_done(*topic, *partition, *number, members);
+            ClusterAnswer::Done
+        }
         ClusterAsk::AllocateProducerIds => {
             let first = draft.state.next_producer_id();
             draft.push(Record::ProducerIdsAllocated {
@@ -258,18 +327,23 @@ fn decide_for_real(
             }
             ClusterAnswer::Done
         }
+        ClusterAsk::UnregisterNode(node) => {
+            ClusterAnswer::UnregisterNode(draft.unregister(*node, context))
+        }
+        // Not a decision: who holds the replica has answered it.
+        ClusterAsk::DescribeQuorum => ClusterAnswer::Unavailable(ErrorCode::NOT_CONTROLLER),
     };
     (draft.records, answer)
 }
 
 /// The state with the records so far applied, so that the parts of one request see one another.
-struct Draft<'a> {
-    state: &'a mut Cluster,
+pub(super) struct Draft<'a> {
+    pub(super) state: &'a mut Cluster,
     records: Vec<Record>,
 }
 
 impl Draft<'_> {
-    fn push(&mut self, record: Record) {
+    pub(super) fn push(&mut self, record: Record) {
         self.state.apply(&record);
         self.records.push(record);
     }
@@ -537,7 +611,11 @@ impl Draft<'_> {
         Ok(placement::place(self.state, &nodes, count, factor as usize))
     }
 
-    fn check_replicas(&self, replicas: &[i32], context: &Context) -> Result<(), Refusal> {
+    pub(super) fn check_replicas(
+        &self,
+        replicas: &[i32],
+        context: &Context,
+    ) -> Result<(), Refusal> {
         let refused = |why: String| {
             let message =
                 format!("The manual partition assignment {replicas:?} is not possible: {why}.");

@@ -1,16 +1,17 @@
 //! The cluster's metadata (DESIGN D6): a replay of its own committed log, and the decisions about it.
 //!
 //! [`state`] is what every core holds, [`record`] what the log holds, [`decide`] turns a request into records
-//! or a refusal, [`placement`] chooses nodes. Deliberately absent: who owns the replica, how records travel, Kafka's wire structs.
+//! or a refusal, [`moves`] those about where partitions are, [`placement`] chooses nodes. Deliberately absent: who owns the replica, how records travel, Kafka's wire structs.
 
 pub mod decide;
+mod moves;
 pub mod placement;
 pub mod record;
 pub mod state;
 
 pub use decide::{ClusterAnswer, ClusterAsk, Refusal};
 pub use record::{ClientEndpoint, Record, Records, Registration, Resource};
-pub use state::{Change, Cluster, Image, Node, Topic};
+pub use state::{Change, Cluster, Image, Move, Node, Topic};
 
 use storage::PartitionId;
 use uuid::Uuid;

@@ -36,6 +36,20 @@ pub enum Record {
     TopicDeleted { id: Uuid },
     /// This node holds nothing of a deleted topic any more.
     TopicPurged { id: Uuid, node: i32 },
+    /// A partition is to go to these nodes, the preferred leader first. Nodes that are to come hold a replica from here
+    /// on; those that are to go hold theirs until [`Record::ReplicasSettled`].
+    ReplicasChanged {
+        id: Uuid,
+        partition: u32,
+        replicas: Vec<i32>,
+    },
+    /// A partition is where it was to go: these identities are its group, by an entry that is committed and that each
+    /// of them has on its disk. What other nodes hold of it may go.
+    ReplicasSettled {
+        id: Uuid,
+        partition: u32,
+        members: Vec<u64>,
+    },
     /// A dynamic config was set, or unset if `value` is absent.
     ConfigSet {
         resource: Resource,

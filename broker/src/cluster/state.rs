@@ -19,10 +19,87 @@ pub struct Topic {
     pub partitions: Vec<Vec<i32>>,
     #[serde(default)]
     pub internal: bool,
-    /// By partition the identities ([`ReplicaId`] as numbers) that its Raft group was founded with. Empty for a
-    /// partition from before its cluster had a registered node: its first replica founded it alone.
+    /// By partition the identities ([`ReplicaId`] as numbers) that its Raft group was founded with, or was last moved
+    /// to: who is among them has held its log ever since. Empty for a partition from before its cluster had a
+    /// registered node: its first replica founded it alone.
     #[serde(default)]
     pub founders: Vec<Vec<u64>>,
+    /// Partitions that are on their way to other nodes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub moves: BTreeMap<u32, Move>,
+    /// Nodes that held some partition once, and may still have its files.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub former: BTreeSet<i32>,
+}
+
+/// A partition on its way. As long as it is, [`Topic::partitions`] names all nodes that hold a replica or are to:
+/// first those of the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Which change of replicas this is: a word about another one is too late.
+    pub number: u64,
+    pub target: Vec<i32>,
+    /// Where it was before, and is to be again if the move is cancelled.
+    pub origin: Vec<i32>,
+}
+
+impl Topic {
+    /// The nodes that a partition's group should consist of.
+    pub fn wanted(&self, partition: u32) -> Option<&Vec<i32>> {
+        match self.moves.get(&partition) {
+            Some(moving) => Some(&moving.target),
+            None => self.partitions.get(partition as usize),
+        }
+    }
+
+    /// The nodes that a partition comes to, and those that it goes from.
+    pub fn coming_and_going(&self, partition: u32) -> (Vec<i32>, Vec<i32>) {
+        let Some(moving) = self.moves.get(&partition) else {
+            return (Vec::new(), Vec::new());
+        };
+        let without = |all: &[i32], others: &[i32]| {
+            let left = all.iter().filter(|node| !others.contains(node));
+            left.copied().collect::<Vec<i32>>()
+        };
+        let all = &self.partitions[partition as usize];
+        (
+            without(&moving.target, &moving.origin),
+            without(all, &moving.target),
+        )
+    }
+
+    fn change_replicas(&mut self, partition: u32, target: &[i32], number: u64) {
+        let current = &mut self.partitions[partition as usize];
+        let before = self.moves.remove(&partition);
+        let is_rearranged = before.is_none()
+            && current.len() == target.len()
+            && current.iter().all(|node| target.contains(node));
+        let origin = before.map_or_else(|| current.clone(), |before| before.origin);
+        let others = current.iter().filter(|node| !target.contains(node));
+        *current = target.iter().chain(others).copied().collect();
+        // Who holds it stays the same: there is nothing to wait for.
+        if !is_rearranged {
+            let target = target.to_vec();
+            let moving = Move {
+                number,
+                target,
+                origin,
+            };
+            self.moves.insert(partition, moving);
+        }
+    }
+
+    fn settle_replicas(&mut self, partition: u32, members: &[u64]) {
+        let moving = self.moves.remove(&partition);
+        let moving = moving.unwrap_or_else(|| panic!("partition {partition} does not move"));
+        let at = partition as usize;
+        let before = std::mem::replace(&mut self.partitions[at], moving.target);
+        let left = before.into_iter();
+        self.former
+            .extend(left.filter(|node| !self.partitions[at].contains(node)));
+        self.founders.resize(self.partitions.len(), Vec::new());
+        self.founders[at] = members.to_vec();
+    }
 }
 
 /// A node of the cluster, as it registered.
@@ -69,6 +146,8 @@ pub struct Image {
     #[serde(default)]
     pub departed: Vec<(i32, BTreeSet<u32>)>,
     pub next_producer_id: i64,
+    #[serde(default)]
+    pub changes_of_replicas: u64,
 }
 
 /// The metadata of the cluster, as of some index of the metadata log.
@@ -86,6 +165,8 @@ pub struct Cluster {
     /// Nodes that were let go, with all their incarnations.
     departed: BTreeMap<i32, BTreeSet<u32>>,
     next_producer_id: i64,
+    /// How many there were: each has a number of its own.
+    changes_of_replicas: u64,
 }
 
 /// What a record changed, for those who keep something beside the state (partitions, resolved configs).
@@ -102,6 +183,11 @@ pub enum Change {
         id: Uuid,
         name: String,
         partitions: u32,
+    },
+    /// A partition is to go to other nodes, or has gone there.
+    ReplicasChanged {
+        id: Uuid,
+        partition: u32,
     },
     ConfigChanged {
         resource: Resource,
@@ -198,6 +284,8 @@ impl Cluster {
                     partitions: partitions.clone(),
                     internal: *internal,
                     founders: self.founders(partitions),
+                    moves: BTreeMap::new(),
+                    former: BTreeSet::new(),
                 };
                 self.insert_topic(topic);
                 if !configs.is_empty() {
@@ -226,7 +314,8 @@ impl Cluster {
                     self.confusable.remove(&form);
                 }
                 let partitions = topic.partitions.len() as u32;
-                let holders = topic.partitions.iter().flatten().copied().collect();
+                let holders = topic.partitions.iter().flatten().chain(&topic.former);
+                let holders = holders.copied().collect();
                 let deleted = Deleted {
                     partitions,
                     holders,
@@ -246,6 +335,27 @@ impl Cluster {
                     }
                 }
                 None
+            }
+            Record::ReplicasChanged {
+                id,
+                partition,
+                replicas,
+            } => {
+                self.changes_of_replicas += 1;
+                let number = self.changes_of_replicas;
+                let topic = self.topic_mut(*id);
+                topic.change_replicas(*partition, replicas, number);
+                let (id, partition) = (*id, *partition);
+                Some(Change::ReplicasChanged { id, partition })
+            }
+            Record::ReplicasSettled {
+                id,
+                partition,
+                members,
+            } => {
+                self.topic_mut(*id).settle_replicas(*partition, members);
+                let (id, partition) = (*id, *partition);
+                Some(Change::ReplicasChanged { id, partition })
             }
             Record::ConfigSet {
                 resource,
@@ -281,6 +391,9 @@ impl Cluster {
                     deleted.holders.remove(node);
                     !deleted.holders.is_empty()
                 });
+                for topic in self.topics.values_mut() {
+                    topic.former.remove(node);
+                }
                 Some(Change::NodeChanged { node: *node })
             }
             Record::NodeFenced { node, fenced } => {
@@ -312,6 +425,7 @@ impl Cluster {
                 .map(|(node, incarnations)| (*node, incarnations.clone()))
                 .collect(),
             next_producer_id: self.next_producer_id,
+            changes_of_replicas: self.changes_of_replicas,
         }
     }
 
@@ -325,6 +439,7 @@ impl Cluster {
                 .collect(),
             departed: image.departed.iter().cloned().collect(),
             next_producer_id: image.next_producer_id,
+            changes_of_replicas: image.changes_of_replicas,
             ..Cluster::default()
         };
         for topic in &image.topics {

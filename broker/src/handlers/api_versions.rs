@@ -5,7 +5,7 @@
 //! (KIP-511) and refuses names that are not names; v5 refuses a client that meant another cluster or node
 //! (KIP-1242).
 //!
-//! Features: only what we do. `group.version`, `share.version`, `streams.version` and `transaction.version` are at
+//! Features: only what we do (see `features`). `group.version`, `share.version`, `streams.version` and `transaction.version` are at
 //! level 0 and not listed, so that clients use the classic protocols.
 
 use super::Session;
@@ -22,6 +22,7 @@ pub fn handle(
         api_keys: advertised_versions(),
         ..ApiVersionsResponse::default()
     };
+    super::features::tell(&session.shard.view.borrow(), &mut response);
     let error = if !header.is_supported() {
         ErrorCode::UNSUPPORTED_VERSION
     } else if header.version >= 3
@@ -40,7 +41,7 @@ pub fn handle(
         ErrorCode::NONE
     };
     if error == ErrorCode::INVALID_REQUEST {
-        response.api_keys.clear();
+        response = ApiVersionsResponse::default();
     }
     response.error_code = error;
     response

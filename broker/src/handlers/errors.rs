@@ -126,6 +126,28 @@ fn of_administration(response: &Response, found: &mut Found) {
         Response::CreatePartitions(answer) => {
             found.each(&answer.results, |topic| topic.error_code);
         }
+        Response::AlterPartitionReassignments(answer) => {
+            found.one(answer.error_code);
+            found.nested(
+                &answer.responses,
+                |topic| &topic.partitions,
+                |partition| partition.error_code,
+            );
+        }
+        Response::ListPartitionReassignments(answer) => found.one(answer.error_code),
+        Response::DescribeQuorum(answer) => {
+            found.one(answer.error_code);
+            found.nested(
+                &answer.topics,
+                |topic| &topic.partitions,
+                |partition| partition.error_code,
+            );
+        }
+        Response::UpdateFeatures(answer) => {
+            found.one(answer.error_code);
+            found.each(&answer.results, |feature| feature.error_code);
+        }
+        Response::UnregisterBroker(answer) => found.one(answer.error_code),
         Response::DescribeConfigs(answer) => found.each(&answer.results, |one| one.error_code),
         Response::AlterConfigs(answer) => found.each(&answer.responses, |one| one.error_code),
         Response::IncrementalAlterConfigs(answer) => {

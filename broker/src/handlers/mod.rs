@@ -9,6 +9,7 @@ mod by_owner;
 pub mod cluster;
 pub mod configs;
 mod errors;
+pub mod features;
 pub mod fetch;
 pub mod fetch_session;
 pub mod groups;
@@ -18,6 +19,8 @@ pub mod metadata;
 pub mod offsets;
 pub mod produce;
 pub mod producer_ids;
+pub mod quorum;
+pub mod reassignments;
 pub mod topics;
 
 use crate::shard::Shard;
@@ -122,6 +125,12 @@ async fn handle(session: &Session, header: &RequestHeader, request: Request) -> 
         Request::DescribeTopicPartitions(request) => {
             return Reply::Answer(cluster::describe_topic_partitions(session, request).into());
         }
+        Request::ListPartitionReassignments(request) => {
+            return Reply::Answer(reassignments::list(session, request).into());
+        }
+        Request::UpdateFeatures(request) => {
+            return Reply::Answer(features::update(session, version, request).into());
+        }
         Request::Fetch(request) => boxed(fetch::handle(session, version, request)),
         Request::ListOffsets(request) => boxed(list_offsets::handle(session, version, request)),
         Request::Metadata(request) => boxed(metadata::handle(session, version, request)),
@@ -136,6 +145,11 @@ async fn handle(session: &Session, header: &RequestHeader, request: Request) -> 
         Request::IncrementalAlterConfigs(request) => {
             boxed(configs::alter_incrementally(session, request))
         }
+        Request::AlterPartitionReassignments(request) => {
+            boxed(reassignments::alter(session, request))
+        }
+        Request::DescribeQuorum(request) => boxed(quorum::describe(session, version, request)),
+        Request::UnregisterBroker(request) => boxed(quorum::unregister(session, request)),
         Request::DescribeLogDirs(request) => boxed(cluster::describe_log_dirs(session, request)),
         Request::FindCoordinator(request) => {
             boxed(groups::find_coordinator(session, version, request))

@@ -72,6 +72,8 @@ pub enum Mail {
     /// Core 0 listens on these ports, one for each listener; clients are told them where no others are
     /// advertised. Once, at the start.
     Listening { ports: Vec<u16> },
+    /// This node knows what the cluster knew when it registered. From core 0, once, at the start.
+    Abreast,
     /// The side thread wants this core's figures; answered through the channel inside.
     Observe(crate::observe::Request),
     /// The node stops: finish what was admitted, write a checkpoint, end. Sent by the signal watcher.

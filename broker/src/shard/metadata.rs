@@ -190,6 +190,10 @@ impl Owned {
                 return self.reply(asker, 0, storage_error);
             }
         }
+        if matches!(request, ClusterAsk::DescribeQuorum) {
+            let quorum = ClusterAnswer::Quorum(self.quorum());
+            return self.reply(asker, 0, quorum);
+        }
         let mut context = Context {
             node_id: self.node_id,
             connected: &self.connected,

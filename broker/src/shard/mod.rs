@@ -16,11 +16,13 @@ pub mod limits;
 pub mod mail;
 pub mod membership;
 pub mod metadata;
+pub mod moves;
 pub mod opening;
 pub mod owned;
 pub mod peer_mail;
 pub mod peering;
 pub mod produces;
+pub mod quorum;
 pub mod remembered;
 pub mod turn;
 pub mod view;
@@ -323,6 +325,7 @@ impl Shard {
                 self.owned.borrow_mut().transfer(partition, to);
                 self.wake_turn();
             }
+            Mail::Abreast => self.set_abreast(),
             Mail::Stop => self.begin_to_stop(),
         }
     }

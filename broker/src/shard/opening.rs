@@ -14,8 +14,9 @@ use crate::partition::{Partition, Producers};
 use bytes::Bytes;
 use raft_group::{Configuration, Members, Membership, Replica, ReplicaConfig, ReplicaId};
 use runtime::Notify;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,8 @@ const REPLAY_BYTES: u64 = 4 << 20;
 const OPEN_PER_PASS: usize = 64;
 /// How long a purge waits for jobs that still use a file.
 const PURGE_RETRY: Duration = Duration::from_millis(20);
+/// How often a replica that comes back looks whether the files of the one before are gone.
+const REMOVAL_TRIES: u32 = 500;
 
 /// Views that have arrived and are not taken in yet, and logs that were recovered and are not opened yet.
 #[derive(Default)]
@@ -37,6 +40,10 @@ pub struct ViewQueue {
     recovered: RefCell<BTreeMap<PartitionId, RecoveredLog>>,
     /// Taken in; acknowledged once their partitions serve.
     taken: RefCell<BTreeSet<u64>>,
+    /// This node has got as far as the others were when it registered; or there are no others.
+    abreast: Cell<bool>,
+    /// That was not known before, and what follows from it is still to be done.
+    abreast_now: Cell<bool>,
 }
 
 impl ViewQueue {
@@ -176,9 +183,30 @@ impl Shard {
         })
     }
 
+    /// This node knows what the cluster knew when it registered, or is alone.
+    pub fn set_abreast(&self) {
+        if !self.views.abreast.replace(true) {
+            self.views.abreast_now.set(true);
+            self.views.more.notify_one();
+        }
+    }
+
+    /// Whether what the metadata here says of replicas that come and go may be acted on.
+    pub(super) fn is_abreast(&self) -> bool {
+        self.views.abreast.get()
+    }
+
+    /// Logs that were found and have no replica.
+    pub(super) fn unopened(&self) -> Vec<PartitionId> {
+        self.views.recovered.borrow().keys().copied().collect()
+    }
+
     /// Takes views in for as long as the core runs.
     pub async fn follow_metadata(self: Rc<Shard>) {
         loop {
+            if self.views.abreast_now.take() {
+                self.catch_up_with_moves().await;
+            }
             let next = self.views.arrived.borrow_mut().pop_front();
             match next {
                 Some((version, records)) => self.take_in(version, &records).await,
@@ -203,6 +231,9 @@ impl Shard {
                     partitions,
                 } => {
                     self.on_topic_deleted(id, name, partitions);
+                }
+                Change::ReplicasChanged { id, partition } => {
+                    self.replicas_changed(id, partition, version).await;
                 }
                 Change::ConfigChanged { resource } => self.reconfigure(&resource),
                 Change::NodeChanged { node } => self.node_changed(node),
@@ -233,7 +264,13 @@ impl Shard {
         for (id, partitions) in deleted {
             self.purge(id, partitions);
         }
-        for (id, orphan) in self.views.recovered.borrow().iter() {
+        let recovered = self.views.recovered.borrow();
+        let view = self.view.borrow();
+        let known = |id: &PartitionId| {
+            let topic = Uuid::from_u128(id.topic);
+            view.cluster.topic_by_id(topic).is_some()
+        };
+        for (id, orphan) in recovered.iter().filter(|(id, _)| !known(id)) {
             tracing::warn!(
                 topic = %Uuid::from_u128(id.topic),
                 partition = id.partition,
@@ -244,7 +281,17 @@ impl Shard {
     }
 
     async fn open_topic(self: &Rc<Shard>, topic: Uuid, first: u32, version: u64) {
-        for (n, wanted) in self.wanted(topic, first).into_iter().enumerate() {
+        self.open_partitions(topic, first..u32::MAX, version).await;
+    }
+
+    /// Opens those of a topic's partitions that are not open.
+    pub(super) async fn open_partitions(
+        self: &Rc<Shard>,
+        topic: Uuid,
+        which: Range<u32>,
+        version: u64,
+    ) {
+        for (n, wanted) in self.wanted(topic, which).into_iter().enumerate() {
             self.open(wanted, version).await;
             if n % OPEN_PER_PASS == OPEN_PER_PASS - 1 {
                 self.wake_turn();
@@ -253,8 +300,8 @@ impl Shard {
         }
     }
 
-    /// The partitions of a topic, from `first` on, that have a replica on this node, and that this core owns.
-    fn wanted(&self, topic: Uuid, first: u32) -> Vec<Wanted> {
+    /// Those of a topic's partitions that have a replica on this node, and that this core owns.
+    fn wanted(&self, topic: Uuid, which: Range<u32>) -> Vec<Wanted> {
         let view = self.view.borrow();
         let Some(found) = view.cluster.topic_by_id(topic) else {
             return Vec::new();
@@ -263,7 +310,7 @@ impl Shard {
         let config = view.topic_config(topic);
         let offsets = found.name == OFFSETS_TOPIC;
         let node = self.settings.node_id;
-        (first..found.partitions.len() as u32)
+        (which.start..which.end.min(found.partitions.len() as u32))
             .filter(|index| found.partitions[*index as usize].contains(&node))
             .map(|index| (index, partition_id(topic, index)))
             .filter(|(_, id)| self.owner(*id) == self.core.id())
@@ -286,6 +333,14 @@ impl Shard {
         let id = wanted.id;
         if self.owned.borrow().partitions.contains_key(&id) {
             return;
+        }
+        let is_new = !self.views.recovered.borrow().contains_key(&id);
+        // What this node is told of it may be old, and the replica given up since: see [`super::moves`].
+        if is_new && !self.is_abreast() {
+            return;
+        }
+        if is_new && !self.is_removed(id).await {
+            return self.fence(id, "files of its former replica could not be removed");
         }
         let mut found = self.find(id);
         let log = self.configure_found(id, log_config(&wanted.config));
@@ -336,11 +391,13 @@ impl Shard {
         let Some(replica) = self.replica(id, found.recorded, &wanted.founders) else {
             return;
         };
+        let own = self.settings.replica_id().as_u64();
+        let is_founder = wanted.founders.contains(&own);
         let mut owned = self.owned.borrow_mut();
         if let Some(coordinator) = coordinator {
             owned.groups.host(id, coordinator, log.size_bytes);
         }
-        if wanted.preferred && log.last_index == 0 {
+        if wanted.preferred && log.last_index == 0 && is_founder {
             owned.lead_first(id);
         }
         owned.open(partition, replica, version);
@@ -461,35 +518,40 @@ impl Shard {
 
     /// Removes what this core holds of a deleted topic, then says so.
     fn purge(self: &Rc<Shard>, topic: Uuid, partitions: u32) {
-        {
-            let mut owned = self.owned.borrow_mut();
-            for partition in 0..partitions {
-                let id = partition_id(topic, partition);
-                let log = match owned.close(id, self.core.now(), self.core.wall_ms()) {
-                    Some(replica) => Some(replica.into_log()),
-                    None => self
-                        .views
-                        .recovered
-                        .borrow_mut()
-                        .remove(&id)
-                        .map(|found| found.log),
-                };
-                let Some(log) = log else { continue };
-                if let Err((log, error)) = owned.journal.stage_drop(log) {
-                    tracing::warn!(%error, "a deleted partition keeps its files until the next start");
-                    self.views.keep(log);
-                }
-            }
-        }
-        self.wake_turn();
+        let ids: BTreeSet<PartitionId> = (0..partitions).map(|n| partition_id(topic, n)).collect();
+        self.drop_logs(ids.iter().copied());
         let shard = self.clone();
         self.core.spawn("purge", async move {
-            shard.finish_purge(topic, partitions).await
+            if shard.removed(&ids).await {
+                shard.post.send(METADATA_CORE, Mail::Purged { topic });
+            }
         });
     }
 
-    /// Removes the files of dropped partitions, once their markers are on stable storage.
-    async fn finish_purge(&self, topic: Uuid, partitions: u32) {
+    /// Drops the logs that this core has of these partitions; the files go later, see [`Shard::removed`].
+    pub(super) fn drop_logs(&self, ids: impl Iterator<Item = PartitionId>) {
+        let mut owned = self.owned.borrow_mut();
+        for id in ids {
+            owned.fenced.remove(&id);
+            let log = match owned.close(id, self.core.now(), self.core.wall_ms()) {
+                Some(replica) => Some(replica.into_log()),
+                None => {
+                    let mut recovered = self.views.recovered.borrow_mut();
+                    recovered.remove(&id).map(|found| found.log)
+                }
+            };
+            let Some(log) = log else { continue };
+            if let Err((log, error)) = owned.journal.stage_drop(log) {
+                tracing::warn!(%error, "a dropped partition keeps its files until the next start");
+                self.views.keep(log);
+            }
+        }
+        drop(owned);
+        self.wake_turn();
+    }
+
+    /// Removes the files of dropped partitions, once their markers are on stable storage. False if some are left.
+    pub(super) async fn removed(&self, ids: &BTreeSet<PartitionId>) -> bool {
         let turn = self.owned.borrow().journal.last_turn();
         self.durable(turn).await;
         loop {
@@ -497,24 +559,29 @@ impl Shard {
             if let Some(job) = job {
                 let done = job.run(self.core.disk()).await;
                 if let Err(error) = self.owned.borrow_mut().journal.finish_drop(done) {
-                    tracing::warn!(%error, "files of a deleted partition stay until the next start");
-                    return;
+                    tracing::warn!(%error, "files of a dropped partition stay until the next start");
+                    return false;
                 }
                 continue;
             }
             // A drain or another purge may still be at work on one of them.
-            let busy = (0..partitions).any(|n| {
-                self.owned
-                    .borrow()
-                    .journal
-                    .is_dropping(partition_id(topic, n))
-            });
-            if !busy {
-                break;
+            let busy = |id: &PartitionId| self.owned.borrow().journal.is_dropping(*id);
+            if !ids.iter().any(busy) {
+                return true;
             }
             self.core.sleep(PURGE_RETRY).await;
         }
-        self.post.send(METADATA_CORE, Mail::Purged { topic });
+    }
+
+    /// Waits until nothing is left of a replica that was given up here before. False if that takes too long.
+    async fn is_removed(&self, id: PartitionId) -> bool {
+        for _ in 0..REMOVAL_TRIES {
+            if !self.owned.borrow().journal.is_dropping(id) {
+                return true;
+            }
+            self.core.sleep(PURGE_RETRY).await;
+        }
+        false
     }
 
     /// Applies a changed config to what this core owns.

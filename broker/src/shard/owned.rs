@@ -55,6 +55,8 @@ pub struct Owned {
     pub(super) to_lead: BTreeMap<PartitionId, u32>,
     /// Groups led here whose members may not be what the metadata wants.
     pub(super) unsettled: BTreeSet<PartitionId>,
+    /// Partitions led here of which it was said that they have arrived where they were to go.
+    pub(super) told_arrivals: BTreeMap<PartitionId, super::moves::Told>,
 }
 
 /// A frame for another node.
@@ -121,6 +123,7 @@ impl Owned {
             reads: Vec::new(),
             to_lead: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            told_arrivals: BTreeMap::new(),
         }
     }
 

@@ -311,7 +311,9 @@ impl Shard {
             let Some((voters, listening)) = wanted_members(&view.cluster, id, owned) else {
                 continue;
             };
-            if owned.settle_members_of(id, &voters, &listening) {
+            let more = owned.settle_members_of(id, &voters, &listening)
+                || owned.tell_arrival(&view.cluster, id, &voters);
+            if more {
                 owned.unsettled.insert(id);
             }
         }
@@ -381,7 +383,7 @@ fn wanted_members(
             .then(|| metadata_members(cluster, replica.members().voters()));
     }
     let topic = cluster.topic_by_id(Uuid::from_u128(id.topic))?;
-    let nodes = topic.partitions.get(id.partition as usize)?;
+    let nodes = topic.wanted(id.partition)?;
     let voters: Option<Vec<ReplicaId>> =
         nodes.iter().map(|node| cluster.replica_id(*node)).collect();
     Some((voters?, Vec::new()))

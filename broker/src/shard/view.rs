@@ -195,6 +195,7 @@ impl View {
             Change::ConfigChanged {
                 resource: Resource::Group(_),
             }
+            | Change::ReplicasChanged { .. }
             | Change::NodeChanged { .. } => {}
             Change::ConfigChanged { .. } | Change::Replaced => self.resolve_all(),
         }

@@ -1,0 +1,166 @@
+//! Partitions on their way to other nodes: who comes opens a replica, the leader says when the group is where it was
+//! to go, and who is not in it any more gives its files up.
+//!
+//! The steps in between are those of [`super::membership`]; when they are to be taken is said by
+//! [`crate::cluster::Topic::moves`].
+//!
+//! A replica that was given up and opens again must not vote with what it has forgotten. So it has no say until the
+//! group's log gives it one ([`crate::cluster::Topic::founders`] names those who have held theirs all the time), and
+//! a move is done only when each member has the entry that made it one. And a node that starts does not believe what
+//! its own, perhaps old, metadata says of replicas that come and go before it has got as far as the others: until then
+//! it opens what it has a log of, and gives nothing up.
+
+use super::Shard;
+use super::mail::Mail;
+use super::metadata::Asker;
+use super::owned::Owned;
+use crate::cluster::{Cluster, ClusterAsk, METADATA_CORE, partition_id};
+use raft_group::{ReplicaId, Role};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use storage::PartitionId;
+use uuid::Uuid;
+
+/// For how many ticks the leader of a moved partition waits to see that its word was taken up before it says it
+/// again.
+const SAY_AGAIN_TICKS: u32 = 100;
+
+/// The leader's word that a partition has arrived.
+#[derive(Debug)]
+pub struct Told {
+    /// The move's number.
+    number: u64,
+    ticks_left: u32,
+}
+
+impl Owned {
+    /// Says that a partition led here has arrived where it was to go, if it has. True if there is more to do or to say
+    /// about it.
+    pub(super) fn tell_arrival(
+        &mut self,
+        cluster: &Cluster,
+        id: PartitionId,
+        wanted: &[ReplicaId],
+    ) -> bool {
+        let topic = Uuid::from_u128(id.topic);
+        let found = cluster.topic_by_id(topic);
+        let moving = found.and_then(|topic| topic.moves.get(&id.partition));
+        let led = self.replicas.get(id);
+        let led = led.filter(|replica| replica.role() == Role::Leader);
+        let (Some(moving), Some(replica)) = (moving, led) else {
+            self.told_arrivals.remove(&id);
+            return false;
+        };
+        let members = replica.members();
+        let since = replica.configuration().index;
+        let in_place = replica.is_serving()
+            && !members.is_joint()
+            && members.learners().is_empty()
+            && members.voters().len() == wanted.len()
+            && wanted.iter().all(|id| members.is_voter(*id))
+            && since <= replica.commit_index();
+        let own = replica.id();
+        let knows = |peer: &ReplicaId| {
+            let matched = replica.matched(*peer);
+            *peer == own || matched.is_some_and(|matched| matched >= since)
+        };
+        if !in_place || !wanted.iter().all(knows) {
+            return true;
+        }
+        if let Some(told) = self.told_arrivals.get_mut(&id)
+            && told.number == moving.number
+            && told.ticks_left > 0
+        {
+            told.ticks_left -= 1;
+            return true;
+        }
+        let told = Told {
+            number: moving.number,
+            ticks_left: SAY_AGAIN_TICKS,
+        };
+        self.told_arrivals.insert(id, told);
+        let request = Box::new(ClusterAsk::MoveDone {
+            topic,
+            partition: id.partition,
+            number: moving.number,
+            members: wanted.iter().map(|id| id.as_u64()).collect(),
+        });
+        let (asker, hops) = (Asker::Nobody, 0);
+        let say = Mail::DecideAgain {
+            asker,
+            request,
+            hops,
+        };
+        self.post.send(METADATA_CORE, say);
+        true
+    }
+}
+
+impl Shard {
+    /// A partition is to go to other nodes, or has gone there.
+    pub(super) async fn replicas_changed(
+        self: &Rc<Shard>,
+        topic: Uuid,
+        partition: u32,
+        version: u64,
+    ) {
+        let id = partition_id(topic, partition);
+        if self.owner(id) != self.core.id() {
+            return;
+        }
+        self.owned.borrow_mut().unsettled.insert(id);
+        match self.is_replica(id) {
+            Some(true) => {
+                self.open_partitions(topic, partition..partition + 1, version)
+                    .await;
+            }
+            Some(false) => self.give_up(BTreeSet::from([id])),
+            None => {}
+        }
+    }
+
+    /// Whether the metadata has a replica of a partition on this node; None if it does not know the partition.
+    fn is_replica(&self, id: PartitionId) -> Option<bool> {
+        let view = self.view.borrow();
+        let topic = view.cluster.topic_by_id(Uuid::from_u128(id.topic))?;
+        let replicas = topic.partitions.get(id.partition as usize)?;
+        Some(replicas.contains(&self.settings.node_id))
+    }
+
+    /// This node knows what the cluster knew when it registered: what came and went while it was away is made up for.
+    pub(super) async fn catch_up_with_moves(self: &Rc<Shard>) {
+        let (topics, version): (Vec<Uuid>, u64) = {
+            let view = self.view.borrow();
+            let topics = view.cluster.topics().map(|topic| topic.id);
+            (topics.collect(), view.version)
+        };
+        for topic in topics {
+            self.open_partitions(topic, 0..u32::MAX, version).await;
+        }
+        let found = self.unopened();
+        let left = found.into_iter();
+        self.give_up(
+            left.filter(|id| self.is_replica(*id) == Some(false))
+                .collect(),
+        );
+    }
+
+    /// Gives up what this core holds of partitions that are elsewhere now.
+    fn give_up(self: &Rc<Shard>, ids: BTreeSet<PartitionId>) {
+        if !self.is_abreast() || ids.is_empty() {
+            return;
+        }
+        for id in &ids {
+            tracing::info!(
+                topic = %Uuid::from_u128(id.topic),
+                partition = id.partition,
+                "a partition has moved to other nodes: its files here are removed"
+            );
+        }
+        self.drop_logs(ids.iter().copied());
+        let shard = self.clone();
+        self.core.spawn("give up", async move {
+            shard.removed(&ids).await;
+        });
+    }
+}
