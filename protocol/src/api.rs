@@ -45,6 +45,7 @@ macro_rules! every_api {
             CreatePartitions = 37, 0..=3, flexible 2,
                 CreatePartitionsRequest, CreatePartitionsResponse;
             DeleteGroups = 42, 0..=3, flexible 2, DeleteGroupsRequest, DeleteGroupsResponse;
+            ElectLeaders = 43, 0..=2, flexible 2, ElectLeadersRequest, ElectLeadersResponse;
             IncrementalAlterConfigs = 44, 0..=1, flexible 1,
                 IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
             AlterPartitionReassignments = 45, 0..=1, flexible 0,

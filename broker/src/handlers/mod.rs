@@ -8,6 +8,7 @@ pub mod api_versions;
 mod by_owner;
 pub mod cluster;
 pub mod configs;
+mod elections;
 mod errors;
 pub mod features;
 pub mod fetch;
@@ -164,6 +165,7 @@ async fn handle(session: &Session, header: &RequestHeader, request: Request) -> 
         Request::OffsetCommit(request) => boxed(offsets::commit(session, version, request)),
         Request::OffsetFetch(request) => boxed(offsets::fetch(session, version, request)),
         Request::OffsetDelete(request) => boxed(offsets::delete(session, request)),
+        Request::ElectLeaders(request) => boxed(elections::elect(session, request)),
     };
     Reply::Answer(response.await)
 }

@@ -241,9 +241,14 @@ impl Shard {
                 if self.core.now() >= deadline {
                     return;
                 }
-                runtime::select(self.led.wait(), self.core.sleep_until(deadline)).await;
+                self.hear_of_leaders(deadline).await;
             }
         }
+    }
+
+    /// Waits until somebody says what it leads, at the latest until `deadline`.
+    pub async fn hear_of_leaders(&self, deadline: Instant) {
+        runtime::select(self.led.wait(), self.core.sleep_until(deadline)).await;
     }
 
     /// What a client that came through this listener is told to connect to.
