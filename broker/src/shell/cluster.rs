@@ -1,19 +1,26 @@
-//! `corelane cluster status`: nodes, topics, partitions, features.
+//! `corelane cluster status` and `nodes`: nodes, topics, partitions, features. (`health` is in
+//! `cluster_health`.)
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
 
-use protocol::messages::{ApiVersionsResponse, DescribeLogDirsRequest, MetadataResponse};
+use protocol::messages::{
+    ApiVersionsResponse, DescribeClusterBroker, DescribeClusterRequest, DescribeLogDirsRequest,
+    MetadataResponse,
+};
 use serde_json::{Value, json};
 
 use super::arguments::{ClusterCommand, StatusArguments};
 use super::client::Client;
-use super::error::ShellError;
+use super::cluster_health;
+use super::error::{ShellError, check};
 use super::output::Output;
 use super::table::{Table, size};
 
 const DESCRIBE_LOG_DIRS_NEWEST: i16 = 4;
+/// The first version that tells of fenced nodes.
+pub(super) const DESCRIBE_CLUSTER_NEWEST: i16 = 2;
 
 pub(crate) fn run(
     command: ClusterCommand,
@@ -21,7 +28,62 @@ pub(crate) fn run(
 ) -> Result<(), ShellError> {
     match command {
         ClusterCommand::Status(arguments) => status(&arguments, output),
+        ClusterCommand::Nodes(arguments) => show_nodes(&arguments, output),
+        ClusterCommand::Health(arguments) => cluster_health::run(&arguments, output),
     }
+}
+
+fn show_nodes(
+    arguments: &StatusArguments,
+    output: &mut Output<impl Write>,
+) -> Result<(), ShellError> {
+    let mut client = Client::connect(&arguments.client)?;
+    let metadata = client.metadata(None, false)?;
+    let nodes = nodes(&metadata, &described(&mut client)?);
+    let controller = metadata.controller_id;
+    let text = || {
+        let heads = [
+            ">NODE",
+            "ADDRESS",
+            "RACK",
+            "ROLE",
+            ">LEADS",
+            ">REPLICAS",
+            "FENCED",
+        ];
+        let mut table = Table::new(&heads);
+        for node in &nodes {
+            table.row([
+                node.id.to_string(),
+                node.address.clone(),
+                node.rack.clone().unwrap_or_else(|| "-".to_owned()),
+                node.role(controller).to_owned(),
+                node.leads.to_string(),
+                node.replicas.to_string(),
+                if node.fenced { "yes" } else { "no" }.to_owned(),
+            ]);
+        }
+        table.to_string()
+    };
+    let json = || nodes.iter().map(|node| node.json(controller)).collect();
+    output.show(arguments.format.format, text, json)?;
+    Ok(())
+}
+
+/// Asks for all nodes, also those that are not heard of.
+pub(super) fn describe_request() -> DescribeClusterRequest {
+    DescribeClusterRequest {
+        include_fenced_brokers: true,
+        ..DescribeClusterRequest::default()
+    }
+}
+
+/// All nodes that the cluster knows, as far as the broker tells of fenced ones.
+pub(super) fn described(client: &mut Client) -> Result<Vec<DescribeClusterBroker>, ShellError> {
+    let response = client.ask(&describe_request(), DESCRIBE_CLUSTER_NEWEST)?;
+    let what = || "read which nodes there are".to_owned();
+    check(what, response.error_code, response.error_message.as_deref())?;
+    Ok(response.brokers)
 }
 
 fn status(arguments: &StatusArguments, output: &mut Output<impl Write>) -> Result<(), ShellError> {
@@ -34,7 +96,8 @@ fn status(arguments: &StatusArguments, output: &mut Output<impl Write>) -> Resul
             disks.insert(broker.node_id, disk);
         }
     }
-    let status = Status::of(&metadata, &client.first().greeting, disks);
+    let brokers = described(&mut client)?;
+    let status = Status::of(&metadata, &brokers, &client.first().greeting, disks);
     output.show(arguments.format.format, || status.text(), || status.json())?;
     Ok(())
 }
@@ -66,19 +129,65 @@ fn disk_of(client: &mut Client, node: i32) -> Result<Disk, ShellError> {
     })
 }
 
-struct Node {
-    id: i32,
-    address: String,
+pub(super) struct Node {
+    pub(super) id: i32,
+    pub(super) address: String,
     rack: Option<String>,
     leads: usize,
     replicas: usize,
-    disk: Option<Disk>,
+    /// The others do not hear of it.
+    pub(super) fenced: bool,
+}
+
+impl Node {
+    fn role(&self, controller: i32) -> &'static str {
+        match self.id == controller {
+            true => "controller",
+            false => "broker",
+        }
+    }
+
+    fn json(&self, controller: i32) -> Value {
+        json!({
+            "node": self.id,
+            "address": self.address,
+            "rack": self.rack,
+            "controller": self.id == controller,
+            "leads": self.leads,
+            "replicas": self.replicas,
+            "fenced": self.fenced,
+        })
+    }
+}
+
+/// What the nodes have of the partitions, by the id of the node.
+pub(super) fn nodes(metadata: &MetadataResponse, brokers: &[DescribeClusterBroker]) -> Vec<Node> {
+    let partitions = || metadata.topics.iter().flat_map(|topic| &topic.partitions);
+    let mut nodes: Vec<Node> = brokers
+        .iter()
+        .map(|broker| {
+            let id = broker.broker_id;
+            let has = |nodes: &[i32]| nodes.contains(&id);
+            Node {
+                id,
+                address: format!("{}:{}", broker.host.as_str(), broker.port),
+                rack: broker.rack.as_ref().map(String::from),
+                leads: partitions().filter(|p| p.leader_id == id).count(),
+                replicas: partitions().filter(|p| has(&p.replica_nodes)).count(),
+                fenced: broker.is_fenced,
+            }
+        })
+        .collect();
+    nodes.sort_by_key(|node| node.id);
+    nodes
 }
 
 struct Status {
     cluster_id: Option<String>,
     controller: i32,
     nodes: Vec<Node>,
+    /// Of the nodes that answered.
+    disks: BTreeMap<i32, Disk>,
     topics: usize,
     internal_topics: usize,
     partitions: usize,
@@ -90,33 +199,17 @@ struct Status {
 impl Status {
     fn of(
         metadata: &MetadataResponse,
+        brokers: &[DescribeClusterBroker],
         greeting: &ApiVersionsResponse,
         disks: BTreeMap<i32, Disk>,
     ) -> Status {
         let partitions = || metadata.topics.iter().flat_map(|topic| &topic.partitions);
-        let mut nodes: Vec<Node> = metadata
-            .brokers
-            .iter()
-            .map(|broker| {
-                let id = broker.node_id;
-                Node {
-                    id,
-                    address: format!("{}:{}", broker.host.as_str(), broker.port),
-                    rack: broker.rack.as_ref().map(String::from),
-                    leads: partitions().filter(|p| p.leader_id == id).count(),
-                    replicas: partitions()
-                        .filter(|p| p.replica_nodes.contains(&id))
-                        .count(),
-                    disk: disks.get(&id).copied(),
-                }
-            })
-            .collect();
-        nodes.sort_by_key(|node| node.id);
         let features = greeting.finalized_features.iter();
         Status {
             cluster_id: metadata.cluster_id.as_ref().map(String::from),
             controller: metadata.controller_id,
-            nodes,
+            nodes: nodes(metadata, brokers),
+            disks,
             topics: metadata
                 .topics
                 .iter()
@@ -170,12 +263,12 @@ impl Status {
         ];
         let mut table = Table::new(&heads);
         for node in &self.nodes {
-            let role = if node.id == self.controller {
-                "controller"
-            } else {
-                "broker"
+            let role = match node.fenced {
+                true => "fenced",
+                false => node.role(self.controller),
             };
-            let free = node.disk.and_then(|disk| disk.free_bytes);
+            let disk = self.disks.get(&node.id);
+            let free = disk.and_then(|disk| disk.free_bytes);
             table.row([
                 node.id.to_string(),
                 node.address.clone(),
@@ -183,8 +276,7 @@ impl Status {
                 role.to_owned(),
                 node.leads.to_string(),
                 node.replicas.to_string(),
-                node.disk
-                    .map_or("-".to_owned(), |disk| size(disk.used_bytes)),
+                disk.map_or("-".to_owned(), |disk| size(disk.used_bytes)),
                 free.map_or("-".to_owned(), size),
             ]);
         }
@@ -201,16 +293,11 @@ impl Status {
 
     fn json(&self) -> Value {
         let node = |node: &Node| {
-            json!({
-                "node": node.id,
-                "address": node.address,
-                "rack": node.rack,
-                "controller": node.id == self.controller,
-                "leads": node.leads,
-                "replicas": node.replicas,
-                "data_bytes": node.disk.map(|disk| disk.used_bytes),
-                "free_bytes": node.disk.and_then(|disk| disk.free_bytes),
-            })
+            let disk = self.disks.get(&node.id);
+            let mut json = node.json(self.controller);
+            json["data_bytes"] = json!(disk.map(|disk| disk.used_bytes));
+            json["free_bytes"] = json!(disk.and_then(|disk| disk.free_bytes));
+            json
         };
         let features: BTreeMap<&str, i16> = self
             .features
@@ -233,19 +320,11 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
-    use protocol::messages::{
-        MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
-    };
+    use protocol::messages::{MetadataResponsePartition, MetadataResponseTopic};
 
     use super::*;
 
     fn cluster(leaders: &[i32]) -> MetadataResponse {
-        let broker = |id| MetadataResponseBroker {
-            node_id: id,
-            host: "h".into(),
-            port: 9092,
-            ..MetadataResponseBroker::default()
-        };
         let partition = |leader: &i32| MetadataResponsePartition {
             leader_id: *leader,
             replica_nodes: vec![1, 2],
@@ -253,7 +332,6 @@ mod tests {
             ..MetadataResponsePartition::default()
         };
         MetadataResponse {
-            brokers: vec![broker(2), broker(1)],
             cluster_id: Some("c".into()),
             controller_id: 2,
             topics: vec![MetadataResponseTopic {
@@ -265,6 +343,17 @@ mod tests {
         }
     }
 
+    fn brokers() -> Vec<DescribeClusterBroker> {
+        let broker = |id| DescribeClusterBroker {
+            broker_id: id,
+            host: "h".into(),
+            port: 9092,
+            is_fenced: id == 1,
+            ..DescribeClusterBroker::default()
+        };
+        [2, 1].map(broker).into()
+    }
+
     #[test]
     fn partitions_are_counted_by_node_and_by_trouble() {
         let greeting = ApiVersionsResponse::default();
@@ -274,6 +363,7 @@ mod tests {
         };
         let status = Status::of(
             &cluster(&[1, 1, 2, -1]),
+            &brokers(),
             &greeting,
             BTreeMap::from([(1, disk)]),
         );
@@ -292,7 +382,7 @@ mod tests {
         );
         let text = status.text();
         assert!(
-            text.contains("unhealthy") && text.contains("2.0 KiB"),
+            text.contains("unhealthy") && text.contains("2.0 KiB") && text.contains("fenced"),
             "{text}"
         );
         assert_eq!(status.json()["nodes"][1]["controller"], true);
@@ -302,6 +392,7 @@ mod tests {
     fn a_whole_cluster_is_healthy() {
         let status = Status::of(
             &cluster(&[1, 2]),
+            &brokers(),
             &ApiVersionsResponse::default(),
             BTreeMap::new(),
         );

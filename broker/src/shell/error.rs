@@ -46,6 +46,9 @@ pub(crate) enum ShellError {
     },
     #[error("cannot {what}: {reason}")]
     Impossible { what: String, reason: String },
+    /// Everything went well but the cluster; the output says what is wrong.
+    #[error("the cluster is degraded: {reasons} thing(s) are wrong, as told above.")]
+    Degraded { reasons: usize },
     #[error("cannot read {}: {}", path.display(), plain(error))]
     File { path: PathBuf, error: io::Error },
     #[error("cannot read the standard input: {}", plain(.0))]

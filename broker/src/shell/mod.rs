@@ -15,6 +15,7 @@ mod arguments;
 mod assignor;
 mod client;
 mod cluster;
+mod cluster_health;
 mod committed;
 mod consume;
 mod dev;

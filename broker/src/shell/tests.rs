@@ -19,10 +19,27 @@ fn command(line: &str) -> Command {
 const NAMES: &str = "\
 corelane [config cores data listen memory node-id overprovisioned set]
 corelane cluster
+corelane cluster health [bootstrap format timeout wait]
+corelane cluster nodes [bootstrap format timeout]
 corelane cluster status [bootstrap format timeout]
 corelane completion
 corelane consume [bootstrap count exit-at-end format from group isolation partition template \
 timeout]
+corelane dev
+corelane dev cluster
+corelane dev cluster add [data format timeout]
+corelane dev cluster cut [data format one-way reset]
+corelane dev cluster down [data format remove timeout]
+corelane dev cluster heal [data format]
+corelane dev cluster isolate [data format reset]
+corelane dev cluster kill [data format timeout]
+corelane dev cluster pause [data format timeout]
+corelane dev cluster resume [data format timeout]
+corelane dev cluster show [data format]
+corelane dev cluster start [cores data format fresh memory nodes port set]
+corelane dev cluster start-node [data format timeout]
+corelane dev cluster stop [data format timeout]
+corelane dev cluster wipe [data format timeout]
 corelane group
 corelane group delete [bootstrap format timeout]
 corelane group describe [bootstrap format timeout]

@@ -27,7 +27,7 @@ const CREATE_NEWEST: i16 = 7;
 const DELETE_NEWEST: i16 = 6;
 /// The first version that names topics in structs.
 const DELETE_BY_STATE: i16 = 6;
-const DESCRIBE_CONFIGS_NEWEST: i16 = 4;
+pub(super) const DESCRIBE_CONFIGS_NEWEST: i16 = 4;
 
 /// Sources of a config's value that say "nobody set it for the topic".
 const CONFIG_SOURCE_TOPIC: i8 = 1;

@@ -1,9 +1,11 @@
 //! Arguments of `corelane group` and `corelane cluster`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use super::super::reset::TopicScope;
-use super::{ClientArguments, FormatArguments};
+use super::{ClientArguments, FormatArguments, parse_duration};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GroupCommand {
@@ -117,6 +119,30 @@ pub(crate) struct GroupDelete {
 pub(crate) enum ClusterCommand {
     /// Show nodes, topics, partitions and features
     Status(StatusArguments),
+    /// Show nodes, what they lead, and whether the others hear of them
+    Nodes(StatusArguments),
+    /// Say whether anything is wrong: exit code 0 if not, 1 if so
+    #[command(after_help = HEALTH_HELP)]
+    Health(HealthArguments),
+}
+
+const HEALTH_HELP: &str = "\
+Examples:
+  corelane cluster health --wait 60s && ./restart-the-next-node
+  corelane cluster health --format json
+
+Wrong is: a node that the others do not hear of, or that does not answer; nodes that do not agree
+who leads the metadata; partitions without leader, under-replicated or below min.insync.replicas.";
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthArguments {
+    /// Look again for so long until nothing is wrong, such as 60s
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
+    pub wait: Duration,
+    #[command(flatten)]
+    pub format: FormatArguments,
+    #[command(flatten)]
+    pub client: ClientArguments,
 }
 
 #[derive(Debug, Args)]

@@ -11,7 +11,7 @@ pub(crate) use dev::{
 };
 pub(crate) use groups::{
     ClusterCommand, GroupCommand, GroupDelete, GroupDescribe, GroupList, GroupReset,
-    StatusArguments,
+    HealthArguments, StatusArguments,
 };
 pub(crate) use records::{
     Acks, Begin, ConsumeArguments, Isolation, ProduceArguments, RecordFormat,

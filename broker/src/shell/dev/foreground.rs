@@ -434,8 +434,7 @@ impl Cluster {
         self.nodes.iter().map(report).collect()
     }
 
-    /// Writes down which processes there are. Without that file nothing can be left over that
-    /// nobody knows of only if this process ends in order: a warning is due.
+    /// Writes down which processes there are, for the case that this one dies and they do not.
     fn note(&self) {
         if let Err(error) = self
             .file(ProcessId::of(std::process::id()))

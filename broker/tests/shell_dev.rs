@@ -1,0 +1,211 @@
+//! `corelane dev cluster` and `corelane cluster health` as an operator uses them: real processes,
+//! real disks, the loopback.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A cluster in the foreground of a process of its own; dropping it ends all of it.
+struct DevCluster {
+    foreground: Child,
+    /// Beside the binary: the target directory is on a real disk, which `/tmp` may not be.
+    directory: PathBuf,
+    bootstrap: String,
+}
+
+impl DevCluster {
+    fn start(name: &str, nodes: &str) -> DevCluster {
+        let name = format!("dev-{name}-{}", std::process::id());
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = std::fs::remove_dir_all(&directory);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command.args(["dev", "cluster", "start", "--port", "0", "--nodes", nodes]);
+        command.args([
+            "--memory",
+            "128MiB",
+            "--set",
+            "corelane.journal.bytes=16777216",
+        ]);
+        command.args(["--set", "broker.session.timeout.ms=2000"]);
+        command.arg("--data").arg(&directory).stdout(Stdio::null());
+        let mut cluster = DevCluster {
+            foreground: command.spawn().expect("the binary runs"),
+            directory,
+            bootstrap: String::new(),
+        };
+        let is_up = |shown: &Value| {
+            let nodes = shown["nodes"].as_array();
+            nodes.is_some_and(|nodes| nodes.iter().all(|node| node["state"] == "running"))
+        };
+        let shown = until("all nodes run", || Some(cluster.shown()).filter(is_up));
+        let clients = shown["nodes"].as_array().expect("nodes").iter();
+        let clients = clients.map(|node| node["client"].as_str().expect("an address"));
+        cluster.bootstrap = clients.collect::<Vec<_>>().join(",");
+        cluster
+    }
+
+    fn command(&self, line: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command.args(line.split(' '));
+        command.env("CORELANE_BOOTSTRAP", &self.bootstrap);
+        command.env("CORELANE_DEV_CLUSTER", &self.directory);
+        command.output().expect("the binary runs")
+    }
+
+    /// What a command that goes well prints.
+    fn tell(&self, line: &str) -> String {
+        let output = self.command(line);
+        let (said, erred) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{line}: {said} {erred}");
+        said
+    }
+
+    /// What a command that fails says.
+    fn refused(&self, line: &str) -> String {
+        let output = self.command(line);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        text(&output.stderr)
+    }
+
+    fn json(&self, line: &str) -> Value {
+        let output = self.command(&format!("{line} --format json"));
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    fn shown(&self) -> Value {
+        self.json("dev cluster show")
+    }
+
+    fn node(&self, node: u64) -> Value {
+        let shown = self.shown();
+        let mut nodes = shown["nodes"].as_array().expect("nodes").iter();
+        let found = nodes.find(|shown| shown["node"] == node);
+        found.expect("a node of the cluster").clone()
+    }
+
+    /// The leader of the topic's only partition, if there is one.
+    fn leader(&self) -> Option<u64> {
+        self.json("topic describe t")[0]["partitions"][0]["leader"].as_u64()
+    }
+}
+
+impl Drop for DevCluster {
+    fn drop(&mut self) {
+        if let Ok(None) = self.foreground.try_wait() {
+            self.command("dev cluster down --timeout 20s");
+            let _ = self.foreground.kill();
+        }
+        let _ = self.foreground.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(
+            began.elapsed() < PATIENCE,
+            "{what}: not within {PATIENCE:?}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn lives(pid: &Value) -> bool {
+    std::fs::exists(format!("/proc/{pid}")).expect("/proc")
+}
+
+#[test]
+fn a_cluster_survives_its_leader_and_goes_down_whole() {
+    let mut cluster = DevCluster::start("survives", "3");
+    cluster.tell("topic create t --partitions 1");
+    cluster.tell("produce t --count 10 --size 20");
+    let leader = until("a leader", || cluster.leader());
+    assert_eq!(cluster.tell("cluster health --wait 30s").lines().count(), 1);
+
+    assert_eq!(
+        cluster.tell(&format!("dev cluster kill {leader}")),
+        format!("node {leader} is killed\n")
+    );
+    assert_eq!(cluster.node(leader)["state"], "killed");
+    let again = cluster.refused(&format!("dev cluster kill {leader}"));
+    assert!(
+        again.contains(&format!("node {leader} is killed")),
+        "{again}"
+    );
+    let next = until("another leader", || {
+        cluster.leader().filter(|next| *next != leader)
+    });
+    cluster.tell("produce t --count 10 --size 20");
+    let health = cluster.command("cluster health");
+    assert_eq!(health.status.code(), Some(1), "{health:?}");
+    assert!(text(&health.stdout).starts_with("degraded: "), "{health:?}");
+
+    cluster.tell(&format!("dev cluster start-node {leader}"));
+    cluster.tell("cluster health --wait 30s");
+    let read = cluster.tell("consume t --from earliest --exit-at-end --format json");
+    assert_eq!(read.lines().count(), 20);
+    let nodes = cluster.json("cluster nodes");
+    let leads = |node: &&Value| node["node"] == next && node["leads"] == 1;
+    assert_eq!(
+        nodes
+            .as_array()
+            .expect("nodes")
+            .iter()
+            .filter(leads)
+            .count(),
+        1,
+        "{nodes}"
+    );
+
+    let shown = cluster.shown();
+    let pids: Vec<Value> = shown["nodes"]
+        .as_array()
+        .expect("nodes")
+        .iter()
+        .map(|node| node["pid"].clone())
+        .collect();
+    assert!(pids.iter().all(lives), "{shown}");
+    cluster.tell("dev cluster down --remove");
+    assert!(!pids.iter().any(lives), "{pids:?}");
+    assert!(cluster.foreground.wait().expect("it ends").success());
+    assert!(!cluster.directory.exists());
+}
+
+#[test]
+fn an_isolated_leader_is_replaced_and_found_out() {
+    let cluster = DevCluster::start("isolated", "3");
+    cluster.tell("topic create t --partitions 1");
+    let leader = until("a leader", || cluster.leader());
+    cluster.tell(&format!("dev cluster isolate {leader}"));
+    let others: Vec<u64> = [1, 2, 3]
+        .into_iter()
+        .filter(|node| *node != leader)
+        .collect();
+    assert_eq!(cluster.node(leader)["cut_to"], serde_json::json!(others));
+    // `show` believes the newest epoch, whatever the isolated one says.
+    let leads = |node: u64| cluster.node(node)["leads"] == 1;
+    until("another leader", || {
+        others.iter().any(|node| leads(*node)).then_some(())
+    });
+    let degraded = || (cluster.command("cluster health").status.code() == Some(1)).then_some(());
+    until("the loss is noticed", degraded);
+    cluster.tell("dev cluster heal");
+    cluster.tell("cluster health --wait 30s");
+    let unknown = cluster.refused("dev cluster cut 1 9");
+    assert!(
+        unknown.contains("there is no node 9; there are 1, 2, 3."),
+        "{unknown}"
+    );
+}
