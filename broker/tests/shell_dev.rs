@@ -52,7 +52,9 @@ impl DevCluster {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
         command.args(line.split(' '));
         command.env("CORELANE_BOOTSTRAP", &self.bootstrap);
-        command.env("CORELANE_DEV_CLUSTER", &self.directory);
+        if line.starts_with("dev cluster ") {
+            command.arg("--data").arg(&self.directory);
+        }
         command.output().expect("the binary runs")
     }
 

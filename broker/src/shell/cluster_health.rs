@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn two_lost_nodes_leave_partitions_without_leader() {
-        let lost = metadata(&[(-1, &[1]); 6]);
+        let lost = metadata(&[(-1, [1].as_slice()); 6]);
         let reasons = judged(&lost, &[2, 3], &[(1, Ok(-1))]);
         let expected = [
             "node_fenced",

@@ -59,12 +59,7 @@ pub(crate) enum DevClusterCommand {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DevPlace {
     /// The cluster's directory
-    #[arg(
-        long,
-        value_name = "DIRECTORY",
-        env = "CORELANE_DEV_CLUSTER",
-        default_value = "dev-cluster"
-    )]
+    #[arg(long, value_name = "DIRECTORY", default_value = "dev-cluster")]
     pub data: PathBuf,
     #[command(flatten)]
     pub format: FormatArguments,
