@@ -25,6 +25,9 @@ pub struct SimArguments {
     /// Simulations at a time
     #[arg(long, default_value_t = 2, value_name = "COUNT")]
     pub jobs: usize,
+    /// Nodes of the cluster
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = parse_nodes)]
+    pub nodes: usize,
     /// Play this seed alone, twice, and compare the traces
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
@@ -44,20 +47,30 @@ fn parse_mutation(name: &str) -> std::result::Result<Mutation, String> {
     })
 }
 
+fn parse_nodes(text: &str) -> std::result::Result<usize, String> {
+    let nodes = text.parse().ok();
+    let nodes = nodes.filter(|nodes| [1, 3, 5].contains(nodes));
+    nodes.ok_or_else(|| "a simulation has 1, 3 or 5 nodes".to_owned())
+}
+
 /// Plays what was asked for.
 pub fn simulate(arguments: &SimArguments) -> Result<()> {
     // A panic of the broker is a finding, told with its seed and story.
     panic::set_hook(Box::new(|_| {}));
     let done = match arguments.seed {
-        Some(seed) => replay(seed, arguments.mutation),
+        Some(seed) => replay(Options {
+            seed,
+            nodes: arguments.nodes,
+            mutation: arguments.mutation,
+        }),
         None => campaign(arguments),
     };
     let _ = panic::take_hook();
     done
 }
 
-fn replay(seed: u64, mutation: Option<Mutation>) -> Result<()> {
-    let options = Options { seed, mutation };
+fn replay(options: Options) -> Result<()> {
+    let seed = options.seed;
     let first = run(options).map_err(|failure| BenchError::Unusable(failure.to_string()))?;
     let second = run(options).map_err(|failure| BenchError::Unusable(failure.to_string()))?;
     if first != second {
@@ -99,8 +112,8 @@ impl Totals {
 fn campaign(arguments: &SimArguments) -> Result<()> {
     let fresh = arguments.from..arguments.from + arguments.seeds;
     let seeds: Vec<u64> = match arguments.mutation {
-        None => RED_SEEDS.into_iter().chain(fresh).collect(),
-        Some(_) => fresh.collect(),
+        None if arguments.nodes == 1 => RED_SEEDS.into_iter().chain(fresh).collect(),
+        _ => fresh.collect(),
     };
     let began = Instant::now();
     let totals = play(&seeds, arguments);
@@ -154,7 +167,8 @@ fn told(failures: &[Failure], arguments: &SimArguments) -> Option<String> {
 
 /// Plays the seeds on several threads, up to the first failure or all of them.
 fn play(seeds: &[u64], arguments: &SimArguments) -> Totals {
-    let (jobs, mutation) = (arguments.jobs.max(1), arguments.mutation);
+    let jobs = arguments.jobs.max(1);
+    let (nodes, mutation) = (arguments.nodes, arguments.mutation);
     let mut totals = Totals::default();
     let (outcomes, played) = mpsc::sync_channel(jobs);
     thread::scope(|scope| {
@@ -163,7 +177,12 @@ fn play(seeds: &[u64], arguments: &SimArguments) -> Totals {
             scope.spawn(move || {
                 for &seed in seeds.iter().skip(job).step_by(jobs) {
                     // Nobody listens any more: another thread has failed.
-                    if outcomes.send(run(Options { seed, mutation })).is_err() {
+                    let options = Options {
+                        seed,
+                        nodes,
+                        mutation,
+                    };
+                    if outcomes.send(run(options)).is_err() {
                         return;
                     }
                 }

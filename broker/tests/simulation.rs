@@ -6,8 +6,13 @@ use broker::simulation::{Mutation, Options, RED_SEEDS, run};
 const SEEDS: u64 = 60;
 
 fn play(seed: u64) -> broker::simulation::Outcome {
+    play_nodes(seed, 1)
+}
+
+fn play_nodes(seed: u64, nodes: usize) -> broker::simulation::Outcome {
     let options = Options {
         seed,
+        nodes,
         mutation: None,
     };
     run(options).unwrap_or_else(|failure| panic!("{failure}"))
@@ -82,7 +87,12 @@ fn known_bugs_are_found() {
     for (name, mutation) in Mutation::ALL {
         let found = mutation.found_among().find_map(|seed| {
             let mutation = Some(mutation);
-            let failure = run(Options { seed, mutation }).err()?;
+            let failure = run(Options {
+                seed,
+                nodes: 1,
+                mutation,
+            })
+            .err()?;
             mutation?
                 .breaks()
                 .contains(&failure.violation)

@@ -4,11 +4,12 @@
 use super::client::Client;
 use super::history::{Floor, Place};
 use super::violation::Violation;
-use super::{AUTO, LEDGER, Stage, produce::OVERSIZED_BYTES};
+use super::{AUTO, LEDGER, REPLICAS, Stage, produce::OVERSIZED_BYTES};
+use protocol::api::Message;
 use protocol::codec::Str;
 use protocol::error::ErrorCode;
 use protocol::messages::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -19,11 +20,60 @@ const PARTITIONS_MAX: i32 = 4;
 const TOPIC: i8 = 2;
 const SET: i8 = 0;
 
+/// Looks at the metadata of every node until all say the same, leaders among it.
+pub(super) async fn compare_views(stage: Rc<Stage>, mut client: Client) {
+    while !stage.is_over() {
+        let mut views = Vec::new();
+        for node in 0..stage.nodes.len() {
+            client.at = node;
+            let request = MetadataRequest {
+                topics: None,
+                ..MetadataRequest::default()
+            };
+            let version = MetadataRequest::KEY.api().versions.max;
+            views.extend(client.call(&request, version).await.map(seen));
+        }
+        let led = |view: &View| view.values().all(|(leader, _)| *leader >= 0);
+        let same = views.windows(2).all(|pair| pair[0] == pair[1]);
+        if views.len() == stage.nodes.len() && same && views.iter().all(led) {
+            stage.history().count("views compared");
+            return;
+        }
+        stage.history().tell(|| format!("views differ: {views:?}"));
+        client.core.sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Leader and epoch of every partition.
+type View = BTreeMap<Place, (i32, i32)>;
+
+fn seen(response: MetadataResponse) -> View {
+    let partitions = response.topics.into_iter().flat_map(|topic| {
+        let id = topic.topic_id;
+        topic.partitions.into_iter().map(move |partition| {
+            let leader = (partition.leader_id, partition.leader_epoch);
+            ((id, partition.partition_index), leader)
+        })
+    });
+    partitions.collect()
+}
+
 struct Admin {
     stage: Rc<Stage>,
     client: Client,
     /// Of the ledger's `segment.ms`: acknowledged, and sent without an answer since.
     segment_ms: (Option<String>, BTreeSet<String>),
+    /// The node that acknowledged it.
+    altered_at: usize,
+    /// What nodes have acknowledged themselves: another one may learn of it later.
+    told: Told,
+}
+
+/// By node.
+#[derive(Default)]
+struct Told {
+    gone: BTreeSet<(usize, Uuid)>,
+    partitions: BTreeMap<(usize, Uuid), i32>,
 }
 
 /// Does one thing after the other until the end.
@@ -32,10 +82,13 @@ pub(super) async fn administer(stage: Rc<Stage>, client: Client, _number: u32) {
         stage,
         client,
         segment_ms: (None, BTreeSet::new()),
+        altered_at: 0,
+        told: Told::default(),
     };
     let mut healed_rounds = 0;
     while !admin.stage.is_over() && !admin.stage.has_lasting_topics() {
         admin.pause(2_000).await;
+        admin.client.roam();
         if !admin.stage.knows(LEDGER) {
             admin.create(LEDGER, 2).await;
         }
@@ -43,6 +96,7 @@ pub(super) async fn administer(stage: Rc<Stage>, client: Client, _number: u32) {
     }
     while healed_rounds < 4 && !admin.stage.is_over() {
         admin.pause(12_000).await;
+        admin.client.roam();
         let name = PASSING[admin.client.below(2) as usize];
         let done = match admin.client.below(9) {
             0 | 1 => admin.create(name, 1 + (admin.client.below(2) as i32)).await,
@@ -64,7 +118,7 @@ pub(super) async fn administer(stage: Rc<Stage>, client: Client, _number: u32) {
 
 impl Admin {
     async fn pause(&self, us_max: u64) {
-        let us = self.client.below(us_max);
+        let us = self.client.below(us_max) * self.stage.pace;
         self.client.core.sleep(Duration::from_micros(us)).await;
     }
 
@@ -78,7 +132,7 @@ impl Admin {
             topics: vec![CreatableTopic {
                 name: Str::copied(name),
                 num_partitions: partitions,
-                replication_factor: 1,
+                replication_factor: self.stage.nodes.len().min(REPLICAS) as i16,
                 configs: vec![
                     config("segment.ms", segment_ms.to_string()),
                     config("max.message.bytes", (OVERSIZED_BYTES - 500).to_string()),
@@ -97,7 +151,7 @@ impl Admin {
         let code = self.stage.history().code("CreateTopics", answer.error_code);
         if code == ErrorCode::NONE {
             self.stage.history().count("topics created");
-            self.stage.add_topic(name, answer.topic_id, partitions);
+            self.add_topic(name, answer.topic_id, partitions);
         }
         code.ok().ok()
     }
@@ -124,11 +178,20 @@ impl Admin {
             .history()
             .code("DeleteTopics", response.responses[0].error_code);
         // What is unknown was deleted by an attempt whose answer was lost.
-        if matches!(code, ErrorCode::NONE | ErrorCode::UNKNOWN_TOPIC_ID) {
+        let unknown = code == ErrorCode::UNKNOWN_TOPIC_ID;
+        if code == ErrorCode::NONE || (unknown && !self.stage.is_cluster()) {
             self.stage.history().deleted(id);
+            self.told.gone.insert((self.client.at, id));
+        }
+        if code == ErrorCode::NONE || unknown {
             self.stage.remove_topic(id);
         }
         Some(())
+    }
+
+    fn add_topic(&mut self, name: &str, id: Uuid, partitions: i32) {
+        self.stage.add_topic(name, id, partitions);
+        self.told.partitions.insert((self.client.at, id), partitions);
     }
 
     async fn grow(&mut self) -> Option<()> {
@@ -155,7 +218,7 @@ impl Admin {
             .code("CreatePartitions", response.results[0].error_code);
         if code == ErrorCode::NONE {
             self.stage.history().count("topics grown");
-            self.stage.add_topic(name, id, count);
+            self.add_topic(name, id, count);
         }
         Some(())
     }
@@ -178,10 +241,15 @@ impl Admin {
             }],
             timeout_ms: 1_000,
         };
+        let led = self.stage.go_to_leader(&mut self.client, name, place);
+        if !led.await {
+            return None;
+        }
         self.stage.history().deletable(place, offset);
         let version = self.client.version::<DeleteRecordsRequest>(0);
         let response = self.client.call(&request, version).await?;
         let answer = &response.topics[0].partitions[0];
+        self.stage.follow(&mut self.client, answer.error_code);
         let mut history = self.stage.history();
         if history.code("DeleteRecords", answer.error_code) == ErrorCode::NONE {
             let told = Floor {
@@ -228,7 +296,12 @@ impl Admin {
         self.segment_ms.1.insert(value.clone());
         let code = self.alter(LEDGER, &[("segment.ms", value.clone())]).await?;
         if code == ErrorCode::NONE {
-            self.segment_ms = (Some(value), BTreeSet::new());
+            self.altered_at = self.client.at;
+            self.segment_ms.0 = Some(value);
+            // Of a cluster, one that was held up between nodes may still come.
+            if !self.stage.is_cluster() {
+                self.segment_ms.1.clear();
+            }
         }
         code.ok().ok()
     }
@@ -251,6 +324,9 @@ impl Admin {
             .ok()
             .ok()?;
         let value = answer.configs.first()?.value.as_ref()?.as_str();
+        if self.client.at != self.altered_at {
+            return Some(());
+        }
         let (acked, unknown) = &self.segment_ms;
         let right = acked.as_deref().is_none_or(|acked| acked == value) || unknown.contains(value);
         if !right {
@@ -289,8 +365,12 @@ impl Admin {
             allow_auto_topic_creation: true,
             ..MetadataRequest::default()
         };
+        let at = self.client.at;
         let gone = self.stage.history().gone();
-        let known = self.stage.topics();
+        let known = match self.stage.is_cluster() {
+            true => BTreeMap::new(),
+            false => self.stage.topics(),
+        };
         let floors = self.stage.floors();
         let version = self.client.version::<MetadataRequest>(10);
         let response = self.client.call(&request, version).await?;
@@ -298,6 +378,9 @@ impl Admin {
             let name = topic.name.as_deref().unwrap_or_default();
             let code = self.stage.history().code("Metadata", topic.error_code);
             if code != ErrorCode::NONE {
+                continue;
+            }
+            if gone.contains(&topic.topic_id) && !self.told.gone.contains(&(at, topic.topic_id)) {
                 continue;
             }
             if gone.contains(&topic.topic_id) {
@@ -308,6 +391,13 @@ impl Admin {
                 let place = (topic.topic_id, partition.partition_index);
                 let before = floors.get(&place).copied().unwrap_or_default();
                 let leader_epoch = partition.leader_epoch;
+                if let Some(leader) = self.stage.node_of(partition.leader_id) {
+                    self.stage.history().leads(place, leader_epoch, leader);
+                }
+                // Every node hears of a leader in its own time.
+                if self.stage.is_cluster() {
+                    continue;
+                }
                 let told = Floor {
                     high_watermark: -1,
                     log_start: -1,
@@ -316,8 +406,21 @@ impl Admin {
                 self.stage.history().stands("Metadata", place, before, told);
             }
             if !name.starts_with("__") {
-                self.stage
-                    .add_topic(name, topic.topic_id, topic.partitions.len() as i32);
+                let count = topic.partitions.len() as i32;
+                let counted = self.stage.topic(name);
+                let counted = counted.filter(|(id, _)| *id == topic.topic_id);
+                let count = counted.map_or(count, |(_, counted)| count.max(counted));
+                self.stage.add_topic(name, topic.topic_id, count);
+            }
+        }
+        let told = self.told.partitions.iter();
+        let told = told.filter(|((node, _), _)| *node == at && names.is_empty());
+        for ((_, id), partitions) in told {
+            let found = response.topics.iter().find(|topic| topic.topic_id == *id);
+            let count = found.map_or(0, |topic| topic.partitions.len() as i32);
+            if count < *partitions && !self.stage.history().is_doomed(*id) {
+                let what = format!("node {at} told {partitions} partitions of {id} and has {count}");
+                self.stage.history().violate(Violation::MetadataWrong, what);
             }
         }
         for (name, (id, partitions)) in known.into_iter().filter(|_| names.is_empty()) {

@@ -1,6 +1,7 @@
 //! What a seed is like: how large the node is, how tight its storage, how rough its network.
 
-use super::{DATA, MEMORY_PER_CORE, Mutation, Options};
+use super::cluster::PEER_PORT;
+use super::{DATA, MEMORY_PER_CORE, Mutation, Options, REPLICAS};
 use crate::config::{BrokerConfig, load};
 use crate::node::storage_limits;
 use runtime::sim;
@@ -58,6 +59,25 @@ impl Character {
 }
 
 pub(super) fn config() -> BrokerConfig {
+    resolve(Vec::new())
+}
+
+/// Of the `id`th of so many nodes.
+pub(super) fn cluster_config(id: usize, nodes: usize) -> BrokerConfig {
+    let voters = (1..=nodes).map(|id| format!("{id}@10.0.0.{id}:{PEER_PORT}"));
+    let voters: Vec<String> = voters.collect();
+    resolve(vec![
+        ("node.id", id.to_string()),
+        ("controller.quorum.voters", voters.join(",")),
+        ("default.replication.factor", REPLICAS.to_string()),
+        ("offsets.topic.replication.factor", REPLICAS.to_string()),
+        ("broker.session.timeout.ms", "2000".to_owned()),
+        ("corelane.raft.heartbeat.interval.ms", "40".to_owned()),
+        ("corelane.raft.election.timeout.ms", "300".to_owned()),
+    ])
+}
+
+fn resolve(more: Vec<(&str, String)>) -> BrokerConfig {
     let flags = [
         ("log.dirs", DATA),
         ("num.partitions", "2"),
@@ -69,7 +89,11 @@ pub(super) fn config() -> BrokerConfig {
         ("log.segment.delete.delay.ms", "100"),
         ("message.max.bytes", "4500"),
     ];
-    let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let flags = flags.map(|(name, value)| (name, value.to_owned()));
+    let flags = flags.into_iter().chain(more);
+    let flags: Vec<(String, String)> = flags
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
     let loaded = load(None, [], &flags).expect("the simulation's configuration is right");
     BrokerConfig::resolve(loaded.statics, "broker")
         .expect("the simulation's configuration is right")

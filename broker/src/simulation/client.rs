@@ -1,7 +1,8 @@
-//! A Kafka client's connection in the simulation: real frames over the simulated network.
+//! A Kafka client in the simulation, with a connection for each node: real frames over the simulated network.
 //!
 //! An exchange that gives no answer gives `None`: whether the broker has acted is then unknown, and the connection
-//! is gone. Must not know what answers mean. Deliberately absent: retries; who sends again decides what to send.
+//! is gone. Must not know what answers mean. Deliberately absent: retries (who sends again decides what to send), and
+//! which node is to be asked (`route`).
 
 use bytes::{Bytes, BytesMut};
 use protocol::api::{Message, RequestMessage};
@@ -9,6 +10,8 @@ use protocol::codec::{Decoder, Str};
 use protocol::frame;
 use protocol::messages::ResponseHeader;
 use runtime::{Core, Stream, timeout};
+use super::history::Place;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,13 +21,22 @@ const RECEIVE_BYTES: usize = 16 << 10;
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
 const CONNECT_WITHIN: Duration = Duration::from_millis(200);
 
-/// One client with at most one connection.
+/// One client with at most one connection to each node.
 pub(super) struct Client {
     pub core: Core,
+    connections: Vec<Connection>,
+    /// The node that is asked next.
+    pub at: usize,
+    /// Who leads what, and since which epoch, as far as the client believes to know.
+    pub leaders: BTreeMap<Place, (usize, i32)>,
+    next_id: i32,
+}
+
+/// To one node, if it is open.
+struct Connection {
     address: SocketAddr,
     stream: Option<Stream>,
     received: BytesMut,
-    next_id: i32,
 }
 
 /// A request under way, by its correlation id.
@@ -35,14 +47,30 @@ pub(super) struct Sent {
 }
 
 impl Client {
-    pub fn new(core: Core, address: SocketAddr) -> Client {
-        Client {
-            core,
-            address,
+    pub fn new(core: Core, addresses: &[SocketAddr]) -> Client {
+        let connection = |address: &SocketAddr| Connection {
+            address: *address,
             stream: None,
             received: BytesMut::new(),
+        };
+        Client {
+            core,
+            connections: addresses.iter().map(connection).collect(),
+            at: 0,
+            leaders: BTreeMap::new(),
             next_id: 0,
         }
+    }
+
+    /// Asks any node next. Without effect, and without a draw, if there is only one.
+    pub fn roam(&mut self) {
+        if self.connections.len() > 1 {
+            self.at = self.below(self.connections.len() as u64) as usize;
+        }
+    }
+
+    fn here(&mut self) -> &mut Connection {
+        &mut self.connections[self.at]
     }
 
     /// A number below `end`, by the client's seed.
@@ -57,12 +85,13 @@ impl Client {
         min + self.below((versions.max - min + 1) as u64) as i16
     }
 
-    /// Ends the connection.
+    /// Ends the connection to the node that is asked. What the client knew of leaders may be out of date.
     pub fn hang_up(&mut self) {
-        if let Some(stream) = self.stream.take() {
+        self.leaders.clear();
+        if let Some(stream) = self.here().stream.take() {
             stream.shutdown();
         }
-        self.received.clear();
+        self.here().received.clear();
     }
 
     /// A request and its answer.
@@ -77,11 +106,12 @@ impl Client {
 
     /// Sends a request; answers come in the order of the requests.
     pub async fn send<R: RequestMessage>(&mut self, request: &R, version: i16) -> Option<Sent> {
-        if self.stream.is_none() {
-            let connect = self.core.connect(self.address);
+        if self.here().stream.is_none() {
+            let connect = self.core.connect(self.connections[self.at].address);
             match timeout(&self.core, CONNECT_WITHIN, connect).await {
-                Ok(Ok(stream)) => self.stream = Some(stream),
+                Ok(Ok(stream)) => self.here().stream = Some(stream),
                 _ => {
+                    self.leaders.clear();
                     self.core
                         .sleep(Duration::from_millis(2 + self.below(10)))
                         .await;
@@ -98,7 +128,8 @@ impl Client {
                 R::KEY
             )
         });
-        let stream = self.stream.as_ref().expect("connected").try_clone();
+        let connected = self.here().stream.as_ref();
+        let stream = connected.expect("connected").try_clone();
         match timeout(&self.core, ANSWER_WITHIN, stream.write_all(parts)).await {
             Ok(Ok(())) => Some(Sent { id, version }),
             _ => {
@@ -137,17 +168,18 @@ impl Client {
     }
 
     async fn frame(&mut self) -> Option<Bytes> {
-        let stream = self.stream.as_ref()?.try_clone();
+        let connection = self.here();
+        let stream = connection.stream.as_ref()?.try_clone();
         loop {
             if let Some(frame) =
-                frame::cut(&mut self.received, FRAME_BYTES_MAX).expect("a frame of the broker")
+                frame::cut(&mut connection.received, FRAME_BYTES_MAX).expect("a frame of the broker")
             {
                 return Some(frame);
             }
-            let mut buffer = std::mem::take(&mut self.received);
+            let mut buffer = std::mem::take(&mut connection.received);
             buffer.reserve(RECEIVE_BYTES);
             let (read, buffer) = stream.read(buffer).await;
-            self.received = buffer;
+            connection.received = buffer;
             if !matches!(read, Ok(1..)) {
                 return None;
             }

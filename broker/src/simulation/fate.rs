@@ -14,12 +14,13 @@ use crate::node::{ClientListener, News, Plan, StartError, run_core};
 use crate::shard::mail::Mail;
 use runtime::sim::{Control, NodeId, Sim};
 use runtime::{Notify, Post};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+const NAME: &str = "broker";
 /// Virtual time in which everything must work again after the last fault.
 const HEALED_WITHIN: Duration = Duration::from_secs(30);
 /// Virtual time in which an operation that is to fail is reached.
@@ -86,17 +87,8 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
         forget_retries: options.mutation == Some(Mutation::DuplicateWindowZero),
         news,
     };
-    let (node, stop) = start(&sim, character.cores, &plan);
-    let stage = Rc::new(Stage {
-        history: history.clone(),
-        control: sim.clone(),
-        node,
-        platter: RefCell::default(),
-        topics: RefCell::default(),
-        healed: Cell::new(false),
-        full: Cell::new(false),
-        commits: Cell::new(0),
-    });
+    let (node, stop) = start(&sim, NAME, character.cores, &plan);
+    let stage = Rc::new(Stage::new(history, &sim, vec![node]));
     let mut world = World {
         sim,
         stage,
@@ -120,11 +112,16 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
     world.outcome()
 }
 
-fn start(sim: &Control, cores: usize, plan: &Plan) -> (NodeId, Rc<Notify>) {
+pub(super) fn start(
+    sim: &Control,
+    name: &str,
+    cores: usize,
+    plan: &Plan,
+) -> (NodeId, Rc<Notify>) {
     let plan = plan.clone();
     let stop = Rc::new(Notify::new());
     let told = stop.clone();
-    let node = sim.start("broker", cores, move |core, post, inbox| {
+    let node = sim.start(name, cores, move |core, post, inbox| {
         if core.id() == METADATA_CORE {
             core.spawn("signal", pass_on(told.clone(), post.clone(), cores));
         }
@@ -165,18 +162,22 @@ impl World {
         let name = format!("{kind} {number}");
         let (stage, address) = (self.stage.clone(), self.address());
         let node = self.sim.client(&name, move |core| {
-            main(stage, Client::new(core, address), number)
+            main(stage, Client::new(core, &[address]), number)
         });
         (name, node)
     }
 
+    fn node(&self) -> NodeId {
+        self.stage.nodes[0]
+    }
+
     fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.sim.ip(self.stage.node), PORT)
+        SocketAddr::new(self.sim.ip(self.node()), PORT)
     }
 
     /// Lets the node live until its end, and starts it again.
     fn live_and_die(&mut self, life: u64) {
-        let node = self.stage.node;
+        let node = self.node();
         let before = self.sim.disk_ops(node);
         let ending = self.draw_ending(before);
         match ending {
@@ -241,10 +242,10 @@ impl World {
         let longest_us = [5_000, 40_000, 2_500_000][self.draw.below(3) as usize];
         let stall = Duration::from_micros(1_000 + self.draw.below(longest_us));
         self.run_for_us(calm_us);
-        if !self.sim.is_up(self.stage.node) {
+        if !self.sim.is_up(self.node()) {
             return;
         }
-        self.sim.stall_disk(self.stage.node, stall);
+        self.sim.stall_disk(self.node(), stall);
         self.stage.history().count("stalls of the disk");
         self.stage
             .history()
@@ -271,7 +272,7 @@ impl World {
 
     /// Up to the end of the node, or of the simulation.
     fn run_for_us(&self, time_us: u64) {
-        let is_over = || !self.sim.is_up(self.stage.node) || self.stage.is_over();
+        let is_over = || !self.sim.is_up(self.node()) || self.stage.is_over();
         self.run_until(Duration::from_micros(time_us), is_over);
     }
 
@@ -279,7 +280,7 @@ impl World {
     fn run_until_counted(&self, what: &'static str, within: Duration) -> bool {
         let before = self.stage.counted(what);
         let counted = || self.stage.counted(what) > before;
-        let is_over = || self.sim.is_done(self.stage.node) || self.stage.is_over();
+        let is_over = || self.sim.is_done(self.node()) || self.stage.is_over();
         self.run_until(within, || counted() || is_over());
         counted()
     }
@@ -287,7 +288,7 @@ impl World {
     /// The disk has little or no room for a while. Reads go on; afterwards everything does, by itself. False if the
     /// node did not serve before.
     fn fill_the_disk(&mut self) -> bool {
-        let node = self.stage.node;
+        let node = self.node();
         if !self.sim.is_up(node) || !self.run_until_counted("acknowledged", READ_WITHIN) {
             return false;
         }
@@ -344,7 +345,7 @@ impl World {
 
     /// Ends a life; says how.
     fn end(&mut self, ending: Ending) -> &'static str {
-        let node = self.stage.node;
+        let node = self.node();
         match ending {
             Ending::Kill => {
                 self.sim.kill(node);
@@ -378,7 +379,7 @@ impl World {
                 self.stage.history().count("other numbers of cores");
             }
         }
-        let (_, stop) = start(&self.sim, self.cores, &self.plan);
+        let (_, stop) = start(&self.sim, NAME, self.cores, &self.plan);
         self.stop = stop;
         self.stage
             .history()
@@ -390,7 +391,7 @@ impl World {
         let Some(failing) = self.failing.take() else {
             return;
         };
-        let (node, stage) = (self.stage.node, self.stage.clone());
+        let (node, stage) = (self.node(), self.stage.clone());
         let due =
             || self.sim.disk_ops(node) >= failing || stage.is_over() || self.sim.is_done(node);
         self.run_until(LAST_FAULT_WITHIN, due);

@@ -22,6 +22,8 @@ struct GroupClient {
     group: String,
     /// A membership that has ended: nothing is taken under it any more.
     ended: Option<Membership>,
+    /// The client asks the group's coordinator, as far as it knows.
+    knows_coordinator: bool,
 }
 
 /// Generation and member id; -1 and nobody for a client outside the group's membership.
@@ -30,6 +32,7 @@ type Membership = (i32, Str);
 /// Commits to a group of its own, and looks.
 pub(super) async fn committer(stage: Rc<Stage>, client: Client, number: u32) {
     let mut client = GroupClient {
+        knows_coordinator: !stage.is_cluster(),
         stage,
         client,
         group: format!("solo-{number}"),
@@ -38,6 +41,9 @@ pub(super) async fn committer(stage: Rc<Stage>, client: Client, number: u32) {
     let mut healed_rounds = 0;
     while healed_rounds < ROUNDS_HEALED && !client.stage.is_over() {
         client.pause(8_000).await;
+        if !client.knows_coordinator && !client.find_coordinator().await {
+            continue;
+        }
         let partition = client.client.below(2) as i32;
         let outside = (-1, Str::new());
         let done = match client.client.below(3) {
@@ -45,6 +51,7 @@ pub(super) async fn committer(stage: Rc<Stage>, client: Client, number: u32) {
             1 => client.look(partition).await,
             _ => client.commit(partition, &outside).await == Some(ErrorCode::NONE),
         };
+        client.knows_coordinator &= done || !client.stage.is_cluster();
         healed_rounds += u32::from(done && client.stage.healed.get());
     }
 }
@@ -52,6 +59,7 @@ pub(super) async fn committer(stage: Rc<Stage>, client: Client, number: u32) {
 /// Joins, works for a while and leaves, over and over.
 pub(super) async fn member(stage: Rc<Stage>, client: Client, _number: u32) {
     let mut client = GroupClient {
+        knows_coordinator: !stage.is_cluster(),
         stage,
         client,
         group: TEAM.to_owned(),
@@ -87,7 +95,7 @@ pub(super) async fn member(stage: Rc<Stage>, client: Client, _number: u32) {
 
 impl GroupClient {
     async fn pause(&self, us_max: u64) {
-        let us = self.client.below(us_max);
+        let us = self.client.below(us_max) * self.stage.pace;
         self.client.core.sleep(Duration::from_micros(us)).await;
     }
 
@@ -96,6 +104,7 @@ impl GroupClient {
     }
 
     async fn find_coordinator(&mut self) -> bool {
+        self.client.roam();
         let version = self.client.version::<FindCoordinatorRequest>(0);
         let mut request = FindCoordinatorRequest::default();
         match version {
@@ -105,11 +114,21 @@ impl GroupClient {
         let Some(response) = self.client.call(&request, version).await else {
             return false;
         };
-        let code = match response.coordinators.first() {
-            Some(found) => found.error_code,
-            None => response.error_code,
+        let (code, node) = match response.coordinators.first() {
+            Some(found) => (found.error_code, found.node_id),
+            None => (response.error_code, response.node_id),
         };
-        self.code("FindCoordinator", code) == ErrorCode::NONE
+        if self.code("FindCoordinator", code) != ErrorCode::NONE {
+            return false;
+        }
+        if self.stage.is_cluster() {
+            let Some(node) = self.stage.node_of(node) else {
+                return false;
+            };
+            self.client.at = node;
+            self.knows_coordinator = true;
+        }
+        true
     }
 
     async fn commit(&mut self, partition: i32, membership: &Membership) -> Option<ErrorCode> {

@@ -52,15 +52,40 @@ pub(super) struct Floor {
 struct PartitionHistory {
     at: BTreeMap<i64, Value>,
     floor: Floor,
+    /// What became of the floor, by time, as long as a leader may not know that it was deposed.
+    floors: Since<Floor>,
+    /// By leader epoch: who served, and up to which high watermark.
+    served: BTreeMap<i32, (usize, i64)>,
     /// Records may have been deleted up to here: asked for, answered or not. `i64::MAX` with retention.
     deletable: i64,
     /// Leader epoch of records by offset, where it changes.
     epochs: BTreeMap<i64, i32>,
 }
 
+/// Values by the time from which on they hold, us.
+#[derive(Default)]
+struct Since<T>(VecDeque<(u64, T)>);
+
+impl<T: Copy + Default> Since<T> {
+    fn note(&mut self, now_us: u64, stale_us: u64, value: T) {
+        let sure_us = now_us.saturating_sub(stale_us);
+        while self.0.get(1).is_some_and(|(at, _)| *at <= sure_us) {
+            self.0.pop_front();
+        }
+        self.0.push_back((now_us, value));
+    }
+
+    /// The newest that held at a time.
+    fn at(&self, us: u64) -> T {
+        let before = self.0.iter().rev().find(|(at, _)| *at <= us);
+        before.map_or(T::default(), |(_, value)| *value)
+    }
+}
+
 #[derive(Default)]
 struct Committed {
     acked: i64,
+    ackeds: Since<i64>,
     /// Sent without an answer: may have happened, or happen still.
     unknown: BTreeSet<i64>,
 }
@@ -101,6 +126,8 @@ pub(super) struct History {
     violation: Option<(Violation, String)>,
     /// Virtual time of the event under way, us.
     pub now_us: u64,
+    /// How long a leader that was deposed may answer from what it knew, us. 0 for a single node.
+    pub stale_us: u64,
     /// How often things happened, so that a quiet simulation is noticed.
     pub counts: BTreeMap<&'static str, u64>,
 }
@@ -213,6 +240,8 @@ impl History {
         self.seen(place, offset, value, "acknowledged");
         let partition = self.partitions.entry(place).or_default();
         partition.floor.high_watermark = partition.floor.high_watermark.max(offset + 1);
+        let floor = partition.floor;
+        partition.floors.note(self.now_us, self.stale_us, floor);
         self.count("acknowledged");
     }
 
@@ -257,9 +286,49 @@ impl History {
 
     /// What must not go back from now on: taken before a request leaves.
     pub fn floor(&self, place: Place) -> Floor {
-        self.partitions
-            .get(&place)
-            .map_or(Floor::default(), |partition| partition.floor)
+        let Some(partition) = self.partitions.get(&place) else {
+            return Floor::default();
+        };
+        match self.stale_us {
+            0 => partition.floor,
+            stale_us => partition.floors.at(self.now_us.saturating_sub(stale_us)),
+        }
+    }
+
+    /// A node says who leads a partition in an epoch.
+    pub fn leads(&mut self, place: Place, epoch: i32, node: usize) {
+        let served = &mut self.partitions.entry(place).or_default().served;
+        let (leader, _) = *served.entry(epoch).or_insert((node, 0));
+        if leader != node {
+            let what = format!("epoch {epoch} of {place:?}: node {leader}, and node {node}");
+            self.violate(Violation::TwoLeaders, what);
+        }
+    }
+
+    /// The high watermark that a leader of an epoch has to know by now: taken before a request leaves.
+    pub fn served_floor(&self, place: Place, epoch: i32) -> i64 {
+        let partition = self.partitions.get(&place);
+        let served = partition.map(|partition| partition.served.range(..=epoch));
+        let marks = served
+            .into_iter()
+            .flatten()
+            .map(|(_, (_, high_watermark))| *high_watermark);
+        marks.max().unwrap_or(0)
+    }
+
+    /// A node answered as the leader of an epoch, whatever it may have missed since.
+    pub fn served(&mut self, place: Place, epoch: i32, node: usize, before: i64, told: i64) {
+        self.leads(place, epoch, node);
+        let served = &mut self.partitions.entry(place).or_default().served;
+        let mark = served.get_mut(&epoch).expect("entered above");
+        mark.1 = mark.1.max(told);
+        if told < before {
+            let what = format!(
+                "the high watermark of {place:?} is {told} in epoch {epoch}; it was {before} in that or an earlier one"
+            );
+            self.violate(Violation::WentBack, what);
+        }
+        self.count("answers in a known epoch");
     }
 
     /// An answer said where a partition stands. -1 for what it did not say.
@@ -269,6 +338,8 @@ impl History {
         floor.high_watermark = floor.high_watermark.max(told.high_watermark);
         floor.log_start = floor.log_start.max(told.log_start);
         floor.leader_epoch = floor.leader_epoch.max(told.leader_epoch);
+        let floor = *floor;
+        partition.floors.note(self.now_us, self.stale_us, floor);
         let deletable = partition.deletable;
         let below = |told: i64, before: i64| told >= 0 && told < before;
         let back = below(told.high_watermark, before.high_watermark)
@@ -442,6 +513,8 @@ impl History {
             .or_default();
         committed.unknown.remove(&offset);
         committed.acked = committed.acked.max(offset);
+        let acked = committed.acked;
+        committed.ackeds.note(self.now_us, self.stale_us, acked);
         self.count("committed");
     }
 
@@ -457,7 +530,10 @@ impl History {
     /// The newest acknowledged commit: taken before a request leaves.
     pub fn committed_floor(&self, group: &str, partition: i32) -> i64 {
         let committed = self.committed.get(&(group.to_owned(), partition));
-        committed.map_or(0, |committed| committed.acked)
+        committed.map_or(0, |committed| match self.stale_us {
+            0 => committed.acked,
+            stale_us => committed.ackeds.at(self.now_us.saturating_sub(stale_us)),
+        })
     }
 
     /// A committed offset was read; -1 for none. Commits of a group only grow here.

@@ -11,12 +11,14 @@
 mod admin;
 mod character;
 mod client;
+mod cluster;
 mod fate;
 mod group;
 mod history;
 mod platter;
 mod produce;
 mod read;
+mod route;
 mod value;
 mod violation;
 
@@ -40,6 +42,10 @@ const MEMORY_PER_CORE: usize = 8 << 20;
 /// Topics that are never deleted and lose nothing: one is created, one creates itself.
 const LEDGER: &str = "ledger";
 const AUTO: &str = "auto";
+/// Replicas of every partition, in a cluster.
+const REPLICAS: usize = 3;
+/// The clients of a cluster are slower: its faults last longer.
+const CLUSTER_PACE: u64 = 12;
 
 /// Seeds that were red once, and stay in every run.
 pub const RED_SEEDS: [u64; 19] = [
@@ -51,6 +57,8 @@ pub const RED_SEEDS: [u64; 19] = [
 pub struct Options {
     /// Decides everything.
     pub seed: u64,
+    /// One, or a cluster of three or five.
+    pub nodes: usize,
     /// A bug to bring back.
     pub mutation: Option<Mutation>,
 }
@@ -136,7 +144,11 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Options { seed, mutation } = self.options;
+        let Options {
+            seed,
+            nodes,
+            mutation,
+        } = self.options;
         writeln!(f, "seed {seed}: {}: {}", self.violation, self.details)?;
         for event in &self.story {
             writeln!(f, "  {event}")?;
@@ -145,6 +157,9 @@ impl fmt::Display for Failure {
             f,
             "again: cargo run --release -p bench -- sim --seed {seed}"
         )?;
+        if nodes > 1 {
+            write!(f, " --nodes {nodes}")?;
+        }
         match mutation {
             Some(mutation) => write!(f, " --mutation {}", mutation.name()),
             None => Ok(()),
@@ -158,7 +173,10 @@ impl fmt::Display for Failure {
 /// The first violation of an invariant. A panic of the broker is one.
 pub fn run(options: Options) -> Result<Outcome, Box<Failure>> {
     let history = Rc::new(RefCell::new(History::default()));
-    let played = catch_unwind(AssertUnwindSafe(|| fate::play(options, &history)));
+    let played = catch_unwind(AssertUnwindSafe(|| match options.nodes {
+        1 => fate::play(options, &history),
+        _ => cluster::play(options, &history),
+    }));
     let failed = |violation: Violation, details: String, history: &History| {
         Err(Box::new(Failure {
             options,
@@ -186,8 +204,11 @@ pub fn run(options: Options) -> Result<Outcome, Box<Failure>> {
 struct Stage {
     history: Rc<RefCell<History>>,
     control: Control,
-    node: NodeId,
-    platter: RefCell<Platter>,
+    nodes: Vec<NodeId>,
+    /// One for each node.
+    platters: RefCell<Vec<Platter>>,
+    /// How much longer clients pause than those of a single node.
+    pace: u64,
     /// By name: id and number of partitions, as last acknowledged or seen.
     topics: RefCell<BTreeMap<String, (Uuid, i32)>>,
     /// No more faults.
@@ -195,9 +216,29 @@ struct Stage {
     /// The disk has little or no room.
     full: Cell<bool>,
     commits: Cell<i64>,
+    /// When a disk was replaced by an empty one, us.
+    wiped_us: Cell<Option<u64>>,
+    /// Batches that were acknowledged, with their first offset: every replica has to have them in the end.
+    promised: RefCell<Vec<(Place, i64, Bytes)>>,
 }
 
 impl Stage {
+    fn new(history: &Rc<RefCell<History>>, control: &Control, nodes: Vec<NodeId>) -> Stage {
+        Stage {
+            history: history.clone(),
+            control: control.clone(),
+            platters: RefCell::new(nodes.iter().map(|_| Platter::default()).collect()),
+            pace: if nodes.len() > 1 { CLUSTER_PACE } else { 1 },
+            nodes,
+            topics: RefCell::default(),
+            healed: Cell::new(false),
+            full: Cell::new(false),
+            commits: Cell::new(0),
+            wiped_us: Cell::new(None),
+            promised: RefCell::default(),
+        }
+    }
+
     fn history(&self) -> RefMut<'_, History> {
         let mut history = self.history.borrow_mut();
         history.now_us = self.control.now().0 / 1_000;
@@ -287,19 +328,49 @@ impl Stage {
             .collect()
     }
 
+    /// A batch that was acknowledged and is still on fewer disks than there are replicas.
+    fn missing_copy(&self) -> Option<String> {
+        let promised = self.promised.borrow();
+        let history = self.history.borrow();
+        let due = promised.iter().filter(|(place, ..)| history.keeps_all(*place));
+        let (places, wanted): (Vec<Place>, Vec<(i64, Bytes)>) = due
+            .map(|(place, offset, batch)| (*place, (*offset, batch.clone())))
+            .unzip();
+        let mut copies = vec![0; wanted.len()];
+        for node in &self.nodes {
+            let held = platter::held(&self.control, *node, &wanted);
+            for (copies, held) in copies.iter_mut().zip(held) {
+                *copies += usize::from(held);
+            }
+        }
+        let short = copies.iter().position(|copies| *copies < REPLICAS)?;
+        let (place, offset, copies) = (places[short], wanted[short].0, copies[short]);
+        Some(format!("offset {offset} of {place:?} is on {copies} disks"))
+    }
+
     /// At the acknowledgement the platter must hold the batch: now, not after some later sync.
-    fn check_durable(&self, place: Place, batch: &Bytes, offset: i64) {
+    fn check_durable(&self, place: Place, batch: &Bytes, offset: i64, made_us: u64) {
         if !self.history.borrow().keeps_all(place) {
             return;
         }
-        if !self
-            .platter
-            .borrow_mut()
-            .holds(&self.control, self.node, batch)
-        {
-            let what = format!("offset {offset} of {place:?}");
+        let replicas = self.nodes.len().min(REPLICAS);
+        // What was sent before a disk was replaced may have been promised by that one.
+        let gone = self.wiped_us.get().is_some_and(|wiped_us| made_us <= wiped_us);
+        let majority = replicas / 2 + 1 - usize::from(gone);
+        let mut platters = self.platters.borrow_mut();
+        let holders = self.nodes.iter().zip(platters.iter_mut());
+        let holders = holders.filter_map(|(node, platter)| {
+            platter.holds(&self.control, *node, batch).then_some(())
+        });
+        let found = holders.take(majority).count();
+        if found < majority {
+            let what = format!("offset {offset} of {place:?} is on {found} of {replicas} disks");
             self.history().violate(Violation::NotOnThePlatter, what);
         }
         self.history().count("durable at the acknowledgement");
+        if self.is_cluster() {
+            let mut promised = self.promised.borrow_mut();
+            promised.push((place, offset, batch.clone()));
+        }
     }
 }

@@ -36,6 +36,7 @@ struct Parcel {
     values: Vec<Value>,
     codec: Codec,
     bytes: Bytes,
+    made_us: u64,
 }
 
 impl Producer {
@@ -74,6 +75,7 @@ impl Producer {
             values,
             codec,
             bytes,
+            made_us: self.client.core.now().0 / 1_000,
         }
     }
 
@@ -124,12 +126,18 @@ impl Producer {
         let response = self.client.receive::<ProduceRequest>(sent).await?;
         let answer = &response.responses[0].partition_responses[0];
         let code = self.stage.history().code("Produce", answer.error_code);
+        self.stage.follow(&mut self.client, code);
         if code == ErrorCode::KAFKA_STORAGE_ERROR && self.stage.full.get() {
             self.stage.history().count("refused on a full disk");
         }
         if code == ErrorCode::NONE {
             self.stage
-                .check_durable(parcel.place, &parcel.bytes, answer.base_offset);
+                .check_durable(
+                    parcel.place,
+                    &parcel.bytes,
+                    answer.base_offset,
+                    parcel.made_us,
+                );
             let number = self.number;
             let mut history = self.stage.history();
             history.count(parcel.codec.name());
@@ -147,11 +155,17 @@ impl Producer {
         Some(code)
     }
 
+    async fn go_to_leader(&mut self, topic: &str, place: Place) -> bool {
+        let client = &mut self.client;
+        self.stage.go_to_leader(client, topic, place).await
+    }
+
     async fn pause(&self) {
         let us = match self.client.below(5) {
             0 => 5_000 + self.client.below(20_000),
             _ => self.client.below(2_000),
         };
+        let us = us * self.stage.pace;
         self.client.core.sleep(Duration::from_micros(us)).await;
     }
 }
@@ -189,6 +203,7 @@ impl Producer {
             ..Default::default()
         };
         while !self.stage.is_over() {
+            self.client.roam();
             let version = self.client.version::<InitProducerIdRequest>(0);
             let Some(response) = self.client.call(&request, version).await else {
                 continue;
@@ -214,6 +229,13 @@ impl Producer {
             if !std::mem::take(&mut first_try) {
                 self.stage.history().count("retries");
                 self.pause().await;
+            }
+            let (topic, place) = (parcels[0].topic.clone(), parcels[0].place);
+            if !self.go_to_leader(&topic, place).await {
+                if self.stage.history().is_doomed(place.0) {
+                    return;
+                }
+                continue;
             }
             let mut under_way = Vec::new();
             for parcel in &parcels {
@@ -282,6 +304,9 @@ pub(super) async fn plain(stage: Rc<Stage>, client: Client, number: u32) {
 impl Producer {
     /// `acks=0`: no answer comes, so none is read.
     async fn forget(&mut self, topic: &str, place: Place) -> bool {
+        if !self.go_to_leader(topic, place).await {
+            return false;
+        }
         let parcel = self.parcel(topic, place, None);
         self.send(&parcel, 0, false).await.is_some()
     }
@@ -300,6 +325,9 @@ impl Producer {
             let oversized = [(parcel.values[0], OVERSIZED_BYTES)];
             parcel.codec = Codec::None;
             parcel.bytes = batch(&oversized, parcel.codec, None, wall_ms);
+        }
+        if !self.go_to_leader(topic, place).await {
+            return false;
         }
         let Some(sent) = self.send(&parcel, -1, false).await else {
             return false;
@@ -320,6 +348,9 @@ impl Producer {
         let parcel = self.parcel(topic, place, None);
         let acks = if self.client.below(3) == 0 { 1 } else { -1 };
         for _ in 0..=self.client.below(PLAIN_ATTEMPTS_MAX.into()) {
+            if !self.go_to_leader(topic, place).await {
+                continue;
+            }
             let code = match self.send(&parcel, acks, false).await {
                 Some(sent) => self.answer(sent, &parcel).await,
                 None => None,

@@ -15,17 +15,23 @@ const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 /// Fetches of one walk through a log.
 const STEPS_MAX: u64 = 6;
+/// The version of Fetch from which on it names the leader epoch.
+const EPOCHS_SINCE: i16 = 9;
 
 /// Walks through logs until the end of the simulation; keeps a fetch session now and then.
 pub(super) async fn reader(stage: Rc<Stage>, client: Client, _number: u32) {
     let mut reader = Reader { stage, client };
     let mut healed_rounds = 0;
     while healed_rounds < 3 && !reader.stage.is_over() {
-        let pause = reader.client.below(6_000);
+        let pause = reader.client.below(6_000) * reader.stage.pace;
         reader.client.core.sleep(Duration::from_micros(pause)).await;
         let Some((topic, place)) = reader.stage.any_place(&reader.client, 4) else {
             continue;
         };
+        let led = reader.stage.go_to_leader(&mut reader.client, &topic, place);
+        if !led.await {
+            continue;
+        }
         let done = match reader.client.below(6) {
             0 => reader.list_offsets(&topic, place).await.is_some(),
             1 => reader.epoch_end(&topic, place).await.is_some(),
@@ -41,7 +47,8 @@ pub(super) async fn last_reading(stage: Rc<Stage>, client: Client) {
     let mut reader = Reader { stage, client };
     for (topic, place) in reader.stage.all_places() {
         while !reader.stage.is_over() {
-            if reader.read_whole(&topic, place).await.is_some() {
+            let led = reader.stage.go_to_leader(&mut reader.client, &topic, place);
+            if led.await && reader.read_whole(&topic, place).await.is_some() {
                 break;
             }
             reader.client.core.sleep(Duration::from_millis(20)).await;
@@ -73,12 +80,19 @@ impl Reader {
                 partitions: vec![FetchPartition {
                     partition: place.1,
                     fetch_offset: from,
+                    current_leader_epoch: self.known_epoch(place),
                     partition_max_bytes: 200 + self.client.below(8_000) as i32,
                     ..FetchPartition::default()
                 }],
             }],
             ..FetchRequest::default()
         }
+    }
+
+    /// Since which epoch the node that is asked leads, as far as the client knows. It then answers for that epoch, or
+    /// refuses.
+    fn known_epoch(&self, place: Place) -> i32 {
+        self.client.leaders.get(&place).map_or(-1, |(_, epoch)| *epoch)
     }
 
     /// Whether a session begins (`0`), goes on, or is not wanted is what the request says.
@@ -90,8 +104,12 @@ impl Reader {
         from: i64,
     ) -> Option<(i32, Option<Fetched>)> {
         let before = self.stage.history().floor(place);
+        let asked_epoch = request.topics[0].partitions[0].current_leader_epoch;
+        let epoch = Some(asked_epoch).filter(|epoch| *epoch >= 0 && version >= EPOCHS_SINCE);
+        let marked = epoch.map(|epoch| self.stage.history().served_floor(place, epoch));
         let response = self.client.call(request, version).await?;
         let code = self.stage.history().code("Fetch", response.error_code);
+        self.stage.follow(&mut self.client, code);
         if code != ErrorCode::NONE {
             return Some((0, None));
         }
@@ -105,6 +123,7 @@ impl Reader {
         else {
             return Some((response.session_id, None));
         };
+        self.stage.follow(&mut self.client, answer.error_code);
         let mut history = self.stage.history();
         let code = history.code("Fetch", answer.error_code);
         if code != ErrorCode::NONE {
@@ -128,6 +147,9 @@ impl Reader {
             leader_epoch: -1,
         };
         history.stands("Fetch", place, before, told);
+        if let (Some(epoch), Some(marked)) = (epoch, marked) {
+            history.served(place, epoch, self.client.at, marked, told.high_watermark);
+        }
         let bytes = answer
             .records
             .as_ref()
@@ -228,6 +250,7 @@ impl Reader {
         let version = self.client.version::<ListOffsetsRequest>(1);
         let response = self.client.call(&request, version).await?;
         let answer = response.topics.first()?.partitions.first()?;
+        self.stage.follow(&mut self.client, answer.error_code);
         let mut history = self.stage.history();
         if history.code("ListOffsets", answer.error_code) != ErrorCode::NONE {
             return None;
@@ -281,6 +304,7 @@ impl Reader {
         let version = self.client.version::<OffsetForLeaderEpochRequest>(3);
         let response = self.client.call(&request, version).await?;
         let answer = response.topics.first()?.partitions.first()?;
+        self.stage.follow(&mut self.client, answer.error_code);
         let mut history = self.stage.history();
         if history.code("OffsetForLeaderEpoch", answer.error_code) == ErrorCode::NONE
             && answer.leader_epoch > asked

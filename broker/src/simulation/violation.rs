@@ -51,6 +51,10 @@ pub enum Violation {
     NotStarted,
     /// The node was told to stop and does not, or leaves work to the next start.
     NotStopped,
+    /// Two nodes led a partition in the same epoch.
+    TwoLeaders,
+    /// A replica lacks what is committed, long after the last fault, or has something else there.
+    ReplicasDiffer,
     /// A task goes on and on without waiting for anything.
     TurnsRound,
     /// A client is not served although nothing goes wrong any more.
@@ -84,6 +88,8 @@ impl fmt::Display for Violation {
             Violation::WrongAnswer => "an answer that nothing explains",
             Violation::NotStarted => "the node does not start",
             Violation::NotStopped => "the node does not stop in order",
+            Violation::TwoLeaders => "two leaders in one epoch",
+            Violation::ReplicasDiffer => "not the same on all replicas",
             Violation::TurnsRound => "a core turns round and does nothing",
             Violation::NotServed => "not served after the last fault",
             Violation::Panic => "panic",

@@ -1,0 +1,631 @@
+//! Fate of a cluster: what happens to its nodes and between them, and the healing after the last of it.
+//!
+//! A run has a few kinds of faults, drawn from the seed: often one alone, often a pair, sometimes any of them. Each
+//! fault that lasts ends by itself, so several may be under way at a time.
+
+use super::character::{Character, Draw, cluster_config};
+use super::client::Client;
+use super::history::History;
+use super::violation::Violation;
+use super::{MEMORY_PER_CORE, Mutation, Options, Outcome, PORT, Stage};
+use super::{admin, group, produce, read};
+use crate::config::{Endpoint, Voter};
+use crate::node::{ClientListener, News, PeerPlan, Plan, StartError};
+use crate::peers::{self, Names};
+use runtime::sim::{NodeId, Sim};
+use runtime::{Instant, Notify};
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+pub(super) const PEER_PORT: u16 = 9192;
+/// A leader that was deposed and does not know it yet answers from what it knew for so long at most: it gives up the
+/// lead when it has not heard of a majority for two election timeouts.
+const STALE: Duration = Duration::from_millis(1_500);
+/// Virtual time in which the first start is through.
+const FOUNDED_WITHIN: Duration = Duration::from_secs(20);
+/// Virtual time in which everything must work again after the last fault.
+const HEALED_WITHIN: Duration = Duration::from_secs(60);
+const LAST_READING_WITHIN: Duration = Duration::from_secs(30);
+/// Virtual time in which every replica has what was acknowledged.
+const SAME_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// No load of these clients makes so many events in the window, for each node; a task that never waits makes 33,000.
+const BUSY_WINDOW: Duration = Duration::from_millis(10);
+const BUSY_EVENTS: u64 = 12_000;
+
+/// What can happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    Kill,
+    Stop,
+    PowerLoss,
+    /// In the middle of a disk operation.
+    PowerLossAtOperation,
+    PowerLossOfTwo,
+    PowerLossOfAll,
+    Stall,
+    /// Two nodes do not hear each other.
+    Cut,
+    /// One node does not hear the others, nor they it; clients reach it.
+    Isolation,
+    /// Nobody reaches it.
+    IsolationFromAll,
+    /// What one node sends to another does not arrive.
+    OneWayCut,
+    Delay,
+    Reset,
+    /// The node comes back with an empty directory. Once in a run.
+    WipedDisk,
+    FullDisk,
+}
+
+impl Fault {
+    const ALL: [Fault; 15] = [
+        Fault::Kill,
+        Fault::Stop,
+        Fault::PowerLoss,
+        Fault::PowerLossAtOperation,
+        Fault::PowerLossOfTwo,
+        Fault::PowerLossOfAll,
+        Fault::Stall,
+        Fault::Cut,
+        Fault::Isolation,
+        Fault::IsolationFromAll,
+        Fault::OneWayCut,
+        Fault::Delay,
+        Fault::Reset,
+        Fault::WipedDisk,
+        Fault::FullDisk,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Fault::Kill => "fault: a node is killed",
+            Fault::Stop => "fault: a node is stopped",
+            Fault::PowerLoss => "fault: a node loses power",
+            Fault::PowerLossAtOperation => "fault: a node loses power at an operation",
+            Fault::PowerLossOfTwo => "fault: two nodes lose power",
+            Fault::PowerLossOfAll => "fault: all nodes lose power",
+            Fault::Stall => "fault: a disk stalls",
+            Fault::Cut => "fault: two nodes are cut off from each other",
+            Fault::Isolation => "fault: a node is cut off from the others",
+            Fault::IsolationFromAll => "fault: a node is cut off from everybody",
+            Fault::OneWayCut => "fault: one direction is cut off",
+            Fault::Delay => "fault: messages are late",
+            Fault::Reset => "fault: connections are reset",
+            Fault::WipedDisk => "fault: a disk is wiped",
+            Fault::FullDisk => "fault: a disk is full",
+        }
+    }
+}
+
+/// What ends a fault.
+enum End {
+    Start(usize),
+    Unblock(Vec<(NodeId, NodeId)>),
+    OnTime(NodeId, NodeId),
+    Room(usize),
+}
+
+struct Member {
+    node: NodeId,
+    plan: Plan,
+    cores: usize,
+    stop: Rc<Notify>,
+    news: mpsc::Receiver<News>,
+    /// A full disk may keep it from starting.
+    excused: bool,
+    starts: u64,
+}
+
+struct Fate {
+    sim: Sim,
+    stage: Rc<Stage>,
+    draw: Draw,
+    members: Vec<Member>,
+    clients: Vec<(String, NodeId)>,
+    kinds: Vec<Fault>,
+    /// Faults that last, with their ends.
+    under_way: Vec<(Instant, End)>,
+    wiped: bool,
+}
+
+pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome {
+    let config = cluster_config(1, options.nodes);
+    let mut draw = Draw(options.seed);
+    let character = Character::draw(options, &config, &mut draw);
+    let sim = Sim::new(character.world);
+    history.borrow_mut().stale_us = STALE.as_micros() as u64;
+    let mut members = Vec::new();
+    for index in 0..options.nodes {
+        let (news, heard) = mpsc::channel();
+        let plan = plan(options, index, &character.storage, news);
+        let cores = 1 + draw.below(2) as usize;
+        let (node, stop) = super::fate::start(&sim, &name(index), cores, &plan);
+        assert_eq!(sim.ip(node), ip(index), "the addresses of the plan");
+        members.push(Member {
+            node,
+            plan,
+            cores,
+            stop,
+            news: heard,
+            excused: false,
+            starts: 0,
+        });
+    }
+    let nodes = members.iter().map(|member| member.node).collect();
+    let stage = Rc::new(Stage::new(history, &sim, nodes));
+    let kinds = draw_kinds(&mut draw);
+    let mut fate = Fate {
+        sim,
+        stage,
+        draw,
+        members,
+        clients: Vec::new(),
+        kinds,
+        under_way: Vec::new(),
+        wiped: false,
+    };
+    fate.run(character.lives);
+    fate.outcome()
+}
+
+fn name(index: usize) -> String {
+    format!("node-{}", index + 1)
+}
+
+/// Nodes are started first and in order.
+fn ip(index: usize) -> IpAddr {
+    IpAddr::from([10, 0, 0, index as u8 + 1])
+}
+
+fn plan(
+    options: Options,
+    index: usize,
+    storage: &storage::Options,
+    news: mpsc::Sender<News>,
+) -> Plan {
+    let voters = (0..options.nodes).map(|index| Voter {
+        node_id: index as i32 + 1,
+        peer: Endpoint {
+            host: ip(index).to_string(),
+            port: PEER_PORT,
+        },
+    });
+    let unspecified = IpAddr::from([0, 0, 0, 0]);
+    Plan {
+        peers: Some(PeerPlan {
+            bind: SocketAddr::new(unspecified, PEER_PORT),
+            address: format!("{}:{PEER_PORT}", ip(index)),
+            voters: voters.collect(),
+            names: Names::literal(),
+            settings: peers::Settings::default(),
+        }),
+        config: Arc::new(cluster_config(index + 1, options.nodes)),
+        listeners: ClientListener::only(
+            SocketAddr::new(unspecified, PORT),
+            &ip(index).to_string(),
+            PORT,
+        ),
+        memory_per_core: MEMORY_PER_CORE,
+        storage: storage.clone(),
+        anew_bytes_min: 1_024,
+        forget_retries: options.mutation == Some(Mutation::DuplicateWindowZero),
+        news,
+    }
+}
+
+/// One kind alone, two, or any number.
+fn draw_kinds(draw: &mut Draw) -> Vec<Fault> {
+    let any = |draw: &mut Draw| Fault::ALL[draw.below(Fault::ALL.len() as u64) as usize];
+    match draw.below(4) {
+        0 => vec![any(draw)],
+        1 | 2 => vec![any(draw), any(draw)],
+        _ => {
+            let chosen = Fault::ALL.into_iter().filter(|_| draw.below(2) == 0);
+            let mut chosen: Vec<Fault> = chosen.collect();
+            chosen.push(any(draw));
+            chosen
+        }
+    }
+}
+
+impl Fate {
+    fn run(&mut self, rounds: u64) {
+        if !self.wait_until_founded() {
+            return;
+        }
+        self.invite();
+        self.live_ms(50, 400);
+        for _ in 0..=rounds {
+            let kind = self.kinds[self.draw.below(self.kinds.len() as u64) as usize];
+            self.strike(kind);
+            self.live_ms(20, 900);
+            if self.stage.is_over() {
+                return;
+            }
+        }
+        self.heal();
+        if self.stage.is_over() {
+            return;
+        }
+        self.finish();
+    }
+
+    fn wait_until_founded(&mut self) -> bool {
+        let end = self.sim.now() + FOUNDED_WITHIN;
+        while self.sim.now() < end && !self.stage.is_over() {
+            self.run_for(LOOK_AGAIN);
+            if self.members.iter().all(|member| member.starts > 0) {
+                return true;
+            }
+        }
+        self.not_served("nodes that found a cluster", FOUNDED_WITHIN);
+        false
+    }
+
+    fn invite(&mut self) {
+        self.clients = vec![
+            self.client("admin", 0, admin::administer),
+            self.client("idempotent", 1, produce::idempotent),
+            self.client("idempotent", 2, produce::idempotent),
+            self.client("plain", 3, produce::plain),
+            self.client("reader", 4, read::reader),
+            self.client("reader", 5, read::reader),
+            self.client("committer", 6, group::committer),
+            self.client("member", 7, group::member),
+            self.client("member", 8, group::member),
+        ];
+    }
+
+    fn client<F, Fut>(&self, kind: &str, number: u32, main: F) -> (String, NodeId)
+    where
+        F: FnOnce(Rc<Stage>, Client, u32) -> Fut + 'static,
+        Fut: Future<Output = ()> + 'static,
+    {
+        let name = format!("{kind} {number}");
+        let stage = self.stage.clone();
+        let addresses: Vec<SocketAddr> = (0..self.members.len())
+            .map(|index| SocketAddr::new(ip(index), PORT))
+            .collect();
+        let node = self.sim.client(&name, move |core| {
+            main(stage, Client::new(core, &addresses), number)
+        });
+        (name, node)
+    }
+
+    // --- time --------------------------------------------------------------------------------
+
+    fn live_ms(&mut self, min_ms: u64, max_ms: u64) {
+        let us = 1_000 * min_ms + self.draw.below(1_000 * (max_ms - min_ms));
+        self.run_for(Duration::from_micros(us));
+    }
+
+    fn run_for(&mut self, time: Duration) {
+        self.run_until(time, |_| false);
+    }
+
+    /// Lets time pass, ends faults whose time has come, starts what has died, and looks whether anybody turns round.
+    fn run_until(&mut self, limit: Duration, done: impl Fn(&Fate) -> bool) -> bool {
+        let end = self.sim.now() + limit;
+        loop {
+            if self.stage.is_over() || done(self) {
+                return true;
+            }
+            let now = self.sim.now();
+            if now >= end {
+                return false;
+            }
+            let events = self.sim.trace_events();
+            let stage = self.stage.clone();
+            self.sim
+                .run_until(BUSY_WINDOW.min(end - now), || stage.is_over());
+            let events = self.sim.trace_events() - events;
+            if events > BUSY_EVENTS * self.members.len() as u64 {
+                let what = format!("{events} events within {:?}", self.sim.now() - now);
+                self.stage.history().violate(Violation::TurnsRound, what);
+            }
+            self.hear_news();
+            self.end_due();
+            self.mourn();
+        }
+    }
+
+    fn end_due(&mut self) {
+        let now = self.sim.now();
+        let (due, left) = std::mem::take(&mut self.under_way)
+            .into_iter()
+            .partition(|(at, _)| *at <= now);
+        self.under_way = left;
+        let due: Vec<(Instant, End)> = due;
+        for (_, end) in due {
+            self.end(end);
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        match end {
+            End::Start(index) => self.start(index),
+            End::Unblock(ways) => {
+                for (from, to) in ways {
+                    self.sim.unblock(from, to);
+                }
+                self.tell("a cut is healed".to_owned());
+            }
+            End::OnTime(from, to) => self.sim.delay(from, to, Duration::ZERO),
+            End::Room(index) => {
+                self.sim.set_capacity(self.members[index].node, None);
+                self.tell(format!("{} has room again", name(index)));
+                self.stage.full.set(false);
+            }
+        }
+    }
+
+    /// A node that has died of something that was drawn earlier is started again some time.
+    fn mourn(&mut self) {
+        for index in 0..self.members.len() {
+            let waits = |(_, end): &(Instant, End)| matches!(end, End::Start(other) if *other == index);
+            let is_down = self.sim.is_done(self.members[index].node);
+            if is_down && !self.under_way.iter().any(waits) {
+                self.tell(format!("{} is down", name(index)));
+                self.sim.crash(self.members[index].node);
+                self.start_later(index);
+            }
+        }
+    }
+
+    fn start_later(&mut self, index: usize) {
+        let longest_ms = [30, 500, 2_000][self.draw.below(3) as usize];
+        self.later(longest_ms, End::Start(index));
+    }
+
+    fn later(&mut self, longest_ms: u64, end: End) {
+        let us = 1_000 + self.draw.below(1_000 * longest_ms);
+        let at = self.sim.now() + Duration::from_micros(us);
+        self.under_way.push((at, end));
+    }
+
+    fn start(&mut self, index: usize) {
+        let cores = match self.draw.below(4) {
+            0 => 1 + self.draw.below(2) as usize,
+            _ => self.members[index].cores,
+        };
+        let member = &mut self.members[index];
+        if !self.sim.is_done(member.node) {
+            return;
+        }
+        member.cores = cores;
+        (_, member.stop) = super::fate::start(&self.sim, &name(index), cores, &member.plan);
+        self.tell(format!("{} is started again", name(index)));
+    }
+
+    fn tell(&self, event: String) {
+        self.stage.history().tell_fate(event);
+    }
+
+    fn hear_news(&mut self) {
+        for index in 0..self.members.len() {
+            let member = &mut self.members[index];
+            while let Ok(news) = member.news.try_recv() {
+                match news {
+                    News::Ready { .. } => {
+                        member.starts += 1;
+                        let mut history = self.stage.history();
+                        history.count("starts");
+                        history.tell_fate(format!("{} is ready", name(index)));
+                    }
+                    News::Recovered { .. } => {}
+                    News::Failed(StartError::Data { .. }) if member.excused => {
+                        self.stage.history().count("starts refused by the disk");
+                    }
+                    News::Failed(error) => {
+                        let what = format!("{}: {error}", name(index));
+                        self.stage.history().violate(Violation::NotStarted, what);
+                    }
+                }
+            }
+        }
+    }
+
+    // --- faults ------------------------------------------------------------------------------
+
+    fn any_node(&mut self) -> usize {
+        self.draw.below(self.members.len() as u64) as usize
+    }
+
+    fn two_nodes(&mut self) -> (usize, usize) {
+        let one = self.any_node();
+        let other = self.draw.below(self.members.len() as u64 - 1) as usize;
+        (one, other + usize::from(other >= one))
+    }
+
+    fn strike(&mut self, kind: Fault) {
+        let (one, two) = self.two_nodes();
+        let (first, second) = (self.members[one].node, self.members[two].node);
+        self.stage.history().count(kind.name());
+        self.tell(format!("{}: {}", kind.name(), self.whom(kind, one, two)));
+        match kind {
+            Fault::Kill => {
+                self.sim.kill(first);
+                self.start_later(one);
+            }
+            Fault::Stop => self.members[one].stop.notify_one(),
+            Fault::PowerLoss => self.lose_power(&[one]),
+            Fault::PowerLossAtOperation => {
+                let span = [20, 100, 400][self.draw.below(3) as usize];
+                let operation = self.sim.disk_ops(first) + 1 + self.draw.below(span);
+                self.sim.crash_at_op(first, operation);
+            }
+            Fault::PowerLossOfTwo => self.lose_power(&[one, two]),
+            Fault::PowerLossOfAll => {
+                let all: Vec<usize> = (0..self.members.len()).collect();
+                self.lose_power(&all);
+            }
+            Fault::Stall => {
+                let longest_ms = [40, 400, 2_500][self.draw.below(3) as usize];
+                let stall = Duration::from_millis(1 + self.draw.below(longest_ms));
+                self.sim.stall_disk(first, stall);
+            }
+            Fault::Cut => self.cut(vec![(first, second), (second, first)]),
+            Fault::OneWayCut => self.cut(vec![(first, second)]),
+            Fault::Isolation => {
+                let others = self.members.iter().map(|member| member.node);
+                let ways = both_ways(first, others.filter(|other| *other != first));
+                self.cut(ways);
+            }
+            Fault::IsolationFromAll => {
+                let others = self.members.iter().map(|member| member.node);
+                let clients = self.clients.iter().map(|(_, node)| *node);
+                let others = others.chain(clients).filter(|other| *other != first);
+                let ways = both_ways(first, others);
+                self.cut(ways);
+            }
+            Fault::Delay => {
+                let longest_us = [2_000, 30_000, 400_000][self.draw.below(3) as usize];
+                let extra = Duration::from_micros(self.draw.below(longest_us));
+                self.sim.delay(first, second, extra);
+                self.later(2_000, End::OnTime(first, second));
+            }
+            Fault::Reset => self.sim.cut(first, second),
+            Fault::WipedDisk => self.wipe(one),
+            Fault::FullDisk => self.fill(one),
+        }
+    }
+
+    fn whom(&self, kind: Fault, one: usize, two: usize) -> String {
+        match kind {
+            Fault::PowerLossOfAll => String::new(),
+            Fault::PowerLossOfTwo | Fault::Cut | Fault::OneWayCut | Fault::Delay | Fault::Reset => {
+                format!("{} and {}", name(one), name(two))
+            }
+            _ => name(one),
+        }
+    }
+
+    fn lose_power(&mut self, whose: &[usize]) {
+        for index in whose {
+            self.sim.crash(self.members[*index].node);
+            self.start_later(*index);
+        }
+    }
+
+    fn cut(&mut self, ways: Vec<(NodeId, NodeId)>) {
+        for (from, to) in &ways {
+            self.sim.block(*from, *to);
+        }
+        let longest_ms = [100, 1_000, 4_000][self.draw.below(3) as usize];
+        self.later(longest_ms, End::Unblock(ways));
+    }
+
+    /// The node comes back as another one of the same id. Once in a run: who has lost what it had promised may be one
+    /// of three, not two.
+    fn wipe(&mut self, index: usize) {
+        if std::mem::replace(&mut self.wiped, true) {
+            return;
+        }
+        let node = self.members[index].node;
+        self.sim.crash(node);
+        if !self.sim.is_done(node) {
+            return;
+        }
+        self.sim.wipe_disk(node);
+        let now_us = self.sim.now().0 / 1_000;
+        self.stage.wiped_us.set(Some(now_us));
+        self.start_later(index);
+    }
+
+    fn fill(&mut self, index: usize) {
+        let node = self.members[index].node;
+        let left = [0, 8_192, 100_000][self.draw.below(3) as usize];
+        let capacity = self.sim.disk_used_bytes(node) + left;
+        self.sim.set_capacity(node, Some(capacity));
+        self.members[index].excused = true;
+        self.stage.full.set(true);
+        self.later(2_000, End::Room(index));
+    }
+
+    // --- afterwards --------------------------------------------------------------------------
+
+    /// Ends every fault; then every client has to finish its work.
+    fn heal(&mut self) {
+        for (_, end) in std::mem::take(&mut self.under_way) {
+            self.end(end);
+        }
+        self.sim.heal_all();
+        for member in &self.members {
+            // Forgets the operation at which it was to lose power.
+            self.sim.crash_at_op(member.node, u64::MAX);
+        }
+        self.stage.healed.set(true);
+        self.tell("no more faults".to_owned());
+        let began = self.sim.now();
+        let is_at_work =
+            |fate: &Fate| fate.clients.iter().any(|(_, node)| !fate.sim.is_done(*node));
+        self.run_until(HEALED_WITHIN, |fate| !is_at_work(fate));
+        let late = self.clients.iter();
+        let late = late.filter(|(_, node)| !self.sim.is_done(*node));
+        let late: Vec<&str> = late.map(|(name, _)| name.as_str()).collect();
+        if !late.is_empty() {
+            return self.not_served(&late.join(", "), HEALED_WITHIN);
+        }
+        let ms = (self.sim.now() - began).as_millis() as u64;
+        let slow = if ms > 10_000 { "healed after 10 s" } else { "healed within 10 s" };
+        self.stage.history().count(slow);
+    }
+
+    /// Everything is read, and is the same everywhere.
+    fn finish(&mut self) {
+        let reader = self.client("last reader", 9, |stage, client, _| {
+            read::last_reading(stage, client)
+        });
+        if !self.run_until(LAST_READING_WITHIN, |fate| fate.sim.is_done(reader.1)) {
+            return self.not_served("the last reading", LAST_READING_WITHIN);
+        }
+        let viewer = self.client("viewer", 10, |stage, client, _| {
+            admin::compare_views(stage, client)
+        });
+        if !self.run_until(SAME_WITHIN, |fate| fate.sim.is_done(viewer.1)) {
+            let what = format!("the metadata, after {SAME_WITHIN:?}");
+            self.stage.history().violate(Violation::ReplicasDiffer, what);
+            return;
+        }
+        let end = self.sim.now() + SAME_WITHIN;
+        while let Some(missing) = self.stage.missing_copy() {
+            if self.stage.is_over() {
+                return;
+            }
+            if self.sim.now() >= end {
+                self.stage
+                    .history()
+                    .violate(Violation::ReplicasDiffer, missing);
+                return;
+            }
+            self.run_for(Duration::from_millis(500));
+        }
+        self.stage.history().count("replicas compared");
+    }
+
+    fn not_served(&self, who: &str, within: Duration) {
+        if !self.stage.is_over() {
+            let what = format!("{who}, within {within:?}");
+            self.stage.history().violate(Violation::NotServed, what);
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome {
+            trace_hash: self.sim.trace_hash(),
+            trace_events: self.sim.trace_events(),
+            counts: self.stage.history.borrow().counts.clone(),
+        }
+    }
+}
+
+fn both_ways(one: NodeId, others: impl Iterator<Item = NodeId>) -> Vec<(NodeId, NodeId)> {
+    others
+        .flat_map(|other| [(one, other), (other, one)])
+        .collect()
+}
