@@ -65,15 +65,8 @@ struct Admin {
     segment_ms: (Option<String>, BTreeSet<String>),
     /// The node that acknowledged it.
     altered_at: usize,
-    /// What nodes have acknowledged themselves: another one may learn of it later.
-    told: Told,
-}
-
-/// By node.
-#[derive(Default)]
-struct Told {
-    gone: BTreeSet<(usize, Uuid)>,
-    partitions: BTreeMap<(usize, Uuid), i32>,
+    /// Deletions, with the node that acknowledged it: another one may learn of it later.
+    told_gone: BTreeSet<(usize, Uuid)>,
 }
 
 /// Does one thing after the other until the end.
@@ -83,7 +76,7 @@ pub(super) async fn administer(stage: Rc<Stage>, client: Client, _number: u32) {
         client,
         segment_ms: (None, BTreeSet::new()),
         altered_at: 0,
-        told: Told::default(),
+        told_gone: BTreeSet::new(),
     };
     let mut healed_rounds = 0;
     while !admin.stage.is_over() && !admin.stage.has_lasting_topics() {
@@ -151,7 +144,7 @@ impl Admin {
         let code = self.stage.history().code("CreateTopics", answer.error_code);
         if code == ErrorCode::NONE {
             self.stage.history().count("topics created");
-            self.add_topic(name, answer.topic_id, partitions);
+            self.stage.add_topic(name, answer.topic_id, partitions);
         }
         code.ok().ok()
     }
@@ -181,17 +174,12 @@ impl Admin {
         let unknown = code == ErrorCode::UNKNOWN_TOPIC_ID;
         if code == ErrorCode::NONE || (unknown && !self.stage.is_cluster()) {
             self.stage.history().deleted(id);
-            self.told.gone.insert((self.client.at, id));
+            self.told_gone.insert((self.client.at, id));
         }
         if code == ErrorCode::NONE || unknown {
             self.stage.remove_topic(id);
         }
         Some(())
-    }
-
-    fn add_topic(&mut self, name: &str, id: Uuid, partitions: i32) {
-        self.stage.add_topic(name, id, partitions);
-        self.told.partitions.insert((self.client.at, id), partitions);
     }
 
     async fn grow(&mut self) -> Option<()> {
@@ -218,7 +206,7 @@ impl Admin {
             .code("CreatePartitions", response.results[0].error_code);
         if code == ErrorCode::NONE {
             self.stage.history().count("topics grown");
-            self.add_topic(name, id, count);
+            self.stage.add_topic(name, id, count);
         }
         Some(())
     }
@@ -380,7 +368,7 @@ impl Admin {
             if code != ErrorCode::NONE {
                 continue;
             }
-            if gone.contains(&topic.topic_id) && !self.told.gone.contains(&(at, topic.topic_id)) {
+            if gone.contains(&topic.topic_id) && !self.told_gone.contains(&(at, topic.topic_id)) {
                 continue;
             }
             if gone.contains(&topic.topic_id) {
@@ -411,16 +399,6 @@ impl Admin {
                 let counted = counted.filter(|(id, _)| *id == topic.topic_id);
                 let count = counted.map_or(count, |(_, counted)| count.max(counted));
                 self.stage.add_topic(name, topic.topic_id, count);
-            }
-        }
-        let told = self.told.partitions.iter();
-        let told = told.filter(|((node, _), _)| *node == at && names.is_empty());
-        for ((_, id), partitions) in told {
-            let found = response.topics.iter().find(|topic| topic.topic_id == *id);
-            let count = found.map_or(0, |topic| topic.partitions.len() as i32);
-            if count < *partitions && !self.stage.history().is_doomed(*id) {
-                let what = format!("node {at} told {partitions} partitions of {id} and has {count}");
-                self.stage.history().violate(Violation::MetadataWrong, what);
             }
         }
         for (name, (id, partitions)) in known.into_iter().filter(|_| names.is_empty()) {

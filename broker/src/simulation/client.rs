@@ -4,13 +4,13 @@
 //! is gone. Must not know what answers mean. Deliberately absent: retries (who sends again decides what to send), and
 //! which node is to be asked (`route`).
 
+use super::history::Place;
 use bytes::{Bytes, BytesMut};
 use protocol::api::{Message, RequestMessage};
 use protocol::codec::{Decoder, Str};
 use protocol::frame;
 use protocol::messages::ResponseHeader;
 use runtime::{Core, Stream, timeout};
-use super::history::Place;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -171,8 +171,8 @@ impl Client {
         let connection = self.here();
         let stream = connection.stream.as_ref()?.try_clone();
         loop {
-            if let Some(frame) =
-                frame::cut(&mut connection.received, FRAME_BYTES_MAX).expect("a frame of the broker")
+            if let Some(frame) = frame::cut(&mut connection.received, FRAME_BYTES_MAX)
+                .expect("a frame of the broker")
             {
                 return Some(frame);
             }

@@ -367,7 +367,8 @@ impl Fate {
     /// A node that has died of something that was drawn earlier is started again some time.
     fn mourn(&mut self) {
         for index in 0..self.members.len() {
-            let waits = |(_, end): &(Instant, End)| matches!(end, End::Start(other) if *other == index);
+            let waits =
+                |(_, end): &(Instant, End)| matches!(end, End::Start(other) if *other == index);
             let is_down = self.sim.is_done(self.members[index].node);
             if is_down && !self.under_way.iter().any(waits) {
                 self.tell(format!("{} is down", name(index)));
@@ -562,8 +563,11 @@ impl Fate {
         self.stage.healed.set(true);
         self.tell("no more faults".to_owned());
         let began = self.sim.now();
-        let is_at_work =
-            |fate: &Fate| fate.clients.iter().any(|(_, node)| !fate.sim.is_done(*node));
+        let is_at_work = |fate: &Fate| {
+            fate.clients
+                .iter()
+                .any(|(_, node)| !fate.sim.is_done(*node))
+        };
         self.run_until(HEALED_WITHIN, |fate| !is_at_work(fate));
         let late = self.clients.iter();
         let late = late.filter(|(_, node)| !self.sim.is_done(*node));
@@ -572,7 +576,11 @@ impl Fate {
             return self.not_served(&late.join(", "), HEALED_WITHIN);
         }
         let ms = (self.sim.now() - began).as_millis() as u64;
-        let slow = if ms > 10_000 { "healed after 10 s" } else { "healed within 10 s" };
+        let slow = if ms > 10_000 {
+            "healed after 10 s"
+        } else {
+            "healed within 10 s"
+        };
         self.stage.history().count(slow);
     }
 
@@ -589,7 +597,9 @@ impl Fate {
         });
         if !self.run_until(SAME_WITHIN, |fate| fate.sim.is_done(viewer.1)) {
             let what = format!("the metadata, after {SAME_WITHIN:?}");
-            self.stage.history().violate(Violation::ReplicasDiffer, what);
+            self.stage
+                .history()
+                .violate(Violation::ReplicasDiffer, what);
             return;
         }
         let end = self.sim.now() + SAME_WITHIN;

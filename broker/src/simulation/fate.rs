@@ -112,12 +112,7 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
     world.outcome()
 }
 
-pub(super) fn start(
-    sim: &Control,
-    name: &str,
-    cores: usize,
-    plan: &Plan,
-) -> (NodeId, Rc<Notify>) {
+pub(super) fn start(sim: &Control, name: &str, cores: usize, plan: &Plan) -> (NodeId, Rc<Notify>) {
     let plan = plan.clone();
     let stop = Rc::new(Notify::new());
     let told = stop.clone();

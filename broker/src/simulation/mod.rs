@@ -332,7 +332,9 @@ impl Stage {
     fn missing_copy(&self) -> Option<String> {
         let promised = self.promised.borrow();
         let history = self.history.borrow();
-        let due = promised.iter().filter(|(place, ..)| history.keeps_all(*place));
+        let due = promised
+            .iter()
+            .filter(|(place, ..)| history.keeps_all(*place));
         let (places, wanted): (Vec<Place>, Vec<(i64, Bytes)>) = due
             .map(|(place, offset, batch)| (*place, (*offset, batch.clone())))
             .unzip();
@@ -355,13 +357,15 @@ impl Stage {
         }
         let replicas = self.nodes.len().min(REPLICAS);
         // What was sent before a disk was replaced may have been promised by that one.
-        let gone = self.wiped_us.get().is_some_and(|wiped_us| made_us <= wiped_us);
+        let gone = self
+            .wiped_us
+            .get()
+            .is_some_and(|wiped_us| made_us <= wiped_us);
         let majority = replicas / 2 + 1 - usize::from(gone);
         let mut platters = self.platters.borrow_mut();
         let holders = self.nodes.iter().zip(platters.iter_mut());
-        let holders = holders.filter_map(|(node, platter)| {
-            platter.holds(&self.control, *node, batch).then_some(())
-        });
+        let holders = holders
+            .filter_map(|(node, platter)| platter.holds(&self.control, *node, batch).then_some(()));
         let found = holders.take(majority).count();
         if found < majority {
             let what = format!("offset {offset} of {place:?} is on {found} of {replicas} disks");

@@ -131,13 +131,12 @@ impl Producer {
             self.stage.history().count("refused on a full disk");
         }
         if code == ErrorCode::NONE {
-            self.stage
-                .check_durable(
-                    parcel.place,
-                    &parcel.bytes,
-                    answer.base_offset,
-                    parcel.made_us,
-                );
+            self.stage.check_durable(
+                parcel.place,
+                &parcel.bytes,
+                answer.base_offset,
+                parcel.made_us,
+            );
             let number = self.number;
             let mut history = self.stage.history();
             history.count(parcel.codec.name());

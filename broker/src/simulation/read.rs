@@ -92,7 +92,10 @@ impl Reader {
     /// Since which epoch the node that is asked leads, as far as the client knows. It then answers for that epoch, or
     /// refuses.
     fn known_epoch(&self, place: Place) -> i32 {
-        self.client.leaders.get(&place).map_or(-1, |(_, epoch)| *epoch)
+        self.client
+            .leaders
+            .get(&place)
+            .map_or(-1, |(_, epoch)| *epoch)
     }
 
     /// Whether a session begins (`0`), goes on, or is not wanted is what the request says.

@@ -79,7 +79,9 @@ impl Stage {
             history.code("Metadata", partition.error_code);
             if let Some(leader) = leader.filter(|_| partition.error_code == ErrorCode::NONE) {
                 history.leads(place, partition.leader_epoch, leader);
-                client.leaders.insert(place, (leader, partition.leader_epoch));
+                client
+                    .leaders
+                    .insert(place, (leader, partition.leader_epoch));
             }
         }
         Some(())
