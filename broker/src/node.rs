@@ -75,12 +75,22 @@ pub struct Plan {
     pub storage: storage::Options,
     /// See [`Settings::anew_bytes_min`]; [`ANEW_BYTES_MIN`] outside the simulator.
     pub anew_bytes_min: u64,
-    /// Never but in the simulator: see [`crate::partition::Producers::forget_retries`].
-    pub forget_retries: bool,
+    /// None but in the simulator.
+    pub mutations: Mutations,
     /// How the node finds the others; None if it is alone.
     pub peers: Option<PeerPlan>,
     /// Tells the outside what happens; dropped at the end.
     pub news: mpsc::Sender<News>,
+}
+
+/// Known bugs that a simulation brings back, to prove that it finds them. A node has none of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mutations {
+    /// See [`crate::partition::Producers::forget_retries`].
+    pub forget_retries: bool,
+    /// A batch is acknowledged when it is appended.
+    pub ack_uncommitted: bool,
+    pub raft: Option<raft_group::Mutation>,
 }
 
 /// How a node of a cluster finds the others.
@@ -359,7 +369,7 @@ async fn bring_up(
         rack: plan.config.node.rack.clone(),
         request_bytes_max: request_bytes(&plan.config, plan.memory_per_core, core.cores()),
         anew_bytes_min: plan.anew_bytes_min,
-        forget_retries: plan.forget_retries,
+        mutations: plan.mutations,
         raft: RaftTiming::of(
             plan.config.raft_heartbeat_interval_ms,
             plan.config.raft_election_timeout_ms,

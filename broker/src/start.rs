@@ -158,7 +158,7 @@ fn plan(
         memory_per_core,
         storage: node::storage_limits(config, memory_per_core),
         anew_bytes_min: node::ANEW_BYTES_MIN,
-        forget_retries: false,
+        mutations: node::Mutations::default(),
         config: Arc::new(config.clone()),
         news,
     })

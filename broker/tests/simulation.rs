@@ -89,7 +89,7 @@ fn known_bugs_are_found() {
             let mutation = Some(mutation);
             let failure = run(Options {
                 seed,
-                nodes: 1,
+                nodes: mutation?.nodes(),
                 mutation,
             })
             .err()?;
@@ -99,7 +99,13 @@ fn known_bugs_are_found() {
                 .then_some(failure)
         });
         let failure = found.unwrap_or_else(|| panic!("{name} was not found by what it breaks"));
-        let replay = format!("--seed {} --mutation {name}", failure.options.seed);
+        let replay = match mutation.nodes() {
+            1 => format!("--seed {} --mutation {name}", failure.options.seed),
+            nodes => format!(
+                "--seed {} --nodes {nodes} --mutation {name}",
+                failure.options.seed
+            ),
+        };
         assert!(failure.to_string().ends_with(&replay), "{failure}");
     }
 }

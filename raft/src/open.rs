@@ -38,6 +38,19 @@ pub struct ReplicaConfig {
     pub entry_bytes_max: usize,
     /// Append messages to one follower that may be unanswered; beyond, the leader waits.
     pub appends_inflight_max: usize,
+    /// None but in a simulation.
+    pub mutation: Option<Mutation>,
+}
+
+/// Known bugs, for simulations that must find them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mutation {
+    /// A follower acknowledges entries, and votes, before they are on stable storage.
+    AckBeforeSync,
+    /// A leader serves although no entry of its term is committed.
+    ServeBeforeCommit,
+    /// An append that comes a second time takes away what is behind it in the log.
+    StaleAppendTruncates,
 }
 
 impl ReplicaConfig {
@@ -53,6 +66,7 @@ impl ReplicaConfig {
             append_bytes_max: 1 << 20,
             entry_bytes_max: 16 << 20,
             appends_inflight_max: 256,
+            mutation: None,
         }
     }
 

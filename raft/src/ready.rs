@@ -321,7 +321,9 @@ impl Replica {
             self.tell_confirmed(number)?;
         }
         self.send(at_once, unstaged_from, out);
-        if !later.is_empty() {
+        if self.mutated.acks_early() {
+            self.send(later, unstaged_from, out);
+        } else if !later.is_empty() {
             self.flight.held.push_back((number, later));
         }
         if mem::take(&mut self.append_due) && self.node.raft.state == StateRole::Leader {

@@ -31,6 +31,7 @@ use crate::backlog::Backlog;
 use crate::catch_up::CatchUps;
 use crate::members::{Change, Members, Membership, ReplicaId, Step};
 use crate::message::{Append, Body, Message, TERM_MAX, offsets_of, raft_entry, to_raft};
+use crate::mutated::Mutated;
 use crate::open::{Configuration, ReplicaConfig};
 use crate::ready::{Flight, Taken};
 use crate::refusal::{MembersError, ProposeError, StepError, TransferError};
@@ -109,6 +110,7 @@ pub struct Replica {
     pub(crate) seed: u64,
     pub(crate) election_ticks: usize,
     pub(crate) heartbeat_ticks: usize,
+    pub(crate) mutated: Mutated,
     entry_bytes_max: usize,
     backlog: Backlog,
     /// The last term that this replica led since it was opened (0: none), and the index of the
@@ -158,6 +160,7 @@ impl Replica {
             seed: config.seed,
             election_ticks: config.election_ticks,
             heartbeat_ticks: config.heartbeat_ticks,
+            mutated: Mutated::by(config.mutation),
             entry_bytes_max: config.entry_bytes_max,
             backlog: Backlog::new(config.uncommitted_bytes_max),
         };
@@ -342,8 +345,10 @@ impl Replica {
         let (from, term) = (message.from, message.term);
         let talk = SleepTalk::of(&message.body);
         self.wake_for(&message);
+        let repeated = self.mutated.repeats(&message);
         let stepped = self.guarded("message", |node| node.step(to_raft(message)));
         self.settle();
+        self.append_again(repeated);
         match stepped {
             None => return Err(StepError::Fenced),
             Some(Err(raft::Error::StepPeerNotFound)) => return Err(StepError::Stranger(from)),
@@ -577,7 +582,8 @@ impl Replica {
     /// Leader, and an entry of its own term is committed *and applied*: only then does its state
     /// contain everything that any leader before it acknowledged (DESIGN, D3).
     pub fn is_serving(&self) -> bool {
-        self.role() == Role::Leader && self.node.raft.raft_log.applied >= self.led_from
+        let early = self.mutated.serves_early();
+        self.role() == Role::Leader && (early || self.node.raft.raft_log.applied >= self.led_from)
     }
 
     /// As the raft crate knows it; may be ahead of what was handed out.

@@ -64,6 +64,8 @@ pub struct Partition {
     pub opening: Option<u64>,
     /// The last term in which this replica served; 0: none.
     pub served_term: u64,
+    /// Never but in the simulator: an append counts as committed.
+    pub ack_uncommitted: bool,
 }
 
 impl Partition {
@@ -85,6 +87,7 @@ impl Partition {
             covered: [0; 2],
             opening: None,
             served_term: 0,
+            ack_uncommitted: false,
         }
     }
 
@@ -169,7 +172,7 @@ impl Partition {
             base_offset,
             index,
             term,
-            committed: false,
+            committed: self.ack_uncommitted,
         })
     }
 

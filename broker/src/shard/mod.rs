@@ -66,8 +66,8 @@ pub struct Settings {
     pub request_bytes_max: usize,
     /// Bytes from which on a log that is a state is begun anew (see [`anew`]).
     pub anew_bytes_min: u64,
-    /// Never but in the simulator: see [`crate::partition::Producers::forget_retries`].
-    pub forget_retries: bool,
+    /// None but in the simulator.
+    pub mutations: crate::node::Mutations,
     pub raft: RaftTiming,
     /// Node and incarnation of those that founded the cluster together; empty if one node did, alone.
     pub founders: Vec<(i32, u32)>,

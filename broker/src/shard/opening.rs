@@ -91,6 +91,7 @@ pub fn replica_config(shard: &Shard, id: PartitionId, founders: &[u64]) -> Repli
     ReplicaConfig {
         heartbeat_ticks: timing.heartbeat_ticks,
         election_ticks: timing.election_ticks,
+        mutation: shard.settings.mutations.raft,
         ..ReplicaConfig::new(own, bootstrap, seed)
     }
 }
@@ -357,7 +358,7 @@ impl Shard {
                 .map(|restored| producers = restored)
                 .map_err(|error| error.to_string()),
         };
-        if self.settings.forget_retries {
+        if self.settings.mutations.forget_retries {
             producers.forget_retries();
         }
         // A state that this build cannot read is rebuilt from the log, which is the truth.
@@ -365,6 +366,7 @@ impl Shard {
             found.applied = 0;
         }
         let mut partition = Partition::new(id, wanted.name, wanted.config, producers);
+        partition.ack_uncommitted = self.settings.mutations.ack_uncommitted;
         partition.stands_at(log.last_index);
         partition.checkpointed(found.applied);
         let wall_ms = self.core.wall_ms();

@@ -213,7 +213,7 @@ fn plan(
         memory_per_core: MEMORY_PER_CORE,
         storage: storage.clone(),
         anew_bytes_min: 1_024,
-        forget_retries: options.mutation == Some(Mutation::DuplicateWindowZero),
+        mutations: Mutation::in_broker(options.mutation),
         news,
     }
 }

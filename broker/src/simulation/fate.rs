@@ -84,7 +84,7 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
         memory_per_core: MEMORY_PER_CORE,
         storage: character.storage,
         anew_bytes_min: 1_024,
-        forget_retries: options.mutation == Some(Mutation::DuplicateWindowZero),
+        mutations: Mutation::in_broker(options.mutation),
         news,
     };
     let (node, stop) = start(&sim, NAME, character.cores, &plan);

@@ -74,15 +74,30 @@ pub enum Mutation {
     TruncationByLength,
     /// No retry of an idempotent producer is recognised.
     DuplicateWindowZero,
+    /// Clusters: a batch is acknowledged before it is committed.
+    AckBeforeMajority,
+    /// Clusters: a follower acknowledges before its sync.
+    FollowerAcksBeforeSync,
+    /// Clusters: a leader serves before an entry of its own term is committed.
+    ServeBeforeCommit,
+    /// Clusters: an append that comes again takes away what is behind it.
+    StaleAppendTruncates,
 }
 
 impl Mutation {
     /// All, with their names on the command line.
-    pub const ALL: [(&'static str, Mutation); 4] = [
+    pub const ALL: [(&'static str, Mutation); 8] = [
         ("ack-before-sync", Mutation::AckBeforeSync),
         ("tail-rewritten-in-place", Mutation::TailRewrittenInPlace),
         ("truncation-by-length", Mutation::TruncationByLength),
         ("duplicate-window-zero", Mutation::DuplicateWindowZero),
+        ("ack-before-majority", Mutation::AckBeforeMajority),
+        (
+            "follower-acks-before-sync",
+            Mutation::FollowerAcksBeforeSync,
+        ),
+        ("serve-before-commit", Mutation::ServeBeforeCommit),
+        ("stale-append-truncates", Mutation::StaleAppendTruncates),
     ];
 
     pub fn name(self) -> &'static str {
@@ -98,6 +113,12 @@ impl Mutation {
             // What was torn is read, or a retry of it is answered as if it were there.
             Mutation::TruncationByLength => &[Violation::Damaged, Violation::NotOnThePlatter],
             Mutation::DuplicateWindowZero => &[Violation::RefusedInSequence],
+            Mutation::AckBeforeMajority | Mutation::FollowerAcksBeforeSync => {
+                &[Violation::NotOnThePlatter]
+            }
+            // It tells less than was told before.
+            Mutation::ServeBeforeCommit => &[Violation::WentBack, Violation::Lost],
+            Mutation::StaleAppendTruncates => &[Violation::NotOnThePlatter, Violation::Lost],
         }
     }
 
@@ -108,6 +129,36 @@ impl Mutation {
             Mutation::TailRewrittenInPlace => 100..160,
             Mutation::TruncationByLength => 0..60,
             Mutation::DuplicateWindowZero => 0..60,
+            Mutation::AckBeforeMajority => 0..10,
+            Mutation::FollowerAcksBeforeSync => 0..10,
+            Mutation::ServeBeforeCommit => 0..60,
+            Mutation::StaleAppendTruncates => 0..60,
+        }
+    }
+
+    /// Nodes that it takes.
+    pub fn nodes(self) -> usize {
+        match self {
+            Mutation::AckBeforeMajority
+            | Mutation::FollowerAcksBeforeSync
+            | Mutation::ServeBeforeCommit
+            | Mutation::StaleAppendTruncates => 3,
+            _ => 1,
+        }
+    }
+
+    fn in_broker(mutation: Option<Mutation>) -> crate::node::Mutations {
+        crate::node::Mutations {
+            forget_retries: mutation == Some(Mutation::DuplicateWindowZero),
+            ack_uncommitted: mutation == Some(Mutation::AckBeforeMajority),
+            raft: match mutation {
+                Some(Mutation::FollowerAcksBeforeSync) => Some(raft_group::Mutation::AckBeforeSync),
+                Some(Mutation::ServeBeforeCommit) => Some(raft_group::Mutation::ServeBeforeCommit),
+                Some(Mutation::StaleAppendTruncates) => {
+                    Some(raft_group::Mutation::StaleAppendTruncates)
+                }
+                _ => None,
+            },
         }
     }
 
@@ -116,7 +167,7 @@ impl Mutation {
             Mutation::AckBeforeSync => Some(storage::Mutation::AckBeforeSync),
             Mutation::TailRewrittenInPlace => Some(storage::Mutation::TailRewrittenInPlace),
             Mutation::TruncationByLength => Some(storage::Mutation::TruncationByLength),
-            Mutation::DuplicateWindowZero => None,
+            _ => None,
         }
     }
 }

@@ -43,7 +43,7 @@ impl World {
             memory_per_core: MEMORY_BYTES,
             storage: storage_limits(&config, MEMORY_BYTES),
             anew_bytes_min: broker::node::ANEW_BYTES_MIN,
-            forget_retries: false,
+            mutations: Default::default(),
             config: Arc::new(config),
             news,
         };
