@@ -278,6 +278,7 @@ impl Fate {
             self.client("committer", 6, group::committer),
             self.client("member", 7, group::member),
             self.client("member", 8, group::member),
+            self.client("asker", 11, read::asker),
         ];
     }
 

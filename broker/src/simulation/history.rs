@@ -40,6 +40,9 @@ struct SentValue {
     offset: Option<i64>,
 }
 
+/// By leader epoch: who served, and up to which high watermark.
+pub(super) type Served = BTreeMap<i32, (usize, i64)>;
+
 /// What may never go back on a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Floor {
@@ -54,8 +57,7 @@ struct PartitionHistory {
     floor: Floor,
     /// What became of the floor, by time, as long as a leader may not know that it was deposed.
     floors: Since<Floor>,
-    /// By leader epoch: who served, and up to which high watermark.
-    served: BTreeMap<i32, (usize, i64)>,
+    served: Served,
     /// Records may have been deleted up to here: asked for, answered or not. `i64::MAX` with retention.
     deletable: i64,
     /// Leader epoch of records by offset, where it changes.
@@ -130,6 +132,16 @@ pub(super) struct History {
     pub stale_us: u64,
     /// How often things happened, so that a quiet simulation is noticed.
     pub counts: BTreeMap<&'static str, u64>,
+}
+
+/// The high watermark that a leader of an epoch has to know, of what was told until then.
+pub(super) fn served_up_to(told: &BTreeMap<Place, Served>, place: Place, epoch: i32) -> i64 {
+    told.get(&place).map_or(0, |served| up_to(served, epoch))
+}
+
+fn up_to(served: &Served, epoch: i32) -> i64 {
+    let marks = served.range(..=epoch).map(|(_, (_, told))| *told);
+    marks.max().unwrap_or(0)
 }
 
 impl History {
@@ -308,12 +320,14 @@ impl History {
     /// The high watermark that a leader of an epoch has to know by now: taken before a request leaves.
     pub fn served_floor(&self, place: Place, epoch: i32) -> i64 {
         let partition = self.partitions.get(&place);
-        let served = partition.map(|partition| partition.served.range(..=epoch));
-        let marks = served
-            .into_iter()
-            .flatten()
-            .map(|(_, (_, high_watermark))| *high_watermark);
-        marks.max().unwrap_or(0)
+        partition.map_or(0, |partition| up_to(&partition.served, epoch))
+    }
+
+    /// The same of all partitions and epochs.
+    pub fn served_by_now(&self) -> BTreeMap<Place, Served> {
+        let partitions = self.partitions.iter();
+        let served = partitions.map(|(place, partition)| (*place, partition.served.clone()));
+        served.collect()
     }
 
     /// A node answered as the leader of an epoch, whatever it may have missed since.

@@ -131,8 +131,8 @@ impl Mutation {
             Mutation::DuplicateWindowZero => 0..60,
             Mutation::AckBeforeMajority => 0..10,
             Mutation::FollowerAcksBeforeSync => 0..10,
-            Mutation::ServeBeforeCommit => 0..60,
-            Mutation::StaleAppendTruncates => 0..60,
+            Mutation::ServeBeforeCommit => 20..60,
+            Mutation::StaleAppendTruncates => 0..10,
         }
     }
 

@@ -3,18 +3,22 @@
 
 use super::Stage;
 use super::client::Client;
-use super::history::{Floor, Place};
+use super::history::{Floor, Place, served_up_to};
 use super::violation::Violation;
 use protocol::codec::Str;
 use protocol::error::ErrorCode;
 use protocol::messages::*;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
+use uuid::Uuid;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 /// Fetches of one walk through a log.
 const STEPS_MAX: u64 = 6;
+/// The longest pause of a client that asks any node.
+const ASK_AGAIN_US: u64 = 4_000;
 /// The version of Fetch from which on it names the leader epoch.
 const EPOCHS_SINCE: i16 = 9;
 
@@ -40,6 +44,52 @@ pub(super) async fn reader(stage: Rc<Stage>, client: Client, _number: u32) {
         };
         healed_rounds += u32::from(done && reader.stage.healed.get());
     }
+}
+
+/// Asks any node of a cluster how far every partition goes, as clients do whose metadata is old, as long as there are
+/// faults. A node that takes itself for the leader says for which epoch.
+pub(super) async fn asker(stage: Rc<Stage>, mut client: Client, _number: u32) {
+    while !stage.healed.get() && !stage.is_over() {
+        let pause = Duration::from_micros(client.below(ASK_AGAIN_US));
+        client.core.sleep(pause).await;
+        client.roam();
+        ask_ends(&stage, &mut client).await;
+    }
+}
+
+async fn ask_ends(stage: &Stage, client: &mut Client) -> Option<()> {
+    let lasting = stage.topics().into_iter();
+    let lasting = lasting.filter(|(name, _)| stage.is_lasting(name));
+    let lasting: BTreeMap<String, (Uuid, i32)> = lasting.collect();
+    let latest = |partition_index| ListOffsetsPartition {
+        partition_index,
+        timestamp: LATEST,
+        ..ListOffsetsPartition::default()
+    };
+    let topic = |(name, (_, partitions)): (&String, &(Uuid, i32))| ListOffsetsTopic {
+        name: Str::copied(name),
+        partitions: (0..*partitions).map(latest).collect(),
+    };
+    let request = ListOffsetsRequest {
+        replica_id: -1,
+        topics: lasting.iter().map(topic).collect(),
+        ..ListOffsetsRequest::default()
+    };
+    let before = stage.history().served_by_now();
+    let version = client.version::<ListOffsetsRequest>(4);
+    let response = client.call(&request, version).await?;
+    for topic in &response.topics {
+        let (id, _) = lasting.get(topic.name.as_str())?;
+        let served = topic.partitions.iter();
+        for answer in served.filter(|answer| answer.error_code == ErrorCode::NONE) {
+            let place = (*id, answer.partition_index);
+            let epoch = answer.leader_epoch;
+            let before = served_up_to(&before, place, epoch);
+            let mut history = stage.history();
+            history.served(place, epoch, client.at, before, answer.offset);
+        }
+    }
+    Some(())
 }
 
 /// Reads every partition that must still be there, from its start to its end.
