@@ -35,7 +35,7 @@ use crate::message::raft_snapshot;
 use crate::ready::{Event, Outputs};
 use crate::refusal::SnapshotRefused;
 use crate::replica::{Replica, Role};
-use crate::snapshot::{STATE_BYTES_MAX, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::store::{Missing, stored_entry};
 use storage::Entry;
 
@@ -104,9 +104,8 @@ impl Replica {
     /// The state must be what the owner puts into its checkpoints, with the configuration: after a
     /// crash of the follower, recovery hands it back as if it came from one.
     pub fn offer_snapshot(&mut self, state: Bytes, applied: u64) -> Result<(), SnapshotRefused> {
-        let bytes = state.len();
-        if bytes > STATE_BYTES_MAX {
-            let bytes_max = STATE_BYTES_MAX;
+        let (bytes, bytes_max) = (state.len(), self.state_bytes_max());
+        if bytes > bytes_max {
             return Err(SnapshotRefused::TooLarge { bytes, bytes_max });
         }
         if self.role() != Role::Leader || !self.may_act() {

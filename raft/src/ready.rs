@@ -123,7 +123,7 @@ pub enum Event {
     SnapshotWanted,
     /// The log was replaced by an empty one that goes on after `index`, and the owner's state is to
     /// be replaced by this one, which stands at `applied`. Entries between the two arrive later and
-    /// are not handed out.
+    /// are not handed out. The configuration is the snapshot's.
     Installed {
         index: u64,
         applied: u64,

@@ -75,7 +75,7 @@ pub enum StepError {
     Term(u64),
     #[error("the entries after index {prev_index} do not form a log")]
     Entries { prev_index: u64 },
-    #[error("a snapshot of index {index} whose numbers contradict its message")]
+    #[error("a snapshot of index {index} that is too large or contradicts its message")]
     Snapshot { index: u64 },
     #[error("replica {from} acknowledges index {index}; the log ends at {last_index}")]
     Acknowledged {

@@ -380,7 +380,10 @@ impl Replica {
                     prev_index: append.prev_index,
                 })
             }
-            Body::Snapshot(snapshot) if !is_from(snapshot, message.term) => {
+            Body::Snapshot(snapshot)
+                if !is_from(snapshot, message.term)
+                    || snapshot.state.len() > self.state_bytes_max() =>
+            {
                 let index = snapshot.index;
                 Err(StepError::Snapshot { index })
             }
@@ -428,6 +431,11 @@ impl Replica {
             reject.hint_term = self.node.raft.raft_log.term(matched).unwrap_or(0);
         }
         Some(message)
+    }
+
+    /// The largest state of a snapshot: it has to fit into the journals of all replicas.
+    pub(crate) fn state_bytes_max(&self) -> usize {
+        STATE_BYTES_MAX.min(self.entry_bytes_max)
     }
 
     /// Whether the raft crate may be given anything new now.
@@ -686,7 +694,7 @@ fn is_log(append: &Append, term: u64, entry_bytes_max: usize) -> bool {
 
 /// Whether the snapshot can have come from the leader of this term.
 fn is_from(snapshot: &Snapshot, term: u64) -> bool {
-    snapshot.is_sound() && snapshot.term <= term && snapshot.state.len() <= STATE_BYTES_MAX
+    snapshot.is_sound() && snapshot.term <= term
 }
 
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use cluster::disk::run;
 use cluster::state::{encode, last_of};
 use cluster::{Cluster, Coverage, Faults, PARTITION};
+use raft_group::snapshot::STATE_BYTES_MAX;
 use raft_group::{
     Body, CatchUp, Event, Message, Outputs, Role, Snapshot, SnapshotRefused, StepError,
 };
@@ -392,8 +393,13 @@ fn stale_snapshots_are_ignored_and_senseless_ones_refused() {
         assert_eq!(step(later), refused(index));
         let empty = Snapshot {
             applied: last_index - 1,
+            ..whole.clone()
+        };
+        let large = Snapshot {
+            state: Bytes::from(vec![0; 300_000]),
             ..whole
         };
+        assert_eq!(step(large), refused(last_index));
         assert_eq!(step(empty), refused(last_index));
         assert_eq!(cluster.coverage.installs, 0);
         assert_eq!(cluster.heal().await, leader);
@@ -438,8 +444,11 @@ fn a_snapshot_that_is_lost_is_sent_again() {
 fn offers_of_snapshots_are_checked() {
     run(async |core| {
         let (mut cluster, leader, follower) = trimmed(&core, 9).await;
-        let large = Bytes::from(vec![0; (16 << 20) + 1]);
-        let (bytes, bytes_max) = (large.len(), 16 << 20);
+        // As large as an entry, and no larger than any follower would accept.
+        let bytes_max = cluster.config(cluster.nodes[leader].id).entry_bytes_max;
+        const { assert!(STATE_BYTES_MAX == 16 << 20) };
+        let large = Bytes::from(vec![0; bytes_max + 1]);
+        let bytes = large.len();
         let index = cluster.replica(leader).log().first_index() - 1;
         let handed = cluster.replica(leader).commit_index();
         let mut offer = |at, state, applied| cluster.replica_mut(at).offer_snapshot(state, applied);

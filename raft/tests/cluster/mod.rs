@@ -221,7 +221,7 @@ impl Cluster {
     pub fn config(&self, id: ReplicaId) -> ReplicaConfig {
         let mut config = ReplicaConfig::new(id, self.bootstrap.clone(), self.seed);
         config.uncommitted_bytes_max = self.uncommitted_bytes_max;
-        config.entry_bytes_max = 50_000;
+        config.entry_bytes_max = if self.upkeep { 200_000 } else { 50_000 };
         config.append_bytes_max = if self.upkeep { 2_000 } else { 400 };
         config.appends_inflight_max = 4;
         config

@@ -44,6 +44,8 @@ pub(crate) struct JournalFiles {
     /// The number that the next use of a file gets.
     pub next_number: u64,
     pub preparing: bool,
+    /// A block of this size was refused because no file at hand could take it; 0 if none was.
+    pub lacking: u64,
 }
 
 impl JournalFiles {
@@ -54,6 +56,7 @@ impl JournalFiles {
             full: VecDeque::new(),
             next_number,
             preparing: false,
+            lacking: 0,
         }
     }
 
@@ -81,7 +84,8 @@ impl JournalFiles {
 
     /// The size of the file to be prepared next; `None` when there are enough, or no room.
     pub fn wanted_bytes(&self, options: &Options) -> Option<u64> {
-        if self.preparing || self.ready.len() >= 2 {
+        let lacking = self.lacking > 0 && self.ready_for(self.lacking).is_none();
+        if self.preparing || (self.ready.len() >= 2 && !lacking) {
             return None;
         }
         let largest = self.slots().map(|s| s.bytes).max();
@@ -89,7 +93,18 @@ impl JournalFiles {
             None => options.journal_first_file_bytes,
             Some(largest) => (largest * 2).min(options.journal_file_bytes),
         };
+        // The files of a young journal may be smaller than one large entry.
+        let bytes = match lacking {
+            true => bytes.max(self.lacking + ALIGN as u64),
+            false => bytes,
+        };
         (self.total_bytes() + bytes <= options.journal_bytes_max).then_some(bytes)
+    }
+
+    /// Where among the ready files the first one is that takes a block of `bytes`.
+    pub fn ready_for(&self, bytes: u64) -> Option<usize> {
+        let takes = |slot: &Slot| slot.bytes - ALIGN as u64 >= bytes;
+        self.ready.iter().position(takes)
     }
 
     /// A number for a new file.

@@ -411,7 +411,7 @@ impl Journal {
             None => alone,
         };
         if self.files.free_bytes() < more + reserve {
-            return Err(self.full());
+            return Err(self.lacks(alone));
         }
         if self.grow_block(bytes, more) {
             return Ok(());
@@ -421,6 +421,12 @@ impl Journal {
             return Ok(());
         }
         self.open_block(alone)
+    }
+
+    /// A block of that many bytes cannot be opened. A file that takes it is asked for.
+    fn lacks(&mut self, bytes: u64) -> Refusal {
+        self.files.lacking = bytes;
+        self.full()
     }
 
     /// Claims more of the file for the open block. Says whether there is one that has room.
@@ -449,10 +455,13 @@ impl Journal {
             .active
             .as_ref()
             .map_or(0, |a| a.slot.bytes - a.offset);
-        let next_fits = |s: &super::files::Slot| s.bytes - ALIGN as u64 >= bytes;
         let switch = active_free < bytes;
-        if switch && !self.files.ready.front().is_some_and(next_fits) {
-            return Err(self.full());
+        if switch {
+            let Some(at) = self.files.ready_for(bytes) else {
+                return Err(self.lacks(bytes));
+            };
+            self.files.ready.swap(0, at);
+            self.files.lacking = 0;
         }
         let sequence = self.next_sequence;
         self.next_sequence += 1;

@@ -145,6 +145,35 @@ fn a_journal_that_refuses_calls_for_what_makes_room() {
     }
 }
 
+/// The files of a young journal are small; one entry may be larger than any of them.
+#[test]
+fn an_entry_larger_than_the_files_at_hand_gets_one_of_its_own() {
+    let sim = world(23);
+    live(&sim, |core| async move {
+        let young = Options {
+            journal_bytes_max: 1 << 20,
+            journal_first_file_bytes: 16 << 10,
+            journal_file_bytes: 256 << 10,
+            entry_bytes_max: 100 << 10,
+            ..options()
+        };
+        let mut node = Node::start(&core, young).await;
+        node.prepare().await.unwrap();
+        node.append(id(0), 1, 10).unwrap();
+        node.turn().await.unwrap();
+        let refused = node.append(id(0), 2, 99 << 10);
+        assert_eq!(refused, Err(StageError::Refused(Refusal::Full)));
+        assert!(node.journal.chores().prepare, "it asks for what it lacks");
+        node.prepare().await.unwrap();
+        node.append(id(0), 2, 99 << 10).unwrap();
+        node.turn().await.unwrap();
+    });
+    live(&sim, |core| async move {
+        let node = Node::start(&core, options()).await;
+        assert_eq!(node.marks(id(0)).await, [1, 2]);
+    });
+}
+
 /// With the journal full to the last byte, drains cannot even be noted; checkpoints still free it.
 #[test]
 fn a_journal_without_room_for_a_marker_recovers_by_a_checkpoint() {
