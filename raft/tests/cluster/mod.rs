@@ -482,6 +482,21 @@ impl Cluster {
         let found = self.nodes[at].disk.crash(write_was_done).await;
         let disk = self.nodes[at].disk.disk.clone();
         let (recorded, applied) = state::replay(&disk, &found.log, found.state).await;
+        // A follower may know, durably, of a commit that the leader has not handed out itself yet,
+        // because its own disk is the slowest.
+        let known = self
+            .committed
+            .last_key_value()
+            .map_or(0, |(index, _)| *index);
+        for index in known + 1..=last_of(&applied) {
+            let entry = found
+                .log
+                .entries(index, index + 1, u64::MAX)
+                .unwrap()
+                .remove(0);
+            let fact = (entry.term, entry.kind, entry.data);
+            self.committed.insert(index, fact);
+        }
         self.check_state(&applied);
         let config = ReplicaConfig {
             bootstrap: self.nodes[at].bootstrap.clone(),
