@@ -216,12 +216,13 @@ impl Replicas {
         }
     }
 
-    /// The node is lost, probably: the link to it was reset. Its groups look for another leader at
-    /// once, and it is not waited for until [`Replicas::peer_back`]. If it lives after all, this
-    /// costs a round of pre-votes at most.
+    /// The node is lost, probably: the link to it was reset. The groups that it led look for another
+    /// leader at once; leaders with members there beat once more, in case that it is only the link,
+    /// and wait for it no longer until [`Replicas::peer_back`]. To say it again while the node is
+    /// away disturbs nobody but those that it leads.
     pub fn peer_lost(&mut self, node: i32) {
-        self.away.insert(node);
-        self.change_with(node, |replica| replica.peer_lost(node));
+        let news = self.away.insert(node);
+        self.change_with(node, |replica| replica.peer_lost(node, news));
     }
 
     /// The node can be reached again: its groups wake, to bring it up if it lags.

@@ -335,12 +335,15 @@ impl Replica {
     /// pre-votes of others for the leader's sake, and campaigns soon: at a tick that differs
     /// between the members of the group, and not before a beat of a leader that lives would have
     /// come.
-    pub(crate) fn peer_lost(&mut self, node: i32) {
+    pub(crate) fn peer_lost(&mut self, node: i32, news: bool) {
         if !self.may_act() {
             return;
         }
-        self.stir();
         if self.role() == Role::Leader {
+            // If it is only the link, a beat keeps a follower from campaigning.
+            if news {
+                self.stir();
+            }
             for peer in self.configuration.members.peers_of(self.id) {
                 if peer.node() == node {
                     self.unreachable(peer);
@@ -349,6 +352,7 @@ impl Replica {
         } else if self.role() == Role::Follower
             && self.leader().is_some_and(|leader| leader.node() == node)
         {
+            self.stir();
             self.guarded("loss of the leader", |raw| {
                 let term = raw.raft.term;
                 raw.raft.become_follower(term, raft::INVALID_ID);

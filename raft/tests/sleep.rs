@@ -272,6 +272,11 @@ fn a_member_that_is_gone_costs_less_and_less_and_once_known_nothing() {
         beats(&mut cluster, 100).await;
         assert!(cluster.replica(leader).is_asleep() && cluster.replica(other).is_asleep());
         assert_eq!(beats(&mut cluster, 1_000).await, 0);
+        // To hear it again, with every attempt to connect, changes nothing.
+        cluster.nodes[leader].replicas.peer_lost(node);
+        cluster.nodes[other].replicas.peer_lost(node);
+        assert_eq!(beats(&mut cluster, 100).await, 0);
+        assert!(cluster.replica(leader).is_asleep() && cluster.replica(other).is_asleep());
         // So do proposals, which go on.
         let index = cluster
             .propose(leader, 1, b"still without it")
