@@ -15,7 +15,7 @@ use raft_group::{
     Body, CatchUp, Event, Message, Outputs, Role, Snapshot, SnapshotRefused, StepError,
 };
 use runtime::Core;
-use storage::{EntriesMissing, EntriesPlan, Entry};
+use storage::{EntriesMissing, EntriesPlan, Entry, EntryKind, PartitionId};
 
 /// Three replicas, of which one follower was cut off while the others went on, until the leader's
 /// memory had nothing left that it lacks: the cluster, the leader, and the follower.
@@ -338,6 +338,47 @@ fn a_log_that_is_behind_its_state_stays_so_until_it_has_caught_up() {
     });
 }
 
+#[test]
+fn an_install_waits_for_room_in_the_journal() {
+    run(async |core| {
+        let (mut cluster, leader, follower) = trimmed(&core, 31).await;
+        let node = &mut cluster.nodes[follower];
+        node.disk.may_grow = false;
+        // Another partition has filled the journal.
+        let mut other = node.disk.journal.create_log(PartitionId {
+            topic: 8,
+            partition: 0,
+        });
+        let data = Bytes::from(vec![0; 5_000]);
+        let kind = EntryKind::Command;
+        let full = (1..).find(|index| {
+            let staged = node
+                .disk
+                .journal
+                .stage_entry(&mut other, 1, *index, kind, &data);
+            staged.is_err()
+        });
+        assert!(full > Some(20), "{full:?}");
+        cluster.pass(follower);
+        cluster.isolate(None);
+        for _ in 0..40 {
+            cluster.tick_all().await;
+            cluster.serve(leader).await;
+        }
+        assert!(cluster.coverage.offers > 0);
+        assert_eq!(cluster.coverage.installs, 0, "it is parked");
+        assert_eq!(cluster.replica(follower).log().first_index(), 1);
+        cluster.nodes[follower].disk.may_grow = true;
+        cluster.nodes[follower].disk.grow().await;
+        let leader = cluster.heal().await;
+        assert_eq!(cluster.coverage.installs, 1);
+        assert_eq!(
+            cluster.nodes[follower].applied,
+            cluster.nodes[leader].applied
+        );
+    });
+}
+
 /// A snapshot of a group's log as it is at the leader, as its owner would offer it.
 fn snapshot_of(cluster: &Cluster, at: usize, index: u64) -> Snapshot {
     let replica = cluster.replica(at);
@@ -507,6 +548,9 @@ async fn random_run(core: &Core, seed: u64, steps: usize) -> Cluster {
     for step in 0..steps {
         cluster.idle = step % 5_000 >= 3_000;
         cluster.step().await;
+        if step % 100 == 0 {
+            cluster.check_log_matching();
+        }
         if step % 4_000 == 2_000 && cluster.replacing.is_none() {
             let at = cluster.random.below(3) as usize;
             cluster.wipe(at).await;

@@ -16,8 +16,11 @@ use storage::EntryKind;
 async fn random_run(core: &Core, seed: u64, steps: usize) -> Cluster {
     let mut cluster = Cluster::new(core, seed, &[1, 2, 3], &[]).await;
     cluster.faults = Faults::ALL;
-    for _ in 0..steps {
+    for step in 0..steps {
         cluster.step().await;
+        if step % 100 == 0 {
+            cluster.check_log_matching();
+        }
     }
     cluster.heal().await;
     cluster

@@ -502,7 +502,12 @@ impl Cluster {
             bootstrap: self.nodes[at].bootstrap.clone(),
             ..self.config(id)
         };
-        let replica = Replica::open(found.log, &config, recorded, last_of(&applied))
+        // An owner may say how far its state stands, or only how far it read the log.
+        let from = match self.random.percent(50) {
+            true => last_of(&applied),
+            false => last_of(&applied).min(found.log.commit()),
+        };
+        let replica = Replica::open(found.log, &config, recorded, from)
             .unwrap_or_else(|error| panic!("seed {}: {id}: {error}", self.seed));
         let node = &mut self.nodes[at];
         node.applied = applied;

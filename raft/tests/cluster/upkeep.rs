@@ -241,6 +241,27 @@ impl Cluster {
         }
     }
 
+    /// Log matching: where two logs have an entry of the same term at an index, they agree on all
+    /// entries before it.
+    pub fn check_log_matching(&self) {
+        for a in 0..self.nodes.len() {
+            for b in 0..a {
+                let (one, other) = (self.replica(a).log(), self.replica(b).log());
+                let first = one.first_index().max(other.first_index());
+                let last = one.last_index().min(other.last_index());
+                let differs = (first..=last).find(|i| one.term(*i) != other.term(*i));
+                let agrees = (first..=last).rfind(|i| one.term(*i) == other.term(*i));
+                assert!(
+                    differs.is_none() || agrees < differs,
+                    "seed {}: {} and {} differ at {differs:?} and agree at {agrees:?}",
+                    self.seed,
+                    self.nodes[a].id,
+                    self.nodes[b].id
+                );
+            }
+        }
+    }
+
     /// Replaced entries are told, and only those.
     pub(super) fn check_truncations(&mut self, at: usize, out: &Outputs) {
         let node = &mut self.nodes[at];
