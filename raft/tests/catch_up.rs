@@ -551,7 +551,7 @@ async fn random_run(core: &Core, seed: u64, steps: usize) -> Cluster {
         if step % 100 == 0 {
             cluster.check_log_matching();
         }
-        if step % 4_000 == 2_000 && cluster.replacing.is_none() {
+        if step % 2_000 == 1_000 && cluster.can_lose_a_disk() {
             let at = cluster.random.below(3) as usize;
             cluster.wipe(at).await;
         }

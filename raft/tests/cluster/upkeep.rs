@@ -161,6 +161,15 @@ impl Cluster {
         true
     }
 
+    /// Whether one disk can be lost without losing a majority: everybody must know that the last
+    /// replacement has ended. Who does not may still count on the votes of a disk that is gone.
+    pub fn can_lose_a_disk(&self) -> bool {
+        let ids: Vec<ReplicaId> = self.nodes.iter().map(|node| node.id).collect();
+        let settled = Members::of_voters(ids);
+        let knows = |at| *self.replica(at).members() == settled;
+        self.replacing.is_none() && (0..self.nodes.len()).all(knows)
+    }
+
     /// The node loses its disk and comes back with an empty one, under a new identity.
     pub async fn wipe(&mut self, at: usize) {
         let old = self.nodes[at].id;
