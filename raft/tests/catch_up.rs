@@ -544,7 +544,10 @@ fn a_replica_that_lost_its_disk_comes_back_under_a_new_name() {
 /// lost.
 async fn random_run(core: &Core, seed: u64, steps: usize) -> Cluster {
     let mut cluster = Cluster::with_upkeep(core, seed, &[1, 2, 3]).await;
-    cluster.faults = Faults::ALL;
+    cluster.faults = Faults {
+        crash: 1 + seed % 4,
+        ..Faults::ALL
+    };
     for step in 0..steps {
         cluster.idle = step % 5_000 >= 3_000;
         cluster.step().await;
@@ -576,7 +579,7 @@ fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {
 #[test]
 fn random_runs_with_lagging_followers_and_lost_disks_keep_every_invariant() {
     let total: Rc<RefCell<Coverage>> = Rc::default();
-    let seeds = seeds(200..208);
+    let seeds = seeds(200..216);
     for seed in seeds.clone() {
         let total = Rc::clone(&total);
         run(async move |core| {
