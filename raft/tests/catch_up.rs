@@ -545,7 +545,7 @@ fn a_replica_that_lost_its_disk_comes_back_under_a_new_name() {
 async fn random_run(core: &Core, seed: u64, steps: usize) -> Cluster {
     let mut cluster = Cluster::with_upkeep(core, seed, &[1, 2, 3]).await;
     cluster.faults = Faults {
-        crash: 1 + seed % 4,
+        crash: 1 + seed % 2,
         ..Faults::ALL
     };
     for step in 0..steps {
@@ -554,7 +554,13 @@ async fn random_run(core: &Core, seed: u64, steps: usize) -> Cluster {
         if step % 100 == 0 {
             cluster.check_log_matching();
         }
-        if step % 2_000 == 1_000 && cluster.can_lose_a_disk() {
+        // A leader is cut off for long enough that another is elected.
+        match (step % 4_000, cluster.leader()) {
+            (0, Some(leader)) => cluster.isolate(Some(cluster.nodes[leader].id)),
+            (2_000, _) => cluster.isolate(None),
+            _ => {}
+        }
+        if step % 4_000 == 2_500 && cluster.can_lose_a_disk() {
             let at = cluster.random.below(3) as usize;
             cluster.wipe(at).await;
         }

@@ -650,11 +650,17 @@ impl Cluster {
                     let replica = self.replica(*at);
                     replica.last_index() < replica.commit_index() + 60
                 };
-                if let Some(leader) = self.leader().filter(patient).filter(|_| !self.idle) {
+                // A client may not know yet that somebody else leads.
+                let believed = match self.replica(at).role() == Role::Leader {
+                    true => Some(at),
+                    false => self.leader(),
+                };
+                if let Some(leader) = believed.filter(patient).filter(|_| !self.idle) {
                     let _ = self.propose(leader, records, &body);
                 }
             }
-            _ if self.idle && self.random.percent(80) => {}
+            // What takes long to come about, such as a trimmed log, needs calmer times.
+            _ if self.upkeep && self.random.percent(if self.idle { 90 } else { 70 }) => {}
             _ => self.step_faults(at).await,
         }
     }
@@ -679,11 +685,11 @@ impl Cluster {
         if self.random.percent(self.faults.crash * 10) {
             self.crash(at).await;
         }
-        // Isolation ends sooner than it begins, or little would ever be committed.
+        // Long enough, mostly, for the others to elect somebody else.
         let isolated = self.isolated.is_some();
         if self
             .random
-            .percent(self.faults.isolate * if isolated { 30 } else { 10 })
+            .percent(self.faults.isolate * if isolated { 3 } else { 5 })
         {
             let whom = (!isolated).then_some(self.nodes[at].id);
             self.isolate(whom);
