@@ -528,6 +528,14 @@ impl Replica {
             ));
             return;
         }
+        if last_index <= self.installed {
+            // A majority has what came with a snapshot's state, or the group has lost it.
+            let installed = self.installed;
+            self.fence(format!(
+                "elected with a log up to {last_index}, but the state stands at {installed}"
+            ));
+            return;
+        }
         self.led_term = term;
         self.led_from = last_index;
         self.next_offset = self.log().next_offset();
