@@ -126,6 +126,14 @@ fn of_administration(response: &Response, found: &mut Found) {
         Response::CreatePartitions(answer) => {
             found.each(&answer.results, |topic| topic.error_code);
         }
+        Response::ElectLeaders(answer) => {
+            found.one(answer.error_code);
+            found.nested(
+                &answer.replica_election_results,
+                |topic| &topic.partition_result,
+                |partition| partition.error_code,
+            );
+        }
         Response::AlterPartitionReassignments(answer) => {
             found.one(answer.error_code);
             found.nested(
