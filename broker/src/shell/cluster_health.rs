@@ -100,6 +100,8 @@ fn look(arguments: &HealthArguments) -> Result<Health, ShellError> {
     let opinions = serving.map(|node| (node.id, controller_of(&mut client, node.id)));
     let opinions = opinions.collect();
     let min_in_sync = min_in_sync(&mut client, &metadata)?;
+    let mut reasons = missing(nodes.len(), arguments.nodes);
+    reasons.extend(judge(&metadata, &nodes, &opinions, &min_in_sync));
     Ok(Health {
         nodes: nodes.len(),
         partitions: metadata
@@ -107,8 +109,18 @@ fn look(arguments: &HealthArguments) -> Result<Health, ShellError> {
             .iter()
             .map(|topic| topic.partitions.len())
             .sum(),
-        reasons: judge(&metadata, &nodes, &opinions, &min_in_sync),
+        reasons,
     })
+}
+
+/// Nodes that the operator expects and that the cluster has never heard of.
+fn missing(known: usize, expected: Option<usize>) -> Vec<Reason> {
+    let expected = expected.filter(|expected| known < *expected);
+    let reason = expected.map(|expected| Reason {
+        kind: "node_missing",
+        sentence: format!("{known} of {expected} nodes have registered"),
+    });
+    reason.into_iter().collect()
 }
 
 /// Whom a node takes for the controller, or why it does not say.
@@ -365,6 +377,12 @@ mod tests {
                 .starts_with("degraded: 3 nodes, 6 partitions\n  node 2")
         );
         assert_eq!(health.json()["reasons"][2]["kind"], "no_controller");
+    }
+
+    #[test]
+    fn a_node_that_never_came_is_missed() {
+        assert_eq!((missing(3, None), missing(3, Some(3))), (vec![], vec![]));
+        assert_eq!(kinds(&missing(2, Some(3))), ["node_missing"]);
     }
 
     #[test]

@@ -129,7 +129,7 @@ pub(crate) enum ClusterCommand {
 const HEALTH_HELP: &str = "\
 Examples:
   corelane cluster health --wait 60s && ./restart-the-next-node
-  corelane cluster health --format json
+  corelane cluster health --nodes 3 --format json
 
 Wrong is: a node that the others do not hear of, or that does not answer; nodes that do not agree
 who leads the metadata; partitions without leader, under-replicated or below min.insync.replicas.";
@@ -139,6 +139,9 @@ pub(crate) struct HealthArguments {
     /// Look again for so long until nothing is wrong, such as 60s
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
     pub wait: Duration,
+    /// How many nodes there should be; by default those that have ever registered
+    #[arg(long, value_name = "COUNT")]
+    pub nodes: Option<usize>,
     #[command(flatten)]
     pub format: FormatArguments,
     #[command(flatten)]
