@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::arguments::HealthArguments;
 use super::client::{Client, topic_name};
 use super::cluster::{Node, described, nodes};
-use super::error::{ShellError, check};
+use super::error::{ShellError, check, plain};
 use super::output::Output;
 use super::topic::{DESCRIBE_CONFIGS_NEWEST, TOPIC_RESOURCE};
 
@@ -125,7 +125,11 @@ fn missing(known: usize, expected: Option<usize>) -> Vec<Reason> {
 
 /// Whom a node takes for the controller, or why it does not say.
 fn controller_of(client: &mut Client, node: i32) -> Result<i32, String> {
-    let said = |error: ShellError| error.to_string();
+    let said = |error: ShellError| match error {
+        ShellError::NodeUnreachable { address, error, .. }
+        | ShellError::Lost { address, error } => format!("{address}, {}", plain(&error)),
+        error => error.to_string(),
+    };
     let connection = client.node(node).map_err(said)?;
     let request = super::cluster::describe_request();
     let asked = connection.call(&request, super::cluster::DESCRIBE_CLUSTER_NEWEST);
@@ -189,7 +193,10 @@ fn judge(
     for (node, opinion) in opinions {
         match opinion {
             Ok(controller) => controllers.entry(*controller).or_default().push(*node),
-            Err(why) => reason("node_silent", format!("node {node} does not answer: {why}")),
+            Err(why) => reason(
+                "node_silent",
+                format!("node {node} does not answer at {why}"),
+            ),
         }
     }
     match controllers.len() {

@@ -133,7 +133,7 @@ fn remedy(code: ErrorCode) -> &'static str {
 }
 
 /// An I/O error without the number of the operating system.
-fn plain(error: &io::Error) -> String {
+pub(super) fn plain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer in time".to_owned(),
