@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -192,7 +192,11 @@ impl Cluster {
                     } else if self.nodes.values().all(|node| node.state() == NodeState::Running) {
                         shown = true;
                         spinner.finish_and_clear();
-                        show::welcome(arguments.place.format.format, &self.reports(), output)?;
+                        let format = arguments.place.format.format;
+                        if let Err(error) = show::welcome(format, &self.reports(), output) {
+                            failure = Some(error);
+                            self.begin_stop();
+                        }
                     }
                 }
                 Some((order, answered)) = orders.recv() => {
@@ -469,9 +473,9 @@ impl Drop for Cluster {
     }
 }
 
-/// Each SIGINT and SIGTERM as a message.
+/// Each SIGINT and SIGTERM, and the end of the terminal, as a message.
 fn watch_signals() -> Result<mpsc::Receiver<()>, ShellError> {
-    let signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]);
+    let signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]);
     let mut signals =
         signals.map_err(|error| ShellError::impossible("watch for Ctrl-C", error.to_string()))?;
     let (tell, told) = mpsc::channel(4);

@@ -174,7 +174,8 @@ fn wait(
             spinner.finish_and_clear();
             return Ok(states);
         }
-        if let Some(node) = asked.iter().find(|node| has_ended(node.state)) {
+        let is_lost = |node: &&&NodeReport| has_ended(node.state) && !is_so(node.state);
+        if let Some(node) = asked.iter().find(is_lost) {
             let log = node.log.display();
             let reason = format!("it is {}. Its log {log} says why.", node.state.name());
             return Err(ShellError::impossible(
