@@ -18,7 +18,7 @@ const CLUSTER_EXAMPLES: &str = "\
 Examples:
   corelane dev cluster start --nodes 3     (stays in the foreground; the rest in another terminal)
   corelane dev cluster show
-  corelane dev cluster kill 2              like a power cut
+  corelane dev cluster kill 2              as a crash does
   corelane dev cluster start-node 2
   corelane dev cluster cut 1 3             no bytes between nodes 1 and 3
   corelane dev cluster isolate 1
@@ -31,7 +31,7 @@ pub(crate) enum DevClusterCommand {
     Start(DevStart),
     /// Show what each node does, and which links are cut
     Show(DevPlace),
-    /// Kill nodes (SIGKILL), as a power cut would
+    /// Kill nodes (SIGKILL), as a crash does
     Kill(DevNodes),
     /// Stop nodes gracefully (SIGTERM)
     Stop(DevNodes),
