@@ -249,7 +249,7 @@ impl Host for Sink {
         assert!(to == 0 && kind < 0xf0);
         self.heard.set(self.heard.get() + 1);
     }
-    fn link_up(&self, _: i32, _: u16) {}
+    fn link_up(&self, _: &Introduction) {}
     fn link_down(&self, _: i32, _: &LinkEnd) {}
     fn silent(&self, _: i32) {}
     fn heard_again(&self, _: i32) {}

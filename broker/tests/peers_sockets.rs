@@ -99,7 +99,8 @@ impl Host for CoreHost {
         self.post.send(usize::from(to), frame);
     }
 
-    fn link_up(&self, node: i32, _: u16) {
+    fn link_up(&self, reached: &Introduction) {
+        let node = reached.node;
         let core = self.number();
         self.tell(News::Up { core, node });
     }

@@ -6,7 +6,7 @@
 
 use super::placement;
 use super::record::{Record, Registration, Resource};
-use super::state::{Cluster, Topic};
+use super::state::{Cluster, Node, Topic};
 use crate::config;
 use protocol::error::ErrorCode;
 use raft_group::ReplicaId;
@@ -204,8 +204,8 @@ pub struct ConfigAlteration {
 pub struct Context<'a> {
     /// The node that decides: the leader of the metadata.
     pub node_id: i32,
-    /// Nodes that are connected to it now.
-    pub connected: &'a BTreeSet<i32>,
+    /// Nodes that are connected to it now, and as which incarnation.
+    pub connected: &'a BTreeMap<i32, u32>,
     pub broker: &'a config::BrokerConfig,
     /// Fresh topic ids.
     pub next_id: &'a mut dyn FnMut() -> Uuid,
@@ -657,7 +657,11 @@ impl Draft<'_> {
         }
         let before = self.state.nodes().get(&node);
         let other = before.filter(|known| known.registration.incarnation != incarnation);
-        if other.is_some() && context.connected.contains(&node) {
+        // Whoever asks may be connected itself by now: that is not the one before.
+        let runs = |known: &Node| {
+            context.connected.get(&node) == Some(&known.registration.incarnation)
+        };
+        if other.is_some_and(runs) {
             return refused(format!(
                 "node.id {node} is taken by a node that runs now: give this one an id of its own"
             ));

@@ -366,8 +366,7 @@ impl Link {
 
     fn come_up(&self, reached: Introduction, asked_at: Instant) -> Up<'_> {
         let now = self.core.now();
-        let cores = reached.cores;
-        self.reached.replace(Some(reached));
+        self.reached.replace(Some(reached.clone()));
         let up = Up(self);
         self.refusal_told.take();
         self.echo.set(Echo::Idle { since: now });
@@ -376,7 +375,7 @@ impl Link {
             counters.round_trip = now - asked_at;
         });
         self.told.set(Told::Up);
-        self.host.link_up(self.node, cores);
+        self.host.link_up(&reached);
         up
     }
 

@@ -67,7 +67,7 @@ pub trait Host: Identity {
     fn heard(&self, from: Origin, to: u16, kind: u8, payload: Bytes);
 
     /// The link to a node is up; what was sent over the one before it may be lost.
-    fn link_up(&self, node: i32, cores: u16);
+    fn link_up(&self, reached: &Introduction);
 
     /// The link to a node is down, and why. Told once when it goes down, or when the first attempt fails; told again
     /// while it is down only if the reason becomes one of another kind, since a process that refuses connections

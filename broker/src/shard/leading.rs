@@ -62,7 +62,7 @@ impl Owned {
         let replica = self.replicas.get(id)?;
         let others = replica.members().voters().iter();
         let others = others
-            .filter(|voter| voter.node() != self.node_id && self.connected.contains(&voter.node()));
+            .filter(|voter| voter.node() != self.node_id && self.connected.contains_key(&voter.node()));
         others
             .max_by_key(|voter| replica.matched(**voter))
             .map(|voter| voter.node())

@@ -218,7 +218,7 @@ impl Owned {
                     version,
                     answer: reply,
                 };
-                match (self.connected.contains(&node), self.metadata.as_mut()) {
+                match (self.connected.contains_key(&node), self.metadata.as_mut()) {
                     (false, Some(metadata)) if metadata.unsent.len() < UNSENT_MAX => {
                         metadata.unsent.push((node, said));
                     }
@@ -246,11 +246,11 @@ impl Owned {
             Some(leader) if leader == replica.id() => {
                 return; // About to serve.
             }
-            Some(leader) => Some(leader.node()).filter(|node| self.connected.contains(node)),
+            Some(leader) => Some(leader.node()).filter(|node| self.connected.contains_key(node)),
             // Who is no member yet hears of no leader: any other node knows more.
             None if !replica.members().contains(replica.id()) => {
                 let turn = metadata.next_number as usize % self.connected.len().max(1);
-                self.connected.iter().nth(turn).copied()
+                self.connected.keys().nth(turn).copied()
             }
             None => None,
         };
@@ -352,7 +352,7 @@ impl Owned {
         };
         let mut found = Vec::new();
         for (node, known) in metadata.committed.nodes() {
-            let heard = *node == self.node_id || self.connected.contains(node);
+            let heard = *node == self.node_id || self.connected.contains_key(node);
             if heard {
                 metadata.unheard.remove(node);
             }

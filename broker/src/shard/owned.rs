@@ -43,8 +43,8 @@ pub struct Owned {
     pub counters: Counters,
     /// Producers of all partitions.
     pub remembered: Remembered,
-    /// Nodes that a link of this core reaches now.
-    pub connected: BTreeSet<i32>,
+    /// Nodes that a link of this core reaches now, with the incarnation that it has found there.
+    pub connected: BTreeMap<i32, u32>,
     /// Since when.
     pub(super) connected_at: BTreeMap<i32, Instant>,
     /// Frames for other nodes since this was last taken.
@@ -117,7 +117,7 @@ impl Owned {
             opening: BTreeMap::new(),
             counters: Counters::default(),
             remembered,
-            connected: BTreeSet::new(),
+            connected: BTreeMap::new(),
             connected_at: BTreeMap::new(),
             to_peers: Vec::new(),
             reads: Vec::new(),
@@ -429,7 +429,7 @@ impl Owned {
         let own = |leadership: &&Leadership| leadership.leader == self.node_id;
         let led: Vec<Leadership> = word.iter().filter(own).copied().collect();
         if !led.is_empty() {
-            for node in self.connected.clone() {
+            for node in self.connected.keys().copied().collect::<Vec<_>>() {
                 self.say(node, 0, PeerMail::Leaders(led.clone()));
             }
         }

@@ -496,10 +496,11 @@ impl Host for PeerHost {
         }
     }
 
-    fn link_up(&self, node: i32, _cores: u16) {
+    fn link_up(&self, reached: &Introduction) {
+        let (node, incarnation) = (reached.node, reached.incarnation);
         let shard = &self.0;
         let mut owned = shard.owned.borrow_mut();
-        owned.connected.insert(node);
+        owned.connected.insert(node, incarnation);
         owned.connected_at.insert(node, shard.core.now());
         owned.replicas.peer_back(node);
         let led = owned.led();
@@ -522,7 +523,7 @@ impl Host for PeerHost {
             owned.connected_at.remove(&node);
             owned.connected.remove(&node)
         };
-        if was_up {
+        if was_up.is_some() {
             tracing::warn!(node, %reason, "a node is not connected any more");
         }
         let identity = shard.view.borrow().cluster.replica_id(node);

@@ -130,7 +130,8 @@ impl Host for TestHost {
         });
     }
 
-    fn link_up(&self, node: i32, cores: u16) {
+    fn link_up(&self, reached: &Introduction) {
+        let (node, cores) = (reached.node, reached.cores);
         self.tell(Event::Up { node, cores });
     }
 
