@@ -299,8 +299,10 @@ impl Owned {
             metadata.early.push(waiting);
             return;
         }
+        // Who is not taken in never gets as far.
+        let is_final = matches!(reply, ClusterAnswer::RegisterNode(Err(_)));
         match waiting.asker {
-            Asker::Core(from, ask) if !metadata.has_spread(version) => {
+            Asker::Core(from, ask) if !is_final && !metadata.has_spread(version) => {
                 let awaited = metadata.awaited.entry(version).or_default();
                 awaited.push((from, ask, reply));
             }
