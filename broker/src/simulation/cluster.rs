@@ -118,6 +118,8 @@ struct Member {
     news: mpsc::Receiver<News>,
     /// A full disk may keep it from starting.
     excused: bool,
+    /// Its disk was replaced.
+    is_another: bool,
     starts: u64,
 }
 
@@ -153,6 +155,7 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
             stop,
             news: heard,
             excused: false,
+            is_another: false,
             starts: 0,
         });
     }
@@ -423,6 +426,11 @@ impl Fate {
                     News::Failed(StartError::Data { .. }) if member.excused => {
                         self.stage.history().count("starts refused by the disk");
                     }
+                    // The others may take the one before for alive: its connections have lost power, too.
+                    News::Failed(StartError::NotTakenIn(_)) if member.is_another => {
+                        let mut history = self.stage.history();
+                        history.count("starts refused to a new disk");
+                    }
                     News::Failed(error) => {
                         let what = format!("{}: {error}", name(index));
                         self.stage.history().violate(Violation::NotStarted, what);
@@ -534,6 +542,7 @@ impl Fate {
             return;
         }
         self.sim.wipe_disk(node);
+        self.members[index].is_another = true;
         let now_us = self.sim.now().0 / 1_000;
         self.stage.wiped_us.set(Some(now_us));
         self.start_later(index);

@@ -18,7 +18,7 @@ const EARLIEST: i64 = -2;
 /// Fetches of one walk through a log.
 const STEPS_MAX: u64 = 6;
 /// The longest pause of a client that asks any node.
-const ASK_AGAIN_US: u64 = 4_000;
+const ASK_AGAIN_US: u64 = 8_000;
 /// The version of Fetch from which on it names the leader epoch.
 const EPOCHS_SINCE: i16 = 9;
 
