@@ -1,9 +1,11 @@
 //! Some seeds of the simulation at every `cargo test`; continuous integration plays thousands
 //! (`bench sim`, see docs/simulation.md).
 
-use broker::simulation::{Mutation, Options, RED_SEEDS, run};
+use broker::simulation::{Mutation, Options, RED_CLUSTER_SEEDS, RED_SEEDS, run};
 
 const SEEDS: u64 = 60;
+/// Of three nodes.
+const CLUSTER_SEEDS: u64 = 8;
 
 fn play(seed: u64) -> broker::simulation::Outcome {
     play_nodes(seed, 1)
@@ -21,20 +23,7 @@ fn play_nodes(seed: u64, nodes: usize) -> broker::simulation::Outcome {
 /// Each half on a thread of its own; together the seeds must have been through everything.
 #[test]
 fn seeds_hold() {
-    let halves = [0, 1].map(|half| {
-        std::thread::spawn(move || {
-            let mine = (0..SEEDS).chain(RED_SEEDS.iter().copied());
-            mine.filter(|seed| seed % 2 == half)
-                .map(play)
-                .collect::<Vec<_>>()
-        })
-    });
-    let mut counts = std::collections::BTreeMap::new();
-    for outcome in halves.into_iter().flat_map(|half| half.join().unwrap()) {
-        for (what, count) in outcome.counts {
-            *counts.entry(what).or_insert(0) += count;
-        }
-    }
+    let counts = play_all((0..SEEDS).chain(RED_SEEDS).collect(), 1);
     let wanted = [
         "acknowledged",
         "commits of ended generations refused",
@@ -65,11 +54,60 @@ fn seeds_hold() {
         "whole logs",
         "zstd",
     ];
+    demand(&wanted, &counts);
+}
+
+#[test]
+fn seeds_of_clusters_hold() {
+    let seeds = (0..CLUSTER_SEEDS).chain(RED_CLUSTER_SEEDS);
+    let counts = play_all(seeds.collect(), 3);
+    let wanted = [
+        "NOT_LEADER_OR_FOLLOWER",
+        "acknowledged",
+        "answers in a known epoch",
+        "committed",
+        "durable at the acknowledgement",
+        "fault: a disk is full",
+        "fault: a disk is wiped",
+        "fault: a node is cut off from the others",
+        "fault: a node loses power at an operation",
+        "fault: one direction is cut off",
+        "fault: two nodes lose power",
+        "generations joined",
+        "leaders looked up",
+        "offsets fetched",
+        "replicas compared",
+        "retries",
+        "topics created",
+        "views compared",
+        "whole logs",
+    ];
+    demand(&wanted, &counts);
+}
+
+type Counts = std::collections::BTreeMap<&'static str, u64>;
+
+/// Each half of the seeds on a thread of its own.
+fn play_all(seeds: Vec<u64>, nodes: usize) -> Counts {
+    let halves = [0, 1].map(|half| {
+        let mine: Vec<u64> = seeds.iter().skip(half).step_by(2).copied().collect();
+        std::thread::spawn(move || {
+            let played = mine.into_iter().map(|seed| play_nodes(seed, nodes));
+            played.collect::<Vec<_>>()
+        })
+    });
+    let mut counts = Counts::new();
+    for outcome in halves.into_iter().flat_map(|half| half.join().unwrap()) {
+        for (what, count) in outcome.counts {
+            *counts.entry(what).or_insert(0) += count;
+        }
+    }
+    counts
+}
+
+fn demand(wanted: &[&str], counts: &Counts) {
     for what in wanted {
-        assert!(
-            counts.contains_key(what),
-            "{what}: never in {SEEDS} seeds, {counts:?}"
-        );
+        assert!(counts.contains_key(what), "{what}: never, {counts:?}");
     }
 }
 
@@ -78,6 +116,7 @@ fn a_seed_replays_identically() {
     for seed in [1, 2, 7] {
         assert_eq!(play(seed), play(seed), "seed {seed}");
     }
+    assert_eq!(play_nodes(2, 3), play_nodes(2, 3), "of three nodes");
 }
 
 /// Each known bug is found by one of the stated seeds, and by what it breaks, not by something beside it. The first

@@ -658,9 +658,8 @@ impl Draft<'_> {
         let before = self.state.nodes().get(&node);
         let other = before.filter(|known| known.registration.incarnation != incarnation);
         // Whoever asks may be connected itself by now: that is not the one before.
-        let runs = |known: &Node| {
-            context.connected.get(&node) == Some(&known.registration.incarnation)
-        };
+        let runs =
+            |known: &Node| context.connected.get(&node) == Some(&known.registration.incarnation);
         if other.is_some_and(runs) {
             return refused(format!(
                 "node.id {node} is taken by a node that runs now: give this one an id of its own"

@@ -1,12 +1,12 @@
-//! Truth in the simulator: one node under random load from real clients, with power losses at any disk operation, and
-//! a judge that remembers everything that was ever answered.
+//! Truth in the simulator: one node or a cluster under random load from real clients, with power losses at any disk
+//! operation and cuts between nodes, and a judge that remembers everything that was ever answered.
 //!
 //! [`run`] plays one seed. The production broker ([`crate::node::run_core`]) runs unchanged on the simulated cores,
 //! disk and network of [`runtime::sim`]; nothing in the broker knows of this module. In the first phase faults happen,
 //! in the second nothing goes wrong any more: everything has to work again, and all that was acknowledged is read.
 //! docs/simulation.md says what is checked, and how a seed is played again.
 //!
-//! Deliberately absent: several nodes, and damage of what is durable (storage's own model test has that).
+//! Deliberately absent: damage of what is durable (storage's own model test has that).
 
 mod admin;
 mod character;
@@ -51,6 +51,9 @@ const CLUSTER_PACE: u64 = 12;
 pub const RED_SEEDS: [u64; 19] = [
     401, 439, 462, 512, 377, 410, 120, 482, 1037, 170, 174, 256, 4, 108, 496, 586, 861, 1167, 1686,
 ];
+
+/// Seeds of three nodes that were red once.
+pub const RED_CLUSTER_SEEDS: [u64; 5] = [3, 6, 9, 13, 72];
 
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
