@@ -31,7 +31,7 @@ impl Stage {
         if !self.is_cluster() {
             return true;
         }
-        if client.leaders.get(&place).is_none() {
+        if !client.leaders.contains_key(&place) {
             client.roam();
             self.learn_leaders(client, topic, place.0).await;
         }
