@@ -97,7 +97,7 @@ impl Draft<'_> {
             return Err(Refusal::new(ErrorCode::BROKER_ID_NOT_REGISTERED, message));
         }
         let refused = |message: String| Err(Refusal::new(ErrorCode::INVALID_REQUEST, message));
-        if node == context.node_id || context.connected.contains(&node) {
+        if node == context.node_id || context.connected.contains_key(&node) {
             return refused(format!(
                 "Broker {node} runs: stop it first, or it would be registered again at once."
             ));
@@ -132,7 +132,7 @@ mod tests {
     /// The deciding node is 1; the others are connected to it unless a test says otherwise.
     struct House {
         cluster: Cluster,
-        connected: BTreeSet<i32>,
+        connected: BTreeMap<i32, u32>,
     }
 
     impl House {
@@ -140,7 +140,7 @@ mod tests {
         fn new() -> House {
             let mut house = House {
                 cluster: Cluster::default(),
-                connected: BTreeSet::from([2, 3, 4, 5]),
+                connected: (2..=5).map(|node| (node, 1)).collect(),
             };
             for node in 1..=5 {
                 let registration = Registration {
