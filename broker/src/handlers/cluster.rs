@@ -125,7 +125,7 @@ fn page(
     let partitions = (first..first + count).map(|index| {
         let leader = view.leader(partition_id(topic.id, index as u32));
         let replicas = &topic.partitions[index];
-        let (in_sync, offline) = by_presence(view, replicas);
+        let (in_sync, offline) = by_presence(view, topic, index as u32);
         DescribeTopicPartitionsResponsePartition {
             error_code: match leader {
                 Some(_) => ErrorCode::NONE,

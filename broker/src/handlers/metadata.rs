@@ -257,7 +257,7 @@ fn describe(view: &View, topic: &Topic) -> MetadataResponseTopic {
     let shown = topic.partitions.iter().take(view.shown(topic));
     let partitions = shown.enumerate().map(|(index, replicas)| {
         let leader = view.leader(partition_id(topic.id, index as u32));
-        let (in_sync, offline) = by_presence(view, replicas);
+        let (in_sync, offline) = by_presence(view, topic, index as u32);
         MetadataResponsePartition {
             error_code: match leader {
                 Some(_) => ErrorCode::NONE,
@@ -281,12 +281,20 @@ fn describe(view: &View, topic: &Topic) -> MetadataResponseTopic {
     }
 }
 
-/// The replicas on nodes that are heard of, and the others. A node that serves nothing now is not offline: it
-/// recovers, and says so by serving again.
-pub fn by_presence(view: &View, replicas: &[i32]) -> (Vec<i32>, Vec<i32>) {
+/// The replicas of a partition that are in sync, which are those on nodes that are heard of, and those on other nodes.
+/// A node that serves nothing now is not offline: it recovers, and says so by serving again. A node that the partition
+/// is on its way to is not in sync before it has arrived.
+pub fn by_presence(view: &View, topic: &Topic, partition: u32) -> (Vec<i32>, Vec<i32>) {
+    let Some(replicas) = topic.partitions.get(partition as usize) else {
+        return (Vec::new(), Vec::new());
+    };
     let fenced = |node: &i32| {
         let known = view.cluster.nodes().get(node);
         known.is_some_and(|known| known.fenced)
     };
-    replicas.iter().partition(|node| !fenced(node))
+    let (mut in_sync, offline): (Vec<i32>, Vec<i32>) =
+        replicas.iter().partition(|node| !fenced(node));
+    let (coming, _) = topic.coming_and_going(partition);
+    in_sync.retain(|node| !coming.contains(node));
+    (in_sync, offline)
 }

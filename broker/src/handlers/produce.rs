@@ -164,9 +164,8 @@ fn check(
 
 /// `min.insync.replicas` asks for more copies than the partition has.
 fn lacks_replicas(view: &View, topic: &Topic, partition: i32, config: &TopicConfig) -> bool {
-    let replicas = topic.partitions.get(partition as usize);
-    let in_sync = replicas.map_or(0, |replicas| by_presence(view, replicas).0.len());
-    (in_sync as u64) < u64::from(config.min_insync_replicas)
+    let in_sync = u32::try_from(partition).map(|index| by_presence(view, topic, index).0.len());
+    (in_sync.unwrap_or(0) as u64) < u64::from(config.min_insync_replicas)
 }
 
 fn accept(

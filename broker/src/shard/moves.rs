@@ -114,8 +114,8 @@ impl Shard {
                 self.open_partitions(topic, partition..partition + 1, version)
                     .await;
             }
-            Some(false) => self.give_up(BTreeSet::from([id])),
-            None => {}
+            Some(false) if self.is_abreast() => self.give_up(BTreeSet::from([id])),
+            Some(false) | None => {}
         }
     }
 
@@ -139,6 +139,7 @@ impl Shard {
         }
         let found = self.unopened();
         let left = found.into_iter();
+        // Also if there are none: what was given up before the stop may still have files.
         self.give_up(
             left.filter(|id| self.is_replica(*id) == Some(false))
                 .collect(),
@@ -147,9 +148,6 @@ impl Shard {
 
     /// Gives up what this core holds of partitions that are elsewhere now.
     fn give_up(self: &Rc<Shard>, ids: BTreeSet<PartitionId>) {
-        if !self.is_abreast() || ids.is_empty() {
-            return;
-        }
         for id in &ids {
             tracing::info!(
                 topic = %Uuid::from_u128(id.topic),

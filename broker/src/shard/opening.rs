@@ -29,8 +29,6 @@ const REPLAY_BYTES: u64 = 4 << 20;
 const OPEN_PER_PASS: usize = 64;
 /// How long a purge waits for jobs that still use a file.
 const PURGE_RETRY: Duration = Duration::from_millis(20);
-/// How often a replica that comes back looks whether the files of the one before are gone.
-const REMOVAL_TRIES: u32 = 500;
 
 /// Views that have arrived and are not taken in yet, and logs that were recovered and are not opened yet.
 #[derive(Default)]
@@ -340,7 +338,9 @@ impl Shard {
         if is_new && !self.is_abreast() {
             return;
         }
-        if is_new && !self.is_removed(id).await {
+        // A replica that was given up here comes back.
+        let is_dropping = self.owned.borrow().journal.is_dropping(id);
+        if is_dropping && !self.removed(&BTreeSet::from([id])).await {
             return self.fence(id, "files of its former replica could not be removed");
         }
         let mut found = self.find(id);
@@ -573,17 +573,6 @@ impl Shard {
             }
             self.core.sleep(PURGE_RETRY).await;
         }
-    }
-
-    /// Waits until nothing is left of a replica that was given up here before. False if that takes too long.
-    async fn is_removed(&self, id: PartitionId) -> bool {
-        for _ in 0..REMOVAL_TRIES {
-            if !self.owned.borrow().journal.is_dropping(id) {
-                return true;
-            }
-            self.core.sleep(PURGE_RETRY).await;
-        }
-        false
     }
 
     /// Applies a changed config to what this core owns.
