@@ -127,7 +127,8 @@ impl Shard {
         Some(replicas.contains(&self.settings.node_id))
     }
 
-    /// This node knows what the cluster knew when it registered: what came and went while it was away is made up for.
+    /// This node knows what the cluster knew when it registered, or was told all of it anew: what came and went without
+    /// its knowledge is made up for.
     pub(super) async fn catch_up_with_moves(self: &Rc<Shard>) {
         let (topics, version): (Vec<Uuid>, u64) = {
             let view = self.view.borrow();
@@ -137,11 +138,10 @@ impl Shard {
         for topic in topics {
             self.open_partitions(topic, 0..u32::MAX, version).await;
         }
-        let found = self.unopened();
-        let left = found.into_iter();
-        // Also if there are none: what was given up before the stop may still have files.
+        let held = self.held().into_iter();
+        // Also if there is nothing: what was given up before the stop may still have files.
         self.give_up(
-            left.filter(|id| self.is_replica(*id) == Some(false))
+            held.filter(|id| self.is_replica(*id) == Some(false))
                 .collect(),
         );
     }

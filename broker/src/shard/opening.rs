@@ -195,9 +195,12 @@ impl Shard {
         self.views.abreast.get()
     }
 
-    /// Logs that were found and have no replica.
-    pub(super) fn unopened(&self) -> Vec<PartitionId> {
-        self.views.recovered.borrow().keys().copied().collect()
+    /// Everything that this core has a log of, with a replica or without.
+    pub(super) fn held(&self) -> BTreeSet<PartitionId> {
+        let mut held: BTreeSet<PartitionId> =
+            self.views.recovered.borrow().keys().copied().collect();
+        held.extend(self.owned.borrow().partitions.keys());
+        held
     }
 
     /// Takes views in for as long as the core runs.
@@ -221,6 +224,9 @@ impl Shard {
                 Change::Replaced => {
                     self.all_nodes_changed();
                     self.take_in_all(version).await;
+                    if self.is_abreast() {
+                        self.catch_up_with_moves().await;
+                    }
                 }
                 Change::TopicCreated { id } => self.open_topic(id, 0, version).await,
                 Change::PartitionsAdded { id, first } => self.open_topic(id, first, version).await,
