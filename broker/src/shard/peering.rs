@@ -309,6 +309,7 @@ impl Shard {
         let view = self.view.borrow();
         for id in std::mem::take(&mut owned.unsettled) {
             let Some((voters, listening)) = wanted_members(&view.cluster, id, owned) else {
+                owned.told_arrivals.remove(&id);
                 continue;
             };
             let more = owned.settle_members_of(id, &voters, &listening)
