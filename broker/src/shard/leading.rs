@@ -61,8 +61,9 @@ impl Owned {
     fn nearest_heir(&self, id: PartitionId) -> Option<i32> {
         let replica = self.replicas.get(id)?;
         let others = replica.members().voters().iter();
-        let others = others
-            .filter(|voter| voter.node() != self.node_id && self.connected.contains_key(&voter.node()));
+        let others = others.filter(|voter| {
+            voter.node() != self.node_id && self.connected.contains_key(&voter.node())
+        });
         others
             .max_by_key(|voter| replica.matched(**voter))
             .map(|voter| voter.node())
