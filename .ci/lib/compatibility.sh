@@ -12,13 +12,15 @@ build_clients() {
     "$ci/tools/run" build
 }
 
+# run_clients [WHERE]: the words are put behind the name of each suite.
 run_clients() {
-    suite 'Java kafka-clients' 180 "$ci/clients/java/run" || true
-    suite 'librdkafka (Rust)' 180 "$ci/clients/librdkafka/run" || true
-    suite 'kcat' 120 "$ci/clients/kcat/run" || true
-    suite 'franz-go' 180 "$ci/clients/go/run" || true
-    suite 'confluent-kafka (Python)' 180 "$ci/clients/python/run" confluent-kafka || true
-    suite 'kafka-python' 180 "$ci/clients/python/run" kafka-python || true
-    suite 'kafkajs' 180 "$ci/clients/node/run" || true
-    suite "Kafka's tools" 300 "$ci/tools/run" || true
+    local where=${1:-}
+    suite "Java kafka-clients$where" 180 "$ci/clients/java/run" || true
+    suite "librdkafka (Rust)$where" 180 "$ci/clients/librdkafka/run" || true
+    suite "kcat$where" 120 "$ci/clients/kcat/run" || true
+    suite "franz-go$where" 180 "$ci/clients/go/run" || true
+    suite "confluent-kafka (Python)$where" 180 "$ci/clients/python/run" confluent-kafka || true
+    suite "kafka-python$where" 180 "$ci/clients/python/run" kafka-python || true
+    suite "kafkajs$where" 180 "$ci/clients/node/run" || true
+    suite "Kafka's tools$where" 300 "$ci/tools/run" || true
 }
