@@ -260,6 +260,14 @@ impl Producer {
                         // With the answers that nobody will read.
                         return self.client.hang_up();
                     }
+                    // A node that did not know the topic yet has made the producer give a batch up, and the deletion
+                    // never came: the sequence has a gap of the producer's own making.
+                    Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER)
+                        if self.stage.is_cluster()
+                            && self.stage.history().is_doomed(parcel.place.0) =>
+                    {
+                        return self.client.hang_up();
+                    }
                     // Behind one that was not taken this is right.
                     Some(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER) if !left.is_empty() => {
                         left.push(parcel)
