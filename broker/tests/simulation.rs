@@ -123,7 +123,7 @@ fn a_seed_replays_identically() {
 /// seeds hold without it: see `seeds_hold`.
 #[test]
 fn known_bugs_are_found() {
-    // Rare: it takes `bench sim --mutation serve-before-commit`, with some hundred seeds.
+    // No seed is known that finds it with the clients as they are now: docs/simulation.md.
     let rare = Mutation::ServeBeforeCommit;
     for (name, mutation) in Mutation::ALL
         .into_iter()
