@@ -13,7 +13,7 @@ pub(super) const CORES: &str =
 pub(super) const ONE_DISK: &str = "A node keeps its data in one directory and fails with it; \
     replicas do not move between directories.";
 pub(super) const INTER_BROKER: &str =
-    "Read when brokers call each other; every node is a cluster of its own.";
+    "Nodes talk over links of their own, which have limits and times of their own.";
 pub(super) const ONE_START: &str =
     "All listeners open at the same moment, when the node is ready to serve.";
 pub(super) const GRACEFUL: &str = "A stop by signal is always a controlled one: what is under \
@@ -33,8 +33,8 @@ pub(super) const LOADING: &str =
     "State is loaded and written with buffers that are sized by what is there.";
 pub(super) const INTERNAL_CODEC: &str = "Internal topics are stored uncompressed.";
 pub(super) const QUOTAS: &str = "Read by quotas, which are not available in this version.";
-pub(super) const NO_THROTTLE: &str =
-    "Nothing is replicated that could be throttled: every node is a cluster of its own.";
+pub(super) const NO_THROTTLE: &str = "Reads for followers that lag give way to live traffic by \
+    themselves; there is no throttle to set in this version.";
 pub(super) const METRICS: &str =
     "Metrics are served over HTTP by corelane.admin.listener; there are no reporters.";
 pub(super) const TELEMETRY: &str = "Client metrics are not collected in this version.";
