@@ -336,7 +336,11 @@ impl Replica {
             message.body,
             Body::Vote(_) | Body::VoteReply { .. } | Body::TimeoutNow
         );
-        if self.parked.is_some() || (may_start_campaign && !self.may_campaign()) {
+        if self.parked.is_some() {
+            self.hear_while_parked(&message);
+            return Ok(());
+        }
+        if may_start_campaign && !self.may_campaign() {
             return Ok(()); // as if lost; its sender lives with that
         }
         let Some(message) = self.without_stale_rejection(message) else {
@@ -359,6 +363,18 @@ impl Replica {
             self.sleep_for(from, term, talk);
         }
         Ok(())
+    }
+
+    /// A parked replica takes no message; it is as if they were lost. But its log may learn from the leader's heartbeat
+    /// what is committed of the entries that it has acknowledged: only committed entries are drained, and the journal
+    /// that it waits for may be full of nothing else.
+    fn hear_while_parked(&mut self, message: &Message) {
+        let Body::Heartbeat { commit, .. } = message.body else {
+            return;
+        };
+        if message.term == self.term() && self.leader() == Some(message.from) {
+            self.node.mut_store().log.commit_to(commit);
+        }
     }
 
     fn check(&self, message: &Message) -> Result<(), StepError> {

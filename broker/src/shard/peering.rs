@@ -19,7 +19,7 @@ use crate::peers::{
 use bytes::Bytes;
 use raft_group::heartbeats::{Beat, BeatFrame};
 use raft_group::wire::{FrameReader, FrameWriter};
-use raft_group::{Message, Outputs, ReplicaId, Role};
+use raft_group::{Body, Message, Outputs, Replica, ReplicaId, Role};
 use runtime::Parcel;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -194,7 +194,11 @@ impl Shard {
     /// Raft messages for this core's partitions.
     pub(super) fn on_raft(&self, messages: Vec<(PartitionId, Message)>) {
         let mut owned = self.owned.borrow_mut();
-        for (partition, message) in messages {
+        let full = owned.journal.refuses().is_some();
+        for (partition, mut message) in messages {
+            if full && let Some(replica) = owned.replicas.get(partition) {
+                leave_out_what_is_new(&mut message, replica);
+            }
             if let Err(error) = owned.replicas.step(partition, message) {
                 // A partition that is about to be opened, or is gone: Raft says it again if it matters.
                 tracing::trace!(%error, ?partition, "a Raft message was not taken");
@@ -369,6 +373,20 @@ impl Owned {
                 true
             }
         }
+    }
+}
+
+/// The journal has no room: of an append only those entries are taken that the log has already. So the replica stages
+/// nothing, and still says what it has and hears what is committed of it; only what is committed can be drained, and
+/// the journal may be full of nothing else. The leader sends the rest again.
+fn leave_out_what_is_new(message: &mut Message, replica: &Replica) {
+    if let Body::Append(append) = &mut message.body {
+        let log = replica.log();
+        let indexes = append.prev_index.saturating_add(1)..;
+        let known = append.entries.iter().zip(indexes);
+        let known = known.take_while(|(entry, index)| log.term(*index) == Some(entry.term));
+        let known = known.count();
+        append.entries.truncate(known);
     }
 }
 
