@@ -53,7 +53,7 @@ pub const RED_SEEDS: [u64; 19] = [
 ];
 
 /// Seeds of three nodes that were red once.
-pub const RED_CLUSTER_SEEDS: [u64; 5] = [3, 6, 9, 13, 72];
+pub const RED_CLUSTER_SEEDS: [u64; 6] = [3, 6, 9, 13, 72, 180];
 
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
