@@ -60,20 +60,6 @@ func (p *program) newCluster(name string) (*cluster, error) {
 	return c, nil
 }
 
-func (c *cluster) start() error {
-	for _, b := range c.nodes {
-		if err := b.launch(); err != nil {
-			return err
-		}
-	}
-	for _, b := range c.nodes {
-		if err := b.ready(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (c *cluster) end() {
 	for _, b := range c.nodes {
 		b.end()
@@ -98,8 +84,8 @@ func (c *cluster) healWays() {
 	}
 }
 
-// restart starts the nodes again that do not run, and waits until all serve.
-func (c *cluster) restart() error {
+// start starts the nodes that do not run, and waits until all serve.
+func (c *cluster) start() error {
 	for _, b := range c.nodes {
 		if !b.alive() {
 			if err := b.launch(); err != nil {
@@ -151,10 +137,8 @@ type fault struct {
 	do   func(p *program, c *cluster) (undo func() error, err error)
 }
 
-func (c *cluster) restarting() func() error { return c.restart }
-
 func killNode(c *cluster, n int) (func() error, error) {
-	return c.restarting(), c.nodes[n].kill()
+	return c.start, c.nodes[n].kill()
 }
 
 var faults = []fault{
@@ -177,21 +161,21 @@ var faults = []fault{
 	}},
 	{"kill -9 of two nodes", func(p *program, c *cluster) (func() error, error) {
 		n := p.random.IntN(clusterNodes)
-		return c.restarting(), errors.Join(c.nodes[n].kill(), c.nodes[(n+1)%clusterNodes].kill())
+		return c.start, errors.Join(c.nodes[n].kill(), c.nodes[(n+1)%clusterNodes].kill())
 	}},
 	{"kill -9 of all nodes", func(p *program, c *cluster) (func() error, error) {
 		var all error
 		for _, b := range c.nodes {
 			all = errors.Join(all, b.kill())
 		}
-		return c.restarting(), all
+		return c.start, all
 	}},
 	{"SIGTERM of a leader", func(p *program, c *cluster) (func() error, error) {
 		n, err := p.leader(c)
 		if err != nil {
 			return nil, err
 		}
-		return c.restarting(), stop(c.nodes[n])
+		return c.start, stop(c.nodes[n])
 	}},
 	{"a pause of 5 s", func(p *program, c *cluster) (func() error, error) {
 		n, err := p.leader(c)
@@ -238,18 +222,18 @@ var faults = []fault{
 		if err := errors.Join(os.RemoveAll(data), os.MkdirAll(data, 0o755)); err != nil {
 			return nil, err
 		}
-		return func() error { return errors.Join(c.restart(), c.wholeAgain()) }, nil
+		return func() error { return errors.Join(c.start(), c.wholeAgain()) }, nil
 	}},
 	{"a rolling restart", func(p *program, c *cluster) (func() error, error) {
 		for n := range c.nodes {
 			if err := stop(c.nodes[n]); err != nil {
 				return nil, err
 			}
-			if err := c.restart(); err != nil {
+			if err := c.start(); err != nil {
 				return nil, err
 			}
 		}
-		return c.restarting(), nil
+		return c.start, nil
 	}},
 }
 
@@ -336,7 +320,7 @@ func (p *program) clusterUnderLoad() {
 	p.Run(name+": no client met an error that it should not see", l.finish)
 	p.Run(name+": complete read", func() error {
 		c.healWays()
-		if err := c.restart(); err != nil {
+		if err := c.start(); err != nil {
 			return err
 		}
 		if err := checkCommitted(c.addresses(), h); err != nil {

@@ -12,7 +12,7 @@ use crate::founding::{self, Standing, Verdict};
 use crate::peers::{self, Door, Hello, Identity, Introduction, Names, PeerServer, Refusal};
 use crate::shard::metadata::MetadataOwner;
 use crate::shard::owned::Owned;
-use crate::shard::peering::PeerDoor;
+use crate::shard::peering::PeerHost;
 use crate::shard::remembered::Remembered;
 use crate::shard::view::View;
 use crate::shard::{RaftTiming, Settings, Shard, background, mail::Mail, turn};
@@ -186,7 +186,7 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
         return core.stop();
     };
     if let Some(server) = &server {
-        server.set_door(Rc::new(PeerDoor(shard.clone())));
+        server.set_door(Rc::new(PeerHost(shard.clone())));
     }
     match &plan.peers {
         Some(peers) => shard.join_others(peers),

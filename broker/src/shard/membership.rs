@@ -53,9 +53,10 @@ pub fn next(
     }
     let removable: &[ReplicaId] = if behind.is_empty() { &leaving } else { &[] };
     if removable.contains(&leader) {
-        let stays = |id: &&ReplicaId| wanted.contains(id) && members.is_voter(**id);
-        let heirs: Vec<ReplicaId> = members.voters().iter().filter(stays).copied().collect();
-        let heirs: Vec<ReplicaId> = heirs.into_iter().filter(|id| caught_up(*id)).collect();
+        let voters = members.voters().iter().copied();
+        let heirs: Vec<ReplicaId> = voters
+            .filter(|id| wanted.contains(id) && caught_up(*id))
+            .collect();
         if !heirs.is_empty() {
             return Next::HandOver(heirs);
         }

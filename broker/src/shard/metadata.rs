@@ -369,14 +369,7 @@ impl Owned {
             }
         }
         for (node, fenced) in found {
-            let request = Box::new(ClusterAsk::FenceNode { node, fenced });
-            let (asker, hops) = (Asker::Nobody, 0);
-            let say = Mail::DecideAgain {
-                asker,
-                request,
-                hops,
-            };
-            self.post.send(self.core, say);
+            self.decide_behind_mail(Asker::Nobody, ClusterAsk::FenceNode { node, fenced }, 0);
         }
     }
 
@@ -499,7 +492,6 @@ impl Owned {
             // Of what the cores know already: the log was begun anew.
             return;
         }
-        let cores_left = self.cores;
         let asked = match asked {
             Some((Asker::Core(from, ask), reply)) => Some((from, ask, reply)),
             Some((asker, reply)) => {
@@ -508,20 +500,26 @@ impl Owned {
             }
             None => None,
         };
+        self.tell_cores(index, records, asked);
+    }
+
+    /// Sends a version to every core; who asked for it is answered when all have taken it in.
+    fn tell_cores(
+        &mut self,
+        version: u64,
+        records: Vec<Record>,
+        asked: Option<(usize, AskId, ClusterAnswer)>,
+    ) {
+        let cores_left = self.cores;
         let metadata = self.metadata.as_mut().expect("its owner is here");
         metadata
             .spreading
-            .insert(index, Spreading { cores_left, asked });
-        metadata.told = index;
+            .insert(version, Spreading { cores_left, asked });
+        metadata.told = version;
         let records = Arc::new(records);
         for core in 0..self.cores {
-            self.post.send(
-                core,
-                Mail::View {
-                    version: index,
-                    records: records.clone(),
-                },
-            );
+            let records = records.clone();
+            self.post.send(core, Mail::View { version, records });
         }
     }
 
@@ -533,7 +531,6 @@ impl Owned {
         if std::mem::replace(&mut metadata.established, true) {
             return;
         }
-        metadata.told = version;
         metadata.purging = metadata
             .committed
             .deleted()
@@ -544,18 +541,9 @@ impl Owned {
     }
 
     fn spread_state(&mut self, version: u64) {
-        let cores_left = self.cores;
         let metadata = self.metadata.as_mut().expect("its owner is here");
         let state = Box::new(metadata.committed.image());
-        let asked = None;
-        metadata
-            .spreading
-            .insert(version, Spreading { cores_left, asked });
-        let records = Arc::new(vec![Record::Snapshot { state }]);
-        for core in 0..self.cores {
-            let records = records.clone();
-            self.post.send(core, Mail::View { version, records });
-        }
+        self.tell_cores(version, vec![Record::Snapshot { state }], None);
     }
 
     /// The leader has given the whole state, since what led to it is gone from its log.
@@ -577,20 +565,19 @@ impl Owned {
         let metadata = self.metadata.as_mut().expect("its owner is here");
         let early = std::mem::take(&mut metadata.early);
         for waiting in early {
-            let Waiting {
-                asker,
-                request,
-                hops,
-                ..
-            } = waiting;
-            let request = Box::new(request);
-            let again = Mail::DecideAgain {
-                asker,
-                request,
-                hops,
-            };
-            self.post.send(self.core, again);
+            self.decide_behind_mail(waiting.asker, waiting.request, waiting.hops);
         }
+    }
+
+    /// Puts a request to this owner behind the mail that it has sent so far.
+    fn decide_behind_mail(&self, asker: Asker, request: ClusterAsk, hops: u8) {
+        let request = Box::new(request);
+        let again = Mail::DecideAgain {
+            asker,
+            request,
+            hops,
+        };
+        self.post.send(self.core, again);
     }
 
     /// Takes up what waited for room in the journal.
@@ -677,14 +664,7 @@ impl Owned {
         metadata.purging.remove(&topic);
         let holds = metadata.committed.deleted().get(&topic);
         if holds.is_some_and(|deleted| deleted.holders.contains(&node)) {
-            let request = Box::new(ClusterAsk::TopicPurged { topic, node });
-            let (asker, hops) = (Asker::Nobody, 0);
-            let say = Mail::DecideAgain {
-                asker,
-                request,
-                hops,
-            };
-            self.post.send(self.core, say);
+            self.decide_behind_mail(Asker::Nobody, ClusterAsk::TopicPurged { topic, node }, 0);
         }
     }
 

@@ -81,11 +81,11 @@ pub enum Unreadable {
 
 impl PeerMail {
     /// The frame's kind and payload.
-    pub fn encode(&self) -> (u8, Bytes) {
+    pub fn encode(self) -> (u8, Bytes) {
         let json = |encoded: serde_json::Result<Vec<u8>>| {
             Bytes::from(encoded.expect("asks and answers hold only maps with text keys"))
         };
-        match self.clone() {
+        match self {
             PeerMail::Ask {
                 number,
                 hops,
@@ -228,7 +228,7 @@ mod tests {
             },
         ];
         for mail in said {
-            let (kind, payload) = mail.encode();
+            let (kind, payload) = mail.clone().encode();
             let heard = PeerMail::decode(kind, payload.clone()).expect("own encoding");
             assert_eq!(format!("{mail:?}"), format!("{heard:?}"));
             let cut = payload.slice(..payload.len() - 1);

@@ -445,7 +445,7 @@ fn metadata_members(cluster: &Cluster, voters: &[ReplicaId]) -> (Vec<ReplicaId>,
     (chosen, free.iter().map(|node| node.replica_id()).collect())
 }
 
-/// What the links of a core bring goes to its shard.
+/// What the links of a core bring goes to its shard, and so do those who come to the accepting core.
 pub struct PeerHost(pub Rc<Shard>);
 
 impl Identity for PeerHost {
@@ -574,19 +574,7 @@ impl Host for PeerHost {
 }
 
 /// What the accepting core does with those who come, once the node has recovered.
-pub struct PeerDoor(pub Rc<Shard>);
-
-impl Identity for PeerDoor {
-    fn introduction(&self) -> Introduction {
-        PeerHost(self.0.clone()).introduction()
-    }
-
-    fn admit(&self, who: &Introduction) -> Result<(), Refusal> {
-        PeerHost(self.0.clone()).admit(who)
-    }
-}
-
-impl Door for PeerDoor {
+impl Door for PeerHost {
     fn sought(&self, _request: Bytes) -> Pin<Box<dyn Future<Output = Bytes>>> {
         let settings = &self.0.settings;
         let standing = Standing {
