@@ -5,7 +5,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use protocol::ErrorCode;
+use protocol::messages::*;
 use serde_json::Value;
+
+#[path = "sockets/client.rs"]
+mod client;
+
+use client::Client;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -210,4 +217,75 @@ fn an_isolated_leader_is_replaced_and_found_out() {
         unknown.contains("there is no node 9; there are 1, 2, 3."),
         "{unknown}"
     );
+}
+
+/// Creates a topic at a node, on that node, and asks another for it at once. True if that one knows it.
+fn is_known_to(topic: &str, node: &Value, creator: &mut Client, other: &mut Client) -> bool {
+    let on_itself = CreatableReplicaAssignment {
+        partition_index: 0,
+        broker_ids: vec![node["node"].as_i64().expect("an id") as i32],
+        ..Default::default()
+    };
+    let wanted = CreatableTopic {
+        name: topic.to_owned().into(),
+        num_partitions: -1,
+        replication_factor: -1,
+        assignments: vec![on_itself],
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest {
+        topics: vec![wanted],
+        timeout_ms: 30_000,
+        ..Default::default()
+    };
+    let made = creator.call(5, request);
+    assert_eq!(made.topics[0].error_code, ErrorCode::NONE, "{made:?}");
+    let wanted = MetadataRequestTopic {
+        name: Some(topic.to_owned().into()),
+        ..Default::default()
+    };
+    let request = MetadataRequest {
+        topics: Some(vec![wanted]),
+        allow_auto_topic_creation: false,
+        ..Default::default()
+    };
+    let told = other.call(8, request);
+    told.topics[0].error_code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+}
+
+#[test]
+fn what_one_node_says_is_created_is_known_to_all() {
+    let cluster = DevCluster::start("created", "3");
+    cluster.tell("cluster health --wait 30s");
+    let nodes = cluster.json("cluster nodes");
+    let nodes = nodes.as_array().expect("nodes");
+    let is_controller = |node: &&Value| node["controller"] == true;
+    let (controller, others): (Vec<_>, Vec<_>) = nodes.iter().partition(is_controller);
+    let connect = |node: &Value| {
+        let address = node["address"].as_str().expect("an address");
+        Client::connect(address.parse().expect("host and port"))
+    };
+    let (first, second) = (controller[0], others[0]);
+    let (mut creator, mut other) = (connect(first), connect(second));
+    let cut = format!(
+        "dev cluster cut {} {} --one-way",
+        first["node"], second["node"]
+    );
+
+    // The answer waits for who hears late, for a second; a slow machine may need more than one try to be in time.
+    let is_waited_for = (0..5).any(|round| {
+        cluster.tell(&cut);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                cluster.tell("dev cluster heal");
+            });
+            is_known_to(&format!("late{round}"), first, &mut creator, &mut other)
+        })
+    });
+    assert!(is_waited_for);
+
+    // And no longer than that: the topic is there, whoever has not heard of it.
+    cluster.tell(&cut);
+    assert!(!is_known_to("later", first, &mut creator, &mut other));
 }

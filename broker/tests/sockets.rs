@@ -1,9 +1,12 @@
 //! The binary as a process on this machine: what only real cores and real sockets can show.
 
+#[path = "sockets/client.rs"]
+mod client;
 #[path = "sockets/node.rs"]
 mod node;
 
-use node::{Client, Node, refused};
+use client::Client;
+use node::{Node, refused};
 use protocol::ErrorCode;
 use protocol::compression::{Codec, Compression};
 use protocol::messages::*;

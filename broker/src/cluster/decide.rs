@@ -103,6 +103,25 @@ pub enum ClusterAnswer {
     Unavailable(#[serde(with = "code")] ErrorCode),
 }
 
+impl ClusterAnswer {
+    /// Whether it is about what clients find on any node, and expect there as soon as they were told.
+    pub fn is_seen_by_clients(&self) -> bool {
+        match self {
+            ClusterAnswer::CreateTopics(_)
+            | ClusterAnswer::DeleteTopics(_)
+            | ClusterAnswer::CreatePartitions(_)
+            | ClusterAnswer::AlterConfigs(_)
+            | ClusterAnswer::MovePartitions(_) => true,
+            ClusterAnswer::UnregisterNode(_)
+            | ClusterAnswer::Quorum(_)
+            | ClusterAnswer::ProducerIds(_)
+            | ClusterAnswer::RegisterNode(_)
+            | ClusterAnswer::Done
+            | ClusterAnswer::Unavailable(_) => false,
+        }
+    }
+}
+
 /// Kafka's codes as numbers.
 mod code {
     use protocol::error::ErrorCode;

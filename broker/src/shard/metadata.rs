@@ -6,6 +6,7 @@
 //! that does not know who leads keeps it for a while.
 
 use super::anew::Growth;
+use super::everywhere::Everywhere;
 use super::mail::{Answer, AskId, Mail};
 use super::owned::Owned;
 use super::peer_mail::PeerMail;
@@ -62,6 +63,7 @@ pub struct MetadataOwner {
     leading: bool,
     /// Registered nodes that are not connected, and since when; counts while leading.
     unheard: BTreeMap<i32, Instant>,
+    pub(super) everywhere: Everywhere,
     pub(super) growth: Growth,
 }
 
@@ -100,7 +102,7 @@ struct SentOn {
 
 impl MetadataOwner {
     /// Every core has taken in all versions up to here.
-    fn spread_up_to(&self) -> u64 {
+    pub(super) fn spread_up_to(&self) -> u64 {
         let first = self.spreading.first_key_value();
         let before = |version: &u64| version.saturating_sub(1).min(self.told);
         first.map_or(self.told, |(version, _)| before(version))
@@ -127,6 +129,7 @@ impl MetadataOwner {
             established: false,
             leading: false,
             unheard: BTreeMap::new(),
+            everywhere: Everywhere::default(),
             growth: Growth::of(bytes),
         }
     }
@@ -209,7 +212,7 @@ impl Owned {
     }
 
     /// Answers now. Another node gives the answer on when it has got as far as `version`.
-    fn reply(&mut self, asker: Asker, version: u64, reply: ClusterAnswer) {
+    pub(super) fn reply(&mut self, asker: Asker, version: u64, reply: ClusterAnswer) {
         match asker {
             Asker::Core(from, ask) => answer(&self.post, from, ask, reply),
             Asker::Node(node, number) => {
@@ -327,11 +330,13 @@ impl Owned {
     /// A node is not connected any more: what becomes of asks that were sent there is not known.
     pub(super) fn metadata_link_lost(&mut self, node: i32) {
         self.give_up_asks(|sent| sent.to == node);
+        self.everywhere_but(node);
     }
 
     /// Asks that have waited too long are answered so; nodes that were not heard of for a session are fenced.
     pub(super) fn metadata_tick(&mut self, now: Instant, session: Duration) {
         self.send_early_on(now);
+        self.everywhere_tick(now);
         self.fence_unheard(now, session);
         self.give_up_asks(|sent| sent.waiting.deadline <= now);
         let Some(metadata) = self.metadata.as_mut() else {
@@ -495,7 +500,7 @@ impl Owned {
         let asked = match asked {
             Some((Asker::Core(from, ask), reply)) => Some((from, ask, reply)),
             Some((asker, reply)) => {
-                self.reply(asker, index, reply);
+                self.reply_everywhere(asker, index, reply);
                 None
             }
             None => None,
@@ -604,6 +609,7 @@ impl Owned {
                 self.reply(asker, 0, unavailable(ErrorCode::REQUEST_TIMED_OUT));
             }
         }
+        self.give_all_held();
     }
 
     /// A core has taken a version in and serves what it brought. True if that was the last core.
@@ -623,8 +629,9 @@ impl Owned {
             .remove(&version)
             .expect("looked up above");
         if let Some((from, ask, reply)) = done.asked {
-            answer(&self.post, from, ask, reply);
+            self.reply_everywhere(Asker::Core(from, ask), version, reply);
         }
+        self.spread_further();
         self.answer_awaited();
         true
     }

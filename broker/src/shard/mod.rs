@@ -8,6 +8,7 @@ pub mod anew;
 pub mod asks;
 pub mod background;
 pub mod catch_up;
+pub mod everywhere;
 pub mod fetching;
 pub mod groups_host;
 pub mod kept;
@@ -308,8 +309,10 @@ impl Shard {
             Mail::Unwatch { ask } => self.on_unwatch(from, ask),
             Mail::View { version, records } => self.views.push(version, records),
             Mail::ViewApplied { version } => {
-                if self.owned.borrow_mut().view_applied(version) {
+                let is_last_core = self.owned.borrow_mut().view_applied(version);
+                if is_last_core {
                     self.serving.notify_one();
+                    self.flush_peers();
                 }
             }
             Mail::Purged { topic } => self.owned.borrow_mut().purged(topic),

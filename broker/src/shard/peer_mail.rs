@@ -22,6 +22,7 @@ pub mod kind {
     pub const ANSWER: u8 = 4;
     pub const LEADERS: u8 = 5;
     pub const TRANSFER: u8 = 6;
+    pub const TAKEN_IN: u8 = 7;
 }
 
 /// Bytes of one leadership: topic, partition, leader, epoch.
@@ -49,6 +50,9 @@ pub enum PeerMail {
     Leaders(Vec<Leadership>),
     /// A node wants the lead of a partition to go to a node. To whoever leads it; lost, it is wished for again.
     Transfer { partition: PartitionId, to: i32 },
+    /// All cores of a node have taken in the metadata up to a version. To whoever leads the metadata; said again over
+    /// a new link and to a new leader, and what waits for it does so for a moment only.
+    TakenIn { version: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -116,6 +120,10 @@ impl PeerMail {
                 out.put_u32_le(partition.partition);
                 out.put_i32_le(to);
                 (kind::TRANSFER, out.freeze())
+            }
+            PeerMail::TakenIn { version } => {
+                let version = version.to_le_bytes();
+                (kind::TAKEN_IN, Bytes::copy_from_slice(&version))
             }
             PeerMail::Leaders(leaders) => {
                 let mut out = BytesMut::with_capacity(leaders.len() * LEADERSHIP_BYTES);
@@ -188,6 +196,13 @@ impl PeerMail {
                 let to = payload.get_i32_le();
                 Ok(PeerMail::Transfer { partition, to })
             }
+            kind::TAKEN_IN => {
+                let version = payload.as_ref().try_into();
+                let version = version.map_err(|_| Unreadable::CutShort)?;
+                Ok(PeerMail::TakenIn {
+                    version: u64::from_le_bytes(version),
+                })
+            }
             other => Err(Unreadable::Kind(other)),
         }
     }
@@ -226,6 +241,7 @@ mod tests {
                 partition: leadership.partition,
                 to: 3,
             },
+            PeerMail::TakenIn { version: 1 << 40 },
         ];
         for mail in said {
             let (kind, payload) = mail.clone().encode();

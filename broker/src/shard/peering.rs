@@ -182,6 +182,10 @@ impl Shard {
                 let transfer = Mail::Transfer { partition, to };
                 self.post.send(self.owner(partition), transfer);
             }
+            PeerMail::TakenIn { version } => {
+                self.owned.borrow_mut().taken_in(from, version);
+                self.flush_peers();
+            }
             PeerMail::Leaders(word) => {
                 let word = std::sync::Arc::new(word);
                 for core in 0..self.core.cores() {
