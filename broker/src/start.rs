@@ -194,12 +194,13 @@ fn peers(config: &BrokerConfig) -> Result<Option<PeerPlan>, StartError> {
     }
     let (names, desk) = Names::asking();
     std::thread::spawn(move || desk.serve());
+    let election_timeout = Duration::from_millis(config.raft_election_timeout_ms);
     Ok(Some(PeerPlan {
         bind: address_of(&node.peer_listener)?,
         address: node.peer_address.to_string(),
         voters: node.voters.clone(),
         names,
-        settings: crate::peers::Settings::default(),
+        settings: crate::peers::Settings::for_elections_after(election_timeout),
     }))
 }
 

@@ -224,7 +224,6 @@ fn is_known_to(topic: &str, node: &Value, creator: &mut Client, other: &mut Clie
     let on_itself = CreatableReplicaAssignment {
         partition_index: 0,
         broker_ids: vec![node["node"].as_i64().expect("an id") as i32],
-        ..Default::default()
     };
     let wanted = CreatableTopic {
         name: topic.to_owned().into(),

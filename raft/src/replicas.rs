@@ -16,8 +16,10 @@
 //! - the link to a node was reset: [`Replicas::peer_lost`]; it is there again:
 //!   [`Replicas::peer_back`];
 //! - nothing was heard from a node for some time (nodes ask each other when they have nothing else
-//!   to say): [`Replicas::wake_with`], or [`Replicas::wake_led_by`] if only the groups that it
-//!   leads need to look for another leader. What then wakes finds out by its own means.
+//!   to say): [`Replicas::peer_silent`] on the core that hears nothing, and the groups that it leads
+//!   look for another leader; [`Replicas::peer_unheard`] on all cores until [`Replicas::peer_heard`] if
+//!   it is the node as a whole, and leaders count who is left.
+//!   [`Replicas::wake_with`] wakes all groups with a member there, to find out by their own means.
 //!
 //! This module must not know what a partition is for. Deliberately absent: time.
 
@@ -31,7 +33,7 @@ use crate::members::ReplicaId;
 use crate::message::Message;
 use crate::ready::Outputs;
 use crate::refusal::StepError;
-use crate::replica::{Replica, Role};
+use crate::replica::Replica;
 use storage::{Entry, Journal, Log, PartitionId};
 
 /// The replicas of one core. See the module's head.
@@ -49,6 +51,8 @@ pub struct Replicas {
     ticking: BTreeSet<usize>,
     /// Nodes that are known to be lost.
     away: BTreeSet<i32>,
+    /// Nodes of which nothing is heard, whatever their links say.
+    unheard: BTreeSet<i32>,
     /// Journal turns that are not durable, oldest first, and who has a share in them.
     turns: VecDeque<Turn>,
     /// Emptied lists of shares, to be used again.
@@ -236,14 +240,28 @@ impl Replicas {
         self.change_with(node, Replica::wake);
     }
 
-    /// Wakes the followers of leaders on the node; their election timers begin anew.
-    pub fn wake_led_by(&mut self, node: i32) {
+    /// Nothing has come from the node to this core for a while, though no link was reset: it froze, or
+    /// is cut off, or the core that speaks to this one stands still. Followers of leaders there look
+    /// for another one, soon.
+    pub fn peer_silent(&mut self, node: i32) {
+        self.change_with(node, |replica| replica.alarm(node));
+    }
+
+    /// Nothing was heard from the node for a while, on no core. Followers do as for
+    /// [`Replicas::peer_silent`]. A leader that hears from less than a majority of its voters resigns:
+    /// it cannot commit, and its clients wait for nothing.
+    pub fn peer_unheard(&mut self, node: i32) {
+        self.unheard.insert(node);
+        let gone: BTreeSet<i32> = self.unheard.union(&self.away).copied().collect();
         self.change_with(node, |replica| {
-            let led = replica.leader().is_some_and(|leader| leader.node() == node);
-            if led && replica.role() == Role::Follower {
-                replica.wake();
-            }
+            replica.alarm(node);
+            replica.resign_without_majority(&gone);
         });
+    }
+
+    /// The node is heard again.
+    pub fn peer_heard(&mut self, node: i32) {
+        self.unheard.remove(&node);
     }
 
     /// Changes every replica whose group has a member on the node.

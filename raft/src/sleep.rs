@@ -331,10 +331,7 @@ impl Replica {
     }
 
     /// The node is lost, probably: the link to it was reset. A leader stops sending ahead to its
-    /// members there. A follower of a leader there forgets it, so that it does not refuse the
-    /// pre-votes of others for the leader's sake, and campaigns soon: at a tick that differs
-    /// between the members of the group, and not before a beat of a leader that lives would have
-    /// come.
+    /// members there; followers of a leader there are alarmed.
     pub(crate) fn peer_lost(&mut self, node: i32, news: bool) {
         if !self.may_act() {
             return;
@@ -349,22 +346,66 @@ impl Replica {
                     self.unreachable(peer);
                 }
             }
-        } else if self.role() == Role::Follower
-            && self.leader().is_some_and(|leader| leader.node() == node)
-        {
-            self.stir();
-            self.guarded("loss of the leader", |raw| {
-                let term = raw.raft.term;
-                raw.raft.become_follower(term, raft::INVALID_ID);
-            });
-            self.settle();
-            let voters = self.configuration.members.voters();
-            let timeout = self.node.raft.randomized_election_timeout();
-            if let Some(ticks) = alarm_ticks(self.seed, voters, self.id, node, self.heartbeat_ticks)
-            {
-                self.node.raft.election_elapsed = timeout.saturating_sub(ticks);
-            }
+        } else {
+            self.alarm(node);
         }
+    }
+
+    /// A follower of a leader on the node forgets it, so that it does not refuse the pre-votes of
+    /// others for the leader's sake, and campaigns soon: at a tick that differs between the members
+    /// of the group, and not before a beat of a leader that lives would have come.
+    pub(crate) fn alarm(&mut self, node: i32) {
+        let led = self.leader().is_some_and(|leader| leader.node() == node);
+        if !self.may_act() || self.role() != Role::Follower || !led {
+            return;
+        }
+        self.stir();
+        self.guarded("loss of the leader", |raw| {
+            let term = raw.raft.term;
+            raw.raft.become_follower(term, raft::INVALID_ID);
+        });
+        self.settle();
+        let voters = self.configuration.members.voters();
+        let timeout = self.node.raft.randomized_election_timeout();
+        if let Some(ticks) = alarm_ticks(self.seed, voters, self.id, node, self.heartbeat_ticks) {
+            self.node.raft.election_elapsed = timeout.saturating_sub(ticks);
+        }
+    }
+}
+
+impl Replica {
+    /// A leader resigns if those that are left when the nodes that are `gone` are taken away are no majority.
+    /// It need not wait for raft's own check of the quorum, which takes an election timeout and more.
+    ///
+    /// Before it goes it asks the follower that has most to campaign: if only the way here is cut,
+    /// that one hears it, and the group does not wait for a timeout either.
+    pub(crate) fn resign_without_majority(&mut self, gone: &BTreeSet<i32>) {
+        if !self.may_act() || self.role() != Role::Leader {
+            return;
+        }
+        let tracker = self.node.raft.prs();
+        let is_heard = |id: &u64| {
+            ReplicaId::from_u64(*id).is_some_and(|member| !gone.contains(&member.node()))
+        };
+        let heard = tracker.iter().map(|(id, _)| *id).filter(is_heard).collect();
+        if tracker.has_quorum(&heard) {
+            return;
+        }
+        let voters = self.configuration.members.voters();
+        let others = tracker.iter().filter(|(id, _)| {
+            **id != self.id.as_u64() && voters.iter().any(|voter| voter.as_u64() == **id)
+        });
+        let next = others.max_by_key(|(id, progress)| (progress.matched, **id));
+        let next = next.map(|(id, _)| *id);
+        self.stir();
+        self.guarded("silence of a majority", |raw| {
+            if let Some(next) = next {
+                raw.raft.send_timeout_now(next);
+            }
+            let term = raw.raft.term;
+            raw.raft.become_follower(term, raft::INVALID_ID);
+        });
+        self.settle();
     }
 }
 

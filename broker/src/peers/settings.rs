@@ -45,7 +45,7 @@ impl Default for Settings {
         Settings {
             keep_alive: Duration::from_millis(100),
             echo_every: Duration::from_millis(500),
-            silent_after: Duration::from_secs(1),
+            silent_after: Duration::from_millis(400),
             dead_after: Duration::from_secs(10),
             connect_within: Duration::from_secs(2),
             handshake_within: Duration::from_secs(5),
@@ -64,6 +64,17 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Silence is noticed early enough for a group to have another leader within its election timeout.
+    pub fn for_elections_after(timeout: Duration) -> Settings {
+        let base = Settings::default();
+        let silent_after = timeout.mul_f64(0.4);
+        Settings {
+            keep_alive: base.keep_alive.min(silent_after / 4),
+            silent_after,
+            ..base
+        }
+    }
+
     /// The same limits, with all times multiplied by `factor`.
     pub fn scaled(mut self, factor: f64) -> Settings {
         for time in [

@@ -58,6 +58,8 @@ pub enum Mail {
     Beats(raft_group::heartbeats::BeatFrame),
     /// A lead is wanted elsewhere: to the owner of a partition, which hands it over if it can.
     Transfer { partition: PartitionId, to: i32 },
+    /// Core 0 has not heard from a node for a while, or hears it again.
+    Heard { node: i32, heard: bool },
     /// An owner tells every core who leads its partitions since when. Repeated on every change only: mail
     /// is not lost.
     Leaders(Arc<Vec<Leadership>>),

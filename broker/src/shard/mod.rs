@@ -329,6 +329,7 @@ impl Shard {
             Mail::Observe(request) => crate::observe::answer(self, request),
             Mail::Begin(_) => {}
             Mail::Listening { ports } => self.listening(&ports),
+            Mail::Heard { node, heard } => self.on_heard(node, heard),
             Mail::Transfer { partition, to } => {
                 self.owned.borrow_mut().transfer(partition, to);
                 self.wake_turn();

@@ -569,11 +569,15 @@ impl Host for PeerHost {
 
     fn silent(&self, node: i32) {
         tracing::debug!(node, "nothing is heard from a node");
-        self.0.owned.borrow_mut().replicas.wake_led_by(node);
+        let shard = &self.0;
+        shard.owned.borrow_mut().replicas.peer_silent(node);
+        shard.wake_turn();
+        shard.tell_heard(node, false);
     }
 
     fn heard_again(&self, node: i32) {
         tracing::debug!(node, "a node is heard again");
+        self.0.tell_heard(node, true);
     }
 }
 
@@ -606,6 +610,25 @@ impl Door for PeerHost {
 }
 
 impl Shard {
+    /// Whether a node as a whole is heard is for core 0 to say: every node sends to it, but one with fewer cores sends
+    /// nothing to those beyond.
+    fn tell_heard(&self, node: i32, heard: bool) {
+        if self.core.id() == METADATA_CORE {
+            for core in 0..self.core.cores() {
+                self.post.send(core, Mail::Heard { node, heard });
+            }
+        }
+    }
+
+    pub(super) fn on_heard(&self, node: i32, heard: bool) {
+        let replicas = &mut self.owned.borrow_mut().replicas;
+        match heard {
+            true => replicas.peer_heard(node),
+            false => replicas.peer_unheard(node),
+        }
+        self.wake_turn();
+    }
+
     /// Another node's connection that is to land on this core.
     pub(super) fn take_link(&self, parcel: Parcel, hello: Hello) {
         if let Some(links) = self.links.get() {

@@ -698,11 +698,13 @@ impl Cluster {
             let node = self.random.below(self.nodes.len() as u64) as usize;
             let node = self.nodes[node].id.node();
             let replicas = &mut self.nodes[at].replicas;
-            match self.random.below(4) {
+            match self.random.below(6) {
                 0 => replicas.peer_lost(node),
                 1 => replicas.peer_back(node),
-                2 => replicas.wake_with(node),
-                _ => replicas.wake_led_by(node),
+                2 => replicas.peer_heard(node),
+                3 => replicas.peer_unheard(node),
+                4 => replicas.wake_with(node),
+                _ => replicas.peer_silent(node),
             }
         }
     }

@@ -34,7 +34,8 @@ knobs! { OWN: "This broker's own",
          Generated at the first start if unset.";
     "corelane.raft.election.timeout.ms", Int, "1000", Between(100, 60000), Static,
         Honoured,
-        "A follower that hears nothing for about this long asks for an election.";
+        "A follower that hears nothing for about this long asks for an election. If the leader's \
+         node as a whole is silent, two fifths of it are enough to begin to look for another one.";
     "corelane.raft.heartbeat.interval.ms", Int, "150", Between(10, 10000), Static,
         Honoured,
         "How often a leader shows its followers that it lives, one frame per peer node.";
