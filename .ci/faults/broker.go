@@ -181,6 +181,18 @@ func (b *broker) lastLines() string {
 	return strings.Join(lines[max(0, len(lines)-8):], " | ")
 }
 
+// panicked tells what the log says of a panic.
+func (b *broker) panicked() error {
+	text, err := os.ReadFile(b.log)
+	if err != nil {
+		return err
+	}
+	if at := strings.Index(string(text), "panicked at"); at >= 0 {
+		return fmt.Errorf("%s: %s", filepath.Base(b.log), text[at:min(len(text), at+400)])
+	}
+	return nil
+}
+
 // residentBytes is the memory that the process holds.
 func (b *broker) residentBytes() (int64, error) {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(b.pid()), "statm"))

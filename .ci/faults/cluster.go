@@ -8,27 +8,43 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-const clusterNodes = 3
+const (
+	// clusterNodes are there from the beginning; one more comes and goes.
+	clusterNodes = 3
+	replicas     = 3
+)
 
-// cluster is three nodes on one machine. Each reaches each other one through a proxy of its own, so that any way
-// can be cut in either direction; clients reach the nodes themselves.
+// cluster is three nodes on one machine, and a fourth at times. Each of the three reaches each other one through a proxy
+// of its own, so that any way can be cut in either direction; clients reach the nodes themselves.
 type cluster struct {
+	// The index is the node's id less one.
 	nodes   []*broker
 	proxies map[[2]int]*proxy
+	// disks are those of the three nodes, one each; without them no disk can be made full.
+	disks []*smallDisk
+	// hurt are the nodes that a fault has in hand now.
+	hurt map[int]bool
+	// joined says that the fourth node is one of the cluster; it is the last of nodes then.
+	joined *broker
 }
 
 // newCluster prepares the nodes; what they have in common with a single broker comes from the command line.
 func (p *program) newCluster(name string) (*cluster, error) {
-	c := &cluster{proxies: map[[2]int]*proxy{}}
+	c := &cluster{proxies: map[[2]int]*proxy{}, hurt: map[int]bool{}}
+	if err := c.mountDisks(p, name); err != nil {
+		p.Skip(name+": disks that become full", fmt.Sprintf("no small file system can be mounted here: %v", err))
+	}
 	peers := make([]int, clusterNodes)
 	for n := range clusterNodes {
-		b, err := p.broker(fmt.Sprintf("%s-%d", name, n+1))
+		b, err := p.clusterBroker(c, name, n)
 		if err != nil {
 			return c, err
 		}
@@ -49,17 +65,56 @@ func (p *program) newCluster(name string) (*cluster, error) {
 			}
 			voters = append(voters, fmt.Sprintf("%d@%s", to+1, address))
 		}
-		b := c.nodes[from]
-		b.command = append(slices.Clone(b.command),
-			"--set", fmt.Sprintf("node.id=%d", from+1),
-			"--set", "controller.quorum.voters="+strings.Join(voters, ","),
-			"--set", fmt.Sprintf("corelane.peer.listener=127.0.0.1:%d", peers[from]),
-			"--set", "default.replication.factor=3",
-			"--set", "min.insync.replicas=2")
+		c.nodes[from].becomeNode(from+1, strings.Join(voters, ","), peers[from])
 	}
 	return c, nil
 }
 
+// mountDisks gives each node a file system of its own, or none of them.
+func (c *cluster) mountDisks(p *program, name string) error {
+	for n := range clusterNodes {
+		disk, err := mountSmall(p.directory, fmt.Sprintf("%s-%d-disk", name, n+1), clusterDiskMB)
+		if err != nil {
+			return errors.Join(err, c.unmountDisks())
+		}
+		c.disks = append(c.disks, disk)
+	}
+	fmt.Printf("%s: each node has %s of %d MiB\n", name, c.disks[0].kind, clusterDiskMB)
+	return nil
+}
+
+func (c *cluster) unmountDisks() error {
+	var all error
+	for _, disk := range c.disks {
+		all = errors.Join(all, disk.unmount())
+	}
+	c.disks = nil
+	return all
+}
+
+// clusterBroker is node n on its own disk, if it has one; its log is where the space does not end.
+func (p *program) clusterBroker(c *cluster, name string, n int) (*broker, error) {
+	b, err := p.broker(fmt.Sprintf("%s-%d", name, n+1))
+	if err != nil || n >= len(c.disks) {
+		return b, err
+	}
+	log := b.log
+	b = newBroker(p.command, filepath.Join(c.disks[n].mount, "data"), b.port)
+	b.log = log
+	return b, nil
+}
+
+// becomeNode adds to the command line what a single broker does not need.
+func (b *broker) becomeNode(id int, voters string, peerPort int) {
+	b.command = append(slices.Clone(b.command),
+		"--set", fmt.Sprintf("node.id=%d", id),
+		"--set", "controller.quorum.voters="+voters,
+		"--set", fmt.Sprintf("corelane.peer.listener=127.0.0.1:%d", peerPort),
+		"--set", fmt.Sprintf("default.replication.factor=%d", replicas),
+		"--set", "min.insync.replicas=2")
+}
+
+// end ends all processes; the disks stay where they are.
 func (c *cluster) end() {
 	for _, b := range c.nodes {
 		b.end()
@@ -78,10 +133,11 @@ func (c *cluster) addresses() string {
 	return strings.Join(all, ",")
 }
 
-func (c *cluster) healWays() {
+func (c *cluster) healWays() error {
 	for _, way := range c.proxies {
 		way.heal()
 	}
+	return nil
 }
 
 // start starts the nodes that do not run, and waits until all serve.
@@ -95,146 +151,66 @@ func (c *cluster) start() error {
 	}
 	for _, b := range c.nodes {
 		if err := b.ready(); err != nil {
-			return err
+			return fmt.Errorf("%s: %w", filepath.Base(b.log), err)
 		}
 	}
 	return nil
 }
 
-// leader is the node that leads a random partition of the load, controller the one that leads the metadata.
-func (p *program) leader(c *cluster) (int, error) {
-	places := loadPlaces()
-	at := places[p.random.IntN(len(places))]
-	return c.ask(func(metadata kadm.Metadata) int32 {
-		return metadata.Topics[at.topic].Partitions[at.partition].Leader
-	}, at.topic)
+// untouched are the nodes that no fault has in hand, and that run.
+func (c *cluster) untouched() []int {
+	var all []int
+	for n, b := range c.nodes {
+		if !c.hurt[n] && b.alive() {
+			all = append(all, n)
+		}
+	}
+	return all
 }
 
-func (c *cluster) controller() (int, error) {
-	return c.ask(func(metadata kadm.Metadata) int32 { return metadata.Controller })
-}
-
-func (c *cluster) ask(which func(kadm.Metadata) int32, topics ...string) (int, error) {
-	found := -1
-	err := withAdmin(c.addresses(), func(ctx context.Context, admin *kadm.Client) error {
-		for ctx.Err() == nil {
+// ask asks any node until the answer makes sense.
+func (c *cluster) ask(limit time.Duration, topics []string, sensible func(kadm.Metadata) bool) error {
+	return withAdmin(c.addresses(), func(ctx context.Context, admin *kadm.Client) error {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		for {
 			metadata, err := admin.Metadata(ctx, topics...)
-			if err == nil {
-				if found = int(which(metadata)) - 1; found >= 0 && found < len(c.nodes) {
-					return nil
-				}
+			if err == nil && sensible(metadata) {
+				return nil
+			}
+			if ctx.Err() != nil {
+				return errors.Join(errors.New("no node knows leaders"), err)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
-		return errors.New("no leader was found")
 	})
-	return found, err
 }
 
-// fault is something that happens to a cluster under load. It gives back what ends it.
-type fault struct {
-	name string
-	do   func(p *program, c *cluster) (undo func() error, err error)
+// led says which node leads each partition of the load, as far as one is known.
+func (c *cluster) led(limit time.Duration) map[place]int {
+	found := map[place]int{}
+	// Without an answer nothing is known, which is one of the answers.
+	_ = c.ask(limit, loadTopicNames(), func(metadata kadm.Metadata) bool {
+		clear(found)
+		for _, at := range loadPlaces() {
+			leader := int(metadata.Topics[at.topic].Partitions[at.partition].Leader) - 1
+			if leader >= 0 {
+				found[at] = leader
+			}
+		}
+		return len(found) == len(loadPlaces())
+	})
+	return found
 }
 
-func killNode(c *cluster, n int) (func() error, error) {
-	return c.start, c.nodes[n].kill()
-}
-
-var faults = []fault{
-	{"kill -9 of a leader", func(p *program, c *cluster) (func() error, error) {
-		n, err := p.leader(c)
-		if err != nil {
-			return nil, err
-		}
-		return killNode(c, n)
-	}},
-	{"kill -9 of the controller", func(p *program, c *cluster) (func() error, error) {
-		n, err := c.controller()
-		if err != nil {
-			return nil, err
-		}
-		return killNode(c, n)
-	}},
-	{"kill -9 of a node", func(p *program, c *cluster) (func() error, error) {
-		return killNode(c, p.random.IntN(clusterNodes))
-	}},
-	{"kill -9 of two nodes", func(p *program, c *cluster) (func() error, error) {
-		n := p.random.IntN(clusterNodes)
-		return c.start, errors.Join(c.nodes[n].kill(), c.nodes[(n+1)%clusterNodes].kill())
-	}},
-	{"kill -9 of all nodes", func(p *program, c *cluster) (func() error, error) {
-		var all error
-		for _, b := range c.nodes {
-			all = errors.Join(all, b.kill())
-		}
-		return c.start, all
-	}},
-	{"SIGTERM of a leader", func(p *program, c *cluster) (func() error, error) {
-		n, err := p.leader(c)
-		if err != nil {
-			return nil, err
-		}
-		return c.start, stop(c.nodes[n])
-	}},
-	{"a pause of 5 s", func(p *program, c *cluster) (func() error, error) {
-		n, err := p.leader(c)
-		if err != nil {
-			return nil, err
-		}
-		err = c.nodes[n].signal(syscall.SIGSTOP)
-		time.Sleep(5 * time.Second)
-		return func() error { return c.nodes[n].signal(syscall.SIGCONT) }, err
-	}},
-	{"a leader cut off with its clients", func(p *program, c *cluster) (func() error, error) {
-		n, err := p.leader(c)
-		if err != nil {
-			return nil, err
-		}
-		for way, proxy := range c.proxies {
-			if way[0] == n || way[1] == n {
-				proxy.sever()
-			}
-		}
-		time.Sleep(2 * time.Second)
-		return func() error { c.healWays(); return nil }, nil
-	}},
-	{"a one-way cut", func(p *program, c *cluster) (func() error, error) {
-		n, err := p.leader(c)
-		if err != nil {
-			return nil, err
-		}
-		outwards := p.random.IntN(2)
-		for way, proxy := range c.proxies {
-			if way[outwards] == n {
-				proxy.sever()
-			}
-		}
-		time.Sleep(2 * time.Second)
-		return func() error { c.healWays(); return nil }, nil
-	}},
-	{"a wiped disk", func(p *program, c *cluster) (func() error, error) {
-		n := p.random.IntN(clusterNodes)
-		if err := c.nodes[n].kill(); err != nil {
-			return nil, err
-		}
-		data := c.nodes[n].data
-		if err := errors.Join(os.RemoveAll(data), os.MkdirAll(data, 0o755)); err != nil {
-			return nil, err
-		}
-		return func() error { return errors.Join(c.start(), c.wholeAgain()) }, nil
-	}},
-	{"a rolling restart", func(p *program, c *cluster) (func() error, error) {
-		for n := range c.nodes {
-			if err := stop(c.nodes[n]); err != nil {
-				return nil, err
-			}
-			if err := c.start(); err != nil {
-				return nil, err
-			}
-		}
-		return c.start, nil
-	}},
+// controller is the node that leads the metadata; -1 if nobody knows.
+func (c *cluster) controller(limit time.Duration) int {
+	found := -1
+	_ = c.ask(limit, []string{}, func(metadata kadm.Metadata) bool {
+		found = int(metadata.Controller) - 1
+		return found >= 0 && found < len(c.nodes)
+	})
+	return found
 }
 
 // wholeAgain waits until every partition has all its replicas back on the disks that count: only then may
@@ -243,7 +219,7 @@ func (c *cluster) wholeAgain() error {
 	deadline := time.Now().Add(patience)
 	var last error
 	for time.Now().Before(deadline) {
-		if last = c.replicasAgree(); last == nil {
+		if last = errors.Join(c.replicasAgree(), c.quorumAgrees()); last == nil {
 			return nil
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -251,37 +227,94 @@ func (c *cluster) wholeAgain() error {
 	return fmt.Errorf("replicas are not whole after %s: %w", patience, last)
 }
 
-// replicasAgree holds the size that each node reports of each partition against that of the others.
+// replicasAgree holds the size that each replica reports of each partition against that of the others. They are asked
+// one after another while producers go on, and cut their files at other places, so that they differ a little.
 func (c *cluster) replicasAgree() error {
 	return withAdmin(c.addresses(), func(ctx context.Context, admin *kadm.Client) error {
+		metadata, err := admin.Metadata(ctx)
+		if err != nil {
+			return err
+		}
 		described, err := admin.DescribeAllLogDirs(ctx, nil)
 		if err != nil {
 			return err
 		}
-		counts := map[place]int{}
+		sizes := map[place]map[int32]int64{}
 		described.Each(func(dir kadm.DescribedLogDir) {
 			dir.Topics.Each(func(partition kadm.DescribedLogDirPartition) {
-				if partition.Size > 0 {
-					counts[place{partition.Topic, partition.Partition}]++
+				at := place{partition.Topic, partition.Partition}
+				if sizes[at] == nil {
+					sizes[at] = map[int32]int64{}
 				}
+				sizes[at][dir.Broker] = partition.Size
 			})
 		})
-		for _, at := range loadPlaces() {
-			if counts[at] < clusterNodes {
-				return fmt.Errorf("%v has data on %d nodes", at, counts[at])
+		for _, topic := range metadata.Topics {
+			for _, partition := range topic.Partitions {
+				at := place{topic.Topic, partition.Partition}
+				var largest int64
+				for _, size := range sizes[at] {
+					largest = max(largest, size)
+				}
+				for _, node := range partition.Replicas {
+					if size := sizes[at][node]; size < largest-largest/10-(64<<10) || (size == 0 && largest > 0) {
+						return fmt.Errorf("%v has %d bytes on node %d, and %d elsewhere", at, size, node, largest)
+					}
+				}
 			}
 		}
 		return nil
 	})
 }
 
-// clusterUnderLoad does every fault so often, in random order, while clients work.
+// quorumAgrees asks the same of the metadata.
+func (c *cluster) quorumAgrees() error {
+	return withClient(c.addresses(), func(ctx context.Context, client *kgo.Client) error {
+		request := kmsg.NewPtrDescribeQuorumRequest()
+		topic := kmsg.NewDescribeQuorumRequestTopic()
+		topic.Topic = "__cluster_metadata"
+		topic.Partitions = append(topic.Partitions, kmsg.NewDescribeQuorumRequestTopicPartition())
+		request.Topics = append(request.Topics, topic)
+		answer, err := request.RequestWith(ctx, client)
+		if err != nil {
+			return err
+		}
+		if err := kerr.ErrorForCode(answer.ErrorCode); err != nil {
+			return err
+		}
+		for _, topic := range answer.Topics {
+			for _, partition := range topic.Partitions {
+				if err := kerr.ErrorForCode(partition.ErrorCode); err != nil {
+					return err
+				}
+				caughtUp := 0
+				for _, voter := range partition.CurrentVoters {
+					if voter.LogEndOffset >= partition.HighWatermark {
+						caughtUp++
+					}
+				}
+				if caughtUp < clusterNodes {
+					return fmt.Errorf("%d voters have the metadata up to %d", caughtUp, partition.HighWatermark)
+				}
+				return nil
+			}
+		}
+		return errors.New("no node describes the quorum")
+	})
+}
+
+// clusterUnderLoad does every fault so often, in random order, while clients work; then a random mix of them.
 func (p *program) clusterUnderLoad() {
 	name := "cluster"
 	c, err := p.newCluster(name)
-	defer c.end()
 	h := newHistory()
-	var l *load
+	s := &siege{program: p, cluster: c, history: h}
+	defer func() {
+		c.end()
+		if !p.Failed() {
+			p.Run(name+": disks are given back", c.unmountDisks)
+		}
+	}()
 	p.Run(name+": three nodes find each other, load starts", func() error {
 		if err != nil {
 			return err
@@ -289,38 +322,29 @@ func (p *program) clusterUnderLoad() {
 		if err := c.start(); err != nil {
 			return err
 		}
-		if err := createLoadTopics(c.addresses()); err != nil {
+		if err := errors.Join(createLoadTopics(c.addresses()), createBulkTopic(c.addresses())); err != nil {
 			return err
 		}
-		if l, err = startLoad(c.addresses(), h, 1); err != nil {
+		if s.load, err = startLoad(c.addresses(), h, s.producerIDs(loadTopics)); err != nil {
 			return err
 		}
-		return l.progress()
+		return s.load.progress()
 	})
-	if l == nil {
+	if p.Failed() {
+		if s.load != nil {
+			s.load.abandon()
+		}
 		return
 	}
-	wanted := faults
-	if p.only != "" {
-		wanted = slices.DeleteFunc(slices.Clone(faults), func(f fault) bool { return !strings.Contains(f.name, p.only) })
+	s.rounds()
+	if p.mix > 0 && !p.Failed() {
+		p.Run(fmt.Sprintf("%s: a random mix for %s", name, p.mix), s.mix)
 	}
-	for round := range p.clusterRounds {
-		p.random.Shuffle(len(wanted), func(i, j int) { wanted[i], wanted[j] = wanted[j], wanted[i] })
-		for _, f := range wanted {
-			words := fmt.Sprintf("%s: %s, round %d", name, f.name, round+1)
-			p.Run(words, func() error { return p.survive(c, l, h, f) })
-			if p.Failed() {
-				break // What follows would say the same.
-			}
-		}
-		if p.Failed() {
-			break
-		}
-	}
-	p.Run(name+": no client met an error that it should not see", l.finish)
+	s.tellGaps()
+	p.Run(name+": no client met an error that it should not see", s.load.finish)
 	p.Run(name+": complete read", func() error {
-		c.healWays()
-		if err := c.start(); err != nil {
+		err := errors.Join(c.healWays(), c.freeDisks())
+		if err := errors.Join(err, c.start()); err != nil {
 			return err
 		}
 		if err := checkCommitted(c.addresses(), h); err != nil {
@@ -331,28 +355,7 @@ func (p *program) clusterUnderLoad() {
 	p.verdicts(name, h)
 }
 
-func (p *program) survive(c *cluster, l *load, h *history, f fault) error {
-	if err := l.progress(); err != nil {
-		return fmt.Errorf("no progress before: %w", err)
-	}
-	time.Sleep(time.Duration(p.random.Int64N(int64(time.Second))))
-	l.beginGaps()
-	undo, err := f.do(p, c)
-	if err != nil {
-		return err
-	}
-	time.Sleep(time.Second + time.Duration(p.random.Int64N(int64(time.Second))))
-	fmt.Printf("%s: longest wait for an acknowledgement while it lasts: %d ms\n", f.name, l.longestGap().Milliseconds())
-	if err := undo(); err != nil {
-		return err
-	}
-	if err := l.progress(); err != nil {
-		return fmt.Errorf("no progress after: %w", err)
-	}
-	for _, b := range c.nodes {
-		if !b.alive() {
-			return fmt.Errorf("%s ended by itself: %s", filepath.Base(b.data), b.lastLines())
-		}
-	}
-	return checkCommitted(c.addresses(), h)
+// clean removes what a node had, its disk's file system aside.
+func clean(data string) error {
+	return errors.Join(os.RemoveAll(data), os.MkdirAll(data, 0o755))
 }

@@ -31,8 +31,8 @@ type smallDisk struct {
 }
 
 // mountSmall prefers ext4 on a loop device, where space behaves as on a server, to tmpfs.
-func mountSmall(directory string, megabytes int) (*smallDisk, error) {
-	d := &smallDisk{mount: filepath.Join(directory, "small"), image: filepath.Join(directory, "small.image")}
+func mountSmall(directory, name string, megabytes int) (*smallDisk, error) {
+	d := &smallDisk{mount: filepath.Join(directory, name), image: filepath.Join(directory, name+".image")}
 	if err := os.MkdirAll(d.mount, 0o755); err != nil {
 		return nil, err
 	}
@@ -60,7 +60,8 @@ func (d *smallDisk) mountExt4(megabytes int) error {
 	}
 	for _, command := range [][]string{
 		{"mkfs.ext4", "-q", "-m", "0", d.image},
-		{"mount", "-o", "loop", d.image, d.mount},
+		// With discard, what is deleted inside gives its room back to the disk below.
+		{"mount", "-o", "loop,discard", d.image, d.mount},
 	} {
 		if said, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w: %s", command[0], err, bytes.TrimSpace(said))
@@ -77,32 +78,46 @@ func (d *smallDisk) ballast() string {
 	return filepath.Join(d.mount, "ballast")
 }
 
-// fill writes until nothing more fits.
+// fill reserves, in ever smaller pieces, all the space that is left. Nothing is written, so that the image below stays
+// as small as it is.
 func (d *smallDisk) fill() error {
 	file, err := os.Create(d.ballast())
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	for _, size := range []int{1 << 20, 4096} {
-		block := bytes.Repeat([]byte{1}, size)
+	end := int64(0)
+	for _, size := range []int64{64 << 20, 1 << 20, 4 << 10} {
 		for err = nil; err == nil; {
-			_, err = file.Write(block)
+			err = syscall.Fallocate(int(file.Fd()), 0, end, size)
+			switch {
+			case err == nil:
+				end += size
+			case errors.Is(err, syscall.EINTR):
+				err = nil // by the runtime's own signals
+			}
 		}
 		if !errors.Is(err, syscall.ENOSPC) {
 			return err
 		}
 	}
-	if err := file.Sync(); err != nil && !errors.Is(err, syscall.ENOSPC) {
-		return err
-	}
 	return nil
+}
+
+func (d *smallDisk) isFilled() bool {
+	_, err := os.Stat(d.ballast())
+	return err == nil
+}
+
+// free gives the space back.
+func (d *smallDisk) free() error {
+	return os.Remove(d.ballast())
 }
 
 // diskFull fills the disk under a broker: it must refuse what it cannot keep, keep what it promised,
 // and recover by itself when there is space again.
 func (p *program) diskFull() {
-	disk, err := mountSmall(p.directory, p.diskMB)
+	disk, err := mountSmall(p.directory, "small", p.diskMB)
 	if err != nil {
 		p.Skip("disk full", fmt.Sprintf("no small file system can be mounted here: %v", err))
 		return
@@ -156,7 +171,7 @@ func (p *program) fullAndFree(disk *smallDisk, b *broker) {
 		return w.readBack(b.address())
 	})
 	p.Run("disk full: it writes again when there is space", func() error {
-		if err := os.Remove(disk.ballast()); err != nil {
+		if err := disk.free(); err != nil {
 			return err
 		}
 		return w.writeAgain()

@@ -18,6 +18,12 @@ type id struct {
 	sequence int64
 }
 
+// unseen stands where no record has been read; producers count from one.
+var unseen id
+
+// maxOffset bounds what an answer can make the history hold: 100 million records, far above what any load sends.
+const maxOffset = 100_000_000
+
 // What the checker can find. Each is tested on a history that has exactly this fault.
 var (
 	errLost       = errors.New("an acknowledged record is not in the log")
@@ -42,8 +48,8 @@ type acknowledgement struct {
 type history struct {
 	lock         sync.Mutex
 	acknowledged map[place][]acknowledgement
-	// read[place][offset] is the one value that this offset may ever have.
-	read       map[place]map[int64]id
+	// read[place][offset] is the one value that this offset may ever have; unseen where nobody has read yet.
+	read       map[place][]id
 	committed  map[place]int64
 	violations []error
 	dropped    int
@@ -52,7 +58,7 @@ type history struct {
 func newHistory() *history {
 	return &history{
 		acknowledged: map[place][]acknowledgement{},
-		read:         map[place]map[int64]id{},
+		read:         map[place][]id{},
 		committed:    map[place]int64{},
 	}
 }
@@ -76,14 +82,20 @@ func (h *history) acknowledge(at place, record id, offset int64) {
 func (h *history) observe(at place, offset int64, record id) {
 	h.lock.Lock()
 	defer h.lock.Unlock()
-	if h.read[at] == nil {
-		h.read[at] = map[int64]id{}
+	if offset < 0 || offset > maxOffset {
+		h.violate(errGap, "%v offset %d: no partition is that long", at, offset)
+		return
 	}
-	if before, seen := h.read[at][offset]; seen && before != record {
+	known := h.read[at]
+	for int64(len(known)) <= offset {
+		known = append(known, unseen)
+	}
+	h.read[at] = known
+	if before := known[offset]; before != unseen && before != record {
 		h.violate(errRewritten, "%v offset %d was %v and is %v", at, offset, before, record)
 		return
 	}
-	h.read[at][offset] = record
+	known[offset] = record
 }
 
 // commit records an acknowledged commit of a group offset.
@@ -153,7 +165,10 @@ func (h *history) judge(at place, log []entry) {
 	}
 	// A record that a reader once saw was committed, acknowledged or not: it may not vanish either.
 	for offset, record := range h.read[at] {
-		if where, present := found[record]; !present || where != offset {
+		if record == unseen {
+			continue
+		}
+		if where, present := found[record]; !present || where != int64(offset) {
 			h.violate(errLost, "%v %v, read at %d", at, record, offset)
 		}
 	}

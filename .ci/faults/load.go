@@ -19,6 +19,8 @@ const (
 	loadPartitions = 4
 	loadGroup      = "faults"
 	groupMembers   = 2
+	// visitTime is how long a visiting member stays, and how long it stays away.
+	visitTime = 4 * time.Second
 	// Each producer sends one record per pause: together about 3,000 records a second.
 	sendPause = time.Millisecond
 	// patience is how long clients may need to find a restarted broker again.
@@ -47,6 +49,8 @@ type load struct {
 	// When each partition last acknowledged a record, and the longest wait for one since the gaps were begun anew.
 	last    map[place]time.Time
 	longest map[place]time.Duration
+	// When each partition last acknowledged a record at all.
+	heard map[place]time.Time
 }
 
 func loadTopic(number int) string {
@@ -81,6 +85,14 @@ func idOf(value []byte) (id, error) {
 	}, nil
 }
 
+func loadTopicNames() []string {
+	var names []string
+	for number := range loadTopics {
+		names = append(names, loadTopic(number))
+	}
+	return names
+}
+
 func createLoadTopics(address string) error {
 	return withAdmin(address, func(ctx context.Context, admin *kadm.Client) error {
 		for number := range loadTopics {
@@ -94,6 +106,12 @@ func createLoadTopics(address string) error {
 }
 
 func withAdmin(address string, call func(context.Context, *kadm.Client) error) error {
+	return withClient(address, func(ctx context.Context, client *kgo.Client) error {
+		return call(ctx, kadm.NewClient(client))
+	})
+}
+
+func withClient(address string, call func(context.Context, *kgo.Client) error) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(strings.Split(address, ",")...), kgo.DisableClientMetrics())
 	if err != nil {
 		return err
@@ -101,13 +119,13 @@ func withAdmin(address string, call func(context.Context, *kadm.Client) error) e
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return call(ctx, kadm.NewClient(client))
+	return call(ctx, client)
 }
 
 // startLoad starts all clients. Producer numbers begin at firstProducer, so that a later load in the
 // same log does not repeat the ids of an earlier one.
 func startLoad(address string, h *history, firstProducer int32) (*load, error) {
-	l := &load{address: address, history: h}
+	l := &load{address: address, history: h, heard: map[place]time.Time{}}
 	l.beginGaps()
 	producing, stopProducers := context.WithCancel(context.Background())
 	reading, stopReaders := context.WithCancel(context.Background())
@@ -135,6 +153,7 @@ func startLoad(address string, h *history, firstProducer int32) (*load, error) {
 	for range groupMembers {
 		l.readers.Go(func() { l.consume(reading) })
 	}
+	l.readers.Go(func() { l.visit(reading) })
 	return l, nil
 }
 
@@ -153,15 +172,19 @@ func (l *load) noteGap(at place) {
 	defer l.lock.Unlock()
 	now := time.Now()
 	l.longest[at] = max(l.longest[at], now.Sub(l.last[at]))
-	l.last[at] = now
+	l.last[at], l.heard[at] = now, now
 }
 
-// longestGap is the longest time that a partition went without an acknowledgement since they were begun anew.
-func (l *load) longestGap() time.Duration {
+// longestGap is the longest time that one of these partitions went without an acknowledgement since the gaps were begun
+// anew.
+func (l *load) longestGap(of func(place) bool) time.Duration {
 	l.lock.Lock()
 	defer l.lock.Unlock()
 	var longest time.Duration
 	for at, last := range l.last {
+		if !of(at) {
+			continue
+		}
 		longest = max(longest, l.longest[at], time.Since(last))
 	}
 	return longest
@@ -252,14 +275,10 @@ func (l *load) tail(ctx context.Context) {
 
 // consume is a member of the group: it reads, commits, and remembers what the broker confirmed.
 func (l *load) consume(ctx context.Context) {
-	topics := []string{}
-	for number := range loadTopics {
-		topics = append(topics, loadTopic(number))
-	}
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(strings.Split(l.address, ",")...),
 		kgo.ConsumerGroup(loadGroup),
-		kgo.ConsumeTopics(topics...),
+		kgo.ConsumeTopics(loadTopicNames()...),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
@@ -282,6 +301,19 @@ func (l *load) consume(ctx context.Context) {
 	}
 }
 
+// visit is one member more that comes for a few seconds at a time, so that the group is never long without a rebalance.
+func (l *load) visit(ctx context.Context) {
+	for ctx.Err() == nil {
+		stay, cancel := context.WithTimeout(ctx, visitTime)
+		l.consume(stay)
+		cancel()
+		select {
+		case <-ctx.Done():
+		case <-time.After(visitTime):
+		}
+	}
+}
+
 func (l *load) commit(ctx context.Context, client *kgo.Client, records []*kgo.Record) {
 	limited, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -301,21 +333,45 @@ func passing(err error) bool {
 		kgo.IsRetryableBrokerErr(err)
 }
 
-// progress waits until acknowledgements, reads and commits all went on: every part of the load works.
+// progress waits until each partition has acknowledged, and reads and commits went on: every part of the load works.
 func (l *load) progress() error {
-	acknowledged, read, commits := l.acknowledged.Load(), l.read.Load(), l.commits.Load()
-	deadline := time.Now().Add(patience)
-	for time.Now().Before(deadline) {
+	return l.progressOf(loadPlaces())
+}
+
+// progressOf asks for acknowledgements of these partitions only.
+func (l *load) progressOf(places []place) error {
+	begin := time.Now()
+	read, commits := l.read.Load(), l.commits.Load()
+	for time.Since(begin) < patience {
 		if err := l.problemsSoFar(); err != nil {
 			return err
 		}
-		if l.acknowledged.Load() > acknowledged && l.read.Load() > read && l.commits.Load() > commits {
+		if len(l.silentSince(begin, places)) == 0 && l.read.Load() > read && l.commits.Load() > commits {
 			return nil
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	return fmt.Errorf("within %s: %d acknowledgements, %d reads, %d commits", patience,
-		l.acknowledged.Load()-acknowledged, l.read.Load()-read, l.commits.Load()-commits)
+	return fmt.Errorf("within %s: %d reads, %d commits, and no acknowledgement of %v", patience,
+		l.read.Load()-read, l.commits.Load()-commits, l.silentSince(begin, places))
+}
+
+// silentSince are those of the partitions that have acknowledged nothing since then.
+func (l *load) silentSince(begin time.Time, places []place) []place {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	var silent []place
+	for _, at := range places {
+		if !l.heard[at].After(begin) {
+			silent = append(silent, at)
+		}
+	}
+	return silent
+}
+
+// abandon ends all clients without judging anything.
+func (l *load) abandon() {
+	l.stopReaders()
+	l.stopProducers()
 }
 
 // finish lets the producers come to their end, then stops the readers.

@@ -30,6 +30,7 @@ type program struct {
 	// How often each fault happens to the cluster, and part of the name of those that are wanted.
 	clusterRounds int
 	only          string
+	mix           time.Duration
 }
 
 func main() {
@@ -40,10 +41,12 @@ func main() {
 	diskMB := flag.Int("disk-mb", 1536, "size of the disk that becomes full")
 	memoryMB := flag.Int("memory-mb", 256, "how much memory hostile frames may cost the broker")
 	clusterRounds := flag.Int("cluster-rounds", 10, "how often each fault happens to the cluster")
-	only := flag.String("only", "", "only the cluster's faults whose name holds this")
+	mix := flag.Duration("mix", 0, "for how long the cluster meets random faults after its rounds")
+	only := flag.String("only", "", "only the cluster's faults whose names hold one of these, comma-separated")
 	flag.Parse()
+	haveOwnMounts()
 	p := &program{command: flag.Args(), rounds: *rounds, diskMB: *diskMB, memoryMB: *memoryMB}
-	p.clusterRounds, p.only = *clusterRounds, *only
+	p.clusterRounds, p.only, p.mix = *clusterRounds, *only, *mix
 	p.random = rand.New(rand.NewPCG(*seed, 1))
 	fmt.Printf("seed %d\n", *seed)
 	remove, err := p.workIn(*directory)

@@ -28,7 +28,7 @@ func (s *session) name(purpose string) string {
 }
 
 func (s *session) client(options ...kgo.Opt) (*kgo.Client, error) {
-	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(s.bootstrap)}, options...)...)
+	return kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(strings.Split(s.bootstrap, ",")...)}, options...)...)
 }
 
 // withAdmin opens a client for one call; admin work is rare enough that sharing one would buy nothing.
@@ -72,7 +72,7 @@ func (s *session) unless(part string, key int16, name string, run func()) {
 
 func (s *session) createTopic(topic string, partitions int32, configs map[string]*string) error {
 	return s.withAdmin(func(ctx context.Context, admin *kadm.Client) error {
-		if _, err := admin.CreateTopic(ctx, partitions, 1, configs, topic); err != nil {
+		if _, err := admin.CreateTopic(ctx, partitions, replication(), configs, topic); err != nil {
 			return err
 		}
 		// The broker that serves a topic may hear of it later than the one that created it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"corelane/ci/checks"
@@ -119,7 +120,7 @@ func (s *session) transform(source, target string) error {
 		return err
 	}
 	transactor, err := kgo.NewGroupTransactSession(
-		kgo.SeedBrokers(s.bootstrap),
+		kgo.SeedBrokers(strings.Split(s.bootstrap, ",")...),
 		kgo.TransactionalID(target),
 		kgo.ConsumerGroup(target),
 		kgo.ConsumeTopics(source),

@@ -12,7 +12,18 @@ _API_VERSIONS = 18
 
 
 def advertised(bootstrap):
-    host, _, port = bootstrap.rpartition(":")
+    """Asks the first of the brokers that answers."""
+    brokers = bootstrap.split(",")
+    for broker in brokers[:-1]:
+        try:
+            return _advertised_by(broker)
+        except (OSError, struct.error):
+            continue
+    return _advertised_by(brokers[-1])
+
+
+def _advertised_by(broker):
+    host, _, port = broker.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         # Size, key, version 0, correlation id, no client id.
         connection.sendall(struct.pack(">ihhih", 10, _API_VERSIONS, 0, 1, -1))

@@ -19,7 +19,8 @@ PROTOCOLS = {
 def create_topic(session, topic, partitions, configs=None):
     """Creates a topic and waits until the broker that serves it has heard of it."""
     admin = AdminClient(session.config())
-    admin.create_topics([NewTopic(topic, partitions, 1, config=configs or {})])[topic].result(30)
+    wanted = NewTopic(topic, partitions, session.replication, config=configs or {})
+    admin.create_topics([wanted])[topic].result(30)
 
     def visible():
         found = admin.list_topics(topic, timeout=10).topics[topic]

@@ -20,7 +20,7 @@ PROTOCOLS = {
 
 
 def create_topic(session, topic, partitions, configs=None):
-    options = {"num_partitions": partitions, "replication_factor": 1, "configs": configs or {}}
+    options = {"num_partitions": partitions, "replication_factor": session.replication, "configs": configs or {}}
     admin = KafkaAdminClient(bootstrap_servers=session.bootstrap)
     try:
         admin.create_topics({topic: options}, wait_for_metadata=True)

@@ -1,6 +1,7 @@
 """Python's clients, unmodified, against the broker at BOOTSTRAP.
 
-`suite.py confluent-kafka` runs librdkafka's, `suite.py kafka-python` the one that is all Python.
+`suite.py confluent-kafka` runs librdkafka's, `suite.py kafka-python` the one that is all Python. PARTS may name some
+of their parts.
 """
 
 import os
@@ -17,6 +18,8 @@ class Session:
 
     def __init__(self, client):
         self.bootstrap = os.environ.get("BOOTSTRAP", "127.0.0.1:9092")
+        # What a topic gets.
+        self.replication = int(os.environ.get("REPLICATION", "1"))
         self._run = f"{client}-{time.time_ns() // 1_000_000:x}"
 
     def name(self, purpose):
@@ -42,21 +45,26 @@ def parts_of(client, session, checks):
         from librdkafka_administration import Administration
         from librdkafka_content import Content
 
-        return [
-            Content(session, checks),
-            Groups(session, checks, librdkafka_groups),
-            Administration(session, checks),
-        ]
+        return {
+            "content": Content(session, checks),
+            "groups": Groups(session, checks, librdkafka_groups),
+            "administration": Administration(session, checks),
+        }
     import pure_python
 
-    return [pure_python.Content(session, checks), Groups(session, checks, pure_python)]
+    return {
+        "content": pure_python.Content(session, checks),
+        "groups": Groups(session, checks, pure_python),
+    }
 
 
 def main():
     client = sys.argv[1]
     session, checks = Session(client), Checks()
     # Groups wait far more than they work, so all parts share the clock.
-    running = [threading.Thread(target=part.run) for part in parts_of(client, session, checks)]
+    parts = parts_of(client, session, checks)
+    wanted = os.environ.get("PARTS", ",".join(parts)).split(",")
+    running = [threading.Thread(target=part.run) for name, part in parts.items() if name in wanted]
     for thread in running:
         thread.start()
     for thread in running:

@@ -1,4 +1,4 @@
-//! librdkafka, unmodified, against the broker at BOOTSTRAP.
+//! librdkafka, unmodified, against the broker at BOOTSTRAP. PARTS may name some of its parts.
 
 mod administration;
 mod checks;
@@ -46,7 +46,7 @@ impl Session {
 
     fn create_topic(&self, topic: &str, partitions: i32, configs: &[(&str, &str)]) -> Outcome {
         let admin: AdminClient<DefaultClientContext> = self.config().create()?;
-        let mut wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let mut wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(replication()));
         for (name, value) in configs {
             wanted = wanted.set(name, value);
         }
@@ -63,6 +63,12 @@ impl Session {
     }
 }
 
+/// What a topic gets: REPLICATION, or 1.
+fn replication() -> i32 {
+    let named = env::var("REPLICATION").ok();
+    named.map_or(1, |factor| factor.parse().expect("REPLICATION is a number"))
+}
+
 fn main() -> ExitCode {
     let session = Session {
         bootstrap: env::var("BOOTSTRAP").unwrap_or_else(|_| "127.0.0.1:9092".to_owned()),
@@ -72,10 +78,20 @@ fn main() -> ExitCode {
             .as_millis(),
     };
     let checks = Checks::default();
+    let parts: [(&str, fn(&Session, &Checks)); 3] = [
+        ("content", content::run),
+        ("groups", groups::run),
+        ("administration", administration::run),
+    ];
+    let wanted = env::var("PARTS").ok();
+    let is_wanted = |name: &str| match &wanted {
+        Some(names) => names.split(',').any(|wanted| wanted == name),
+        None => true,
+    };
     // Groups wait far more than they work, so all parts share the clock.
     thread::scope(|scope| {
         let (session, checks) = (&session, &checks);
-        for part in [content::run, groups::run, administration::run] {
+        for (_, part) in parts.into_iter().filter(|(name, _)| is_wanted(name)) {
             scope.spawn(move || part(session, checks));
         }
     });

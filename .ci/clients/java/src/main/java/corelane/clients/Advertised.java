@@ -19,7 +19,20 @@ final class Advertised {
 
     private Advertised() {}
 
+    /** Asks the first of the brokers that answers. */
     static Set<Integer> by(String bootstrap) throws IOException {
+        IOException last = null;
+        for (String broker : bootstrap.split(",")) {
+            try {
+                return byOne(broker);
+            } catch (IOException problem) {
+                last = problem;
+            }
+        }
+        throw last;
+    }
+
+    private static Set<Integer> byOne(String bootstrap) throws IOException {
         int colon = bootstrap.lastIndexOf(':');
         int port = Integer.parseInt(bootstrap.substring(colon + 1));
         try (Socket socket = new Socket(bootstrap.substring(0, colon), port)) {

@@ -27,10 +27,15 @@ record Session(String bootstrap, String run, Set<Integer> advertised) {
     /** Creates a topic and waits until the broker that serves it has heard of it. */
     void createTopic(String topic, int partitions, Map<String, String> configs) throws Exception {
         try (Admin admin = admin()) {
-            NewTopic wanted = new NewTopic(topic, partitions, (short) 1).configs(configs);
+            NewTopic wanted = new NewTopic(topic, partitions, replication()).configs(configs);
             admin.createTopics(List.of(wanted)).all().get();
             visible(admin, topic, partitions);
         }
+    }
+
+    /** What a topic gets: REPLICATION, or 1. */
+    private static short replication() {
+        return Short.parseShort(System.getenv().getOrDefault("REPLICATION", "1"));
     }
 
     static void visible(Admin admin, String topic, int partitions) throws Exception {
