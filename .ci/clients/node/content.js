@@ -7,7 +7,13 @@ import * as corpus from './corpus.js'
 
 const CHUNK = 2_000
 
-export async function content(session, checks) {
+/**
+ * With `apart`, each request of a producer has one partition. kafkajs 2.2.4 keeps the answers of a send by broker: when
+ * a partition of a failed request is led by a broker that has answered already, that one is not asked again, and the
+ * records are dropped without an error (src/producer/sendMessages.js). So where leaders change while it sends, it must
+ * send to one partition at a time.
+ */
+export async function content(session, checks, apart = false) {
   const topic = session.name('content')
   await checks.run('content: create topic', () =>
     session.withAdmin((admin) =>
@@ -24,7 +30,7 @@ export async function content(session, checks) {
     ),
   )
   for (const codec of corpus.CODECS) {
-    await checks.run(`content: produce ${codec}`, () => produce(session, topic, codec))
+    await checks.run(`content: produce ${codec}`, () => produce(session, topic, codec, apart))
   }
   await checks.run('content: every record once, in order, unchanged', () => consume(session, topic))
   await checks.run('content: earliest and latest offsets', () => ends(session, topic))
@@ -32,19 +38,18 @@ export async function content(session, checks) {
   await checks.run('content: seek', () => seek(session, topic))
 }
 
-async function produce(session, topic, codec) {
+async function produce(session, topic, codec, apart) {
   const producer = session.kafka.producer({ idempotent: true, maxInFlightRequests: 1 })
   await producer.connect()
   try {
     const first = corpus.CODECS.indexOf(codec) * corpus.PER_CODEC
     for (let start = first; start < first + corpus.PER_CODEC; start += CHUNK) {
       const messages = Array.from({ length: CHUNK }, (_, i) => corpus.message(start + i))
-      const answers = await producer.send({
-        topic,
-        acks: -1,
-        compression: TYPE_OF_CODEC[codec],
-        messages,
-      })
+      const answers = []
+      for (const sent of apart ? byPartition(messages) : [messages]) {
+        const compression = TYPE_OF_CODEC[codec]
+        answers.push(...(await producer.send({ topic, acks: -1, compression, messages: sent })))
+      }
       assert.equal(answers.length, corpus.PARTITIONS)
       for (const answer of answers) {
         let number = start
@@ -55,6 +60,12 @@ async function produce(session, topic, codec) {
   } finally {
     await producer.disconnect()
   }
+}
+
+function byPartition(messages) {
+  const partitions = Array.from({ length: corpus.PARTITIONS }, () => [])
+  for (const message of messages) partitions[message.partition].push(message)
+  return partitions
 }
 
 /** Reads with a group of its own, as kafkajs always does, until `done` says so. */

@@ -37,8 +37,12 @@ class Session {
 const session = new Session(process.env.BOOTSTRAP ?? '127.0.0.1:9092')
 const checks = new Checks()
 // Groups wait far more than they work, so all parts share the clock.
-const parts = { content, groups, administration }
-const wanted = process.env.PARTS?.split(',') ?? Object.keys(parts)
-const chosen = Object.entries(parts).filter(([name]) => wanted.includes(name))
-await Promise.all(chosen.map(([, part]) => part(session, checks)))
+const parts = {
+  content,
+  'content-apart': (session, checks) => content(session, checks, true),
+  groups,
+  administration,
+}
+const wanted = (process.env.PARTS ?? 'content,groups,administration').split(',')
+await Promise.all(wanted.map((name) => parts[name](session, checks)))
 process.exit(checks.close())
