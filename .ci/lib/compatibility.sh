@@ -40,5 +40,5 @@ run_clients_under_torment() {
     suite "franz-go$where" 360 env PARTS=content,groups,idempotence,transactions "$ci/clients/go/run" || true
     suite "confluent-kafka (Python)$where" 360 env PARTS=content,groups "$ci/clients/python/run" confluent-kafka || true
     suite "kafka-python$where" 360 env PARTS=content,groups "$ci/clients/python/run" kafka-python || true
-    suite "kafkajs$where" 360 env PARTS=content-apart,groups "$ci/clients/node/run" || true
+    suite "kafkajs$where" 360 env PARTS=content-tormented,groups "$ci/clients/node/run" || true
 }

@@ -20,6 +20,7 @@ mod ready;
 mod refusal;
 mod replica;
 mod replicas;
+mod room;
 mod sleep;
 pub mod snapshot;
 mod store;

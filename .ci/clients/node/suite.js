@@ -39,7 +39,7 @@ const checks = new Checks()
 // Groups wait far more than they work, so all parts share the clock.
 const parts = {
   content,
-  'content-apart': (session, checks) => content(session, checks, true),
+  'content-tormented': (session, checks) => content(session, checks, true),
   groups,
   administration,
 }

@@ -19,7 +19,7 @@ use crate::peers::{
 use bytes::Bytes;
 use raft_group::heartbeats::{Beat, BeatFrame};
 use raft_group::wire::{FrameReader, FrameWriter};
-use raft_group::{Body, Message, Outputs, Replica, ReplicaId, Role};
+use raft_group::{Message, Outputs, ReplicaId, Role};
 use runtime::Parcel;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -201,7 +201,7 @@ impl Shard {
         let full = owned.journal.refuses().is_some();
         for (partition, mut message) in messages {
             if full && let Some(replica) = owned.replicas.get(partition) {
-                leave_out_what_is_new(&mut message, replica);
+                replica.leave_out_what_is_new(&mut message);
             }
             if let Err(error) = owned.replicas.step(partition, message) {
                 // A partition that is about to be opened, or is gone: Raft says it again if it matters.
@@ -377,31 +377,6 @@ impl Owned {
                 true
             }
         }
-    }
-}
-
-/// The journal has no room: of an append only those entries are taken that the log has already. So the replica stages
-/// nothing, and still says what it has and hears what is committed of it; only what is committed can be drained, and
-/// the journal may be full of nothing else. The leader sends the rest again.
-///
-/// But a new leader commits what its predecessor has left only together with an entry of its own term. If all other
-/// replicas are away, that takes this one; and what is uncommitted here may be the very thing that holds on to the
-/// journal. So a log that ends in such entries takes what is new up to the first entry of the leader's term: that goes
-/// into the reserve, once in a term.
-fn leave_out_what_is_new(message: &mut Message, replica: &Replica) {
-    let term = message.term;
-    if let Body::Append(append) = &mut message.body {
-        let log = replica.log();
-        let indexes = append.prev_index.saturating_add(1)..;
-        let known = append.entries.iter().zip(indexes);
-        let known = known.take_while(|(entry, index)| log.term(*index) == Some(entry.term));
-        let mut taken = known.count();
-        if log.commit() < log.last_index() && log.last_term() < term {
-            let news = append.entries.iter().skip(taken);
-            let its_first = news.clone().position(|entry| entry.term == term);
-            taken += its_first.map_or(news.count(), |at| at + 1);
-        }
-        append.entries.truncate(taken);
     }
 }
 

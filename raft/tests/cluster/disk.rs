@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use runtime::sim::{Options as World, Sim};
 use runtime::{Core, Disk};
 use storage::{
-    HardState, Journal, JournalWrite, Log, LogConfig, Options, PartitionId, RecoveredLog, recover,
+    EntryKind, HardState, Journal, JournalWrite, Log, LogConfig, Options, PartitionId,
+    RecoveredLog, recover,
 };
 
 /// The facts of a log that promises are about.
@@ -128,6 +130,26 @@ impl NodeDisk {
         }
     }
 
+    /// Another log takes what is left of the journal, until it refuses what is new.
+    pub async fn fill(&mut self) {
+        self.may_grow = false;
+        let mut other = self.journal.create_log(PartitionId {
+            topic: u128::MAX,
+            partition: 0,
+        });
+        let data = Bytes::from(vec![7; 4_000]);
+        for index in 1.. {
+            if self.journal.refuses().is_some() {
+                break;
+            }
+            let kind = EntryKind::Command;
+            let staged = self.journal.stage_entry(&mut other, 1, index, kind, &data);
+            staged.expect("it does not refuse yet");
+            let write = self.journal.seal().expect("an entry was staged");
+            self.journal.written(write.run().await).unwrap();
+        }
+    }
+
     /// Gives the journal another file, if it wants one.
     pub async fn grow(&mut self) {
         if let Some(job) = self.journal.begin_prepare() {
@@ -156,7 +178,7 @@ impl NodeDisk {
         let mut found = found.unwrap_or_else(|| RecoveredLog {
             log: self.journal.create_log(self.partition),
             applied: 0,
-            state: bytes::Bytes::new(),
+            state: Bytes::new(),
         });
         assert_eq!(
             Image::of(&found.log),

@@ -115,6 +115,8 @@ pub struct Cluster {
     pub random: Random,
     pub faults: Faults,
     /// Confirms writes before they are done: a disk that lies, to see the checks fail.
+    /// Whether owners look at the journal's room before they hand a message on.
+    pub minds_room: bool,
     pub lying_disks: bool,
     pub uncommitted_bytes_max: u64,
     /// Logs are drained, leave memory, and are trimmed.
@@ -163,6 +165,7 @@ impl Cluster {
             nodes: Vec::new(),
             random: Random::new(seed),
             faults: Faults::NONE,
+            minds_room: false,
             lying_disks: false,
             uncommitted_bytes_max: 100_000,
             upkeep,
@@ -534,8 +537,12 @@ impl Cluster {
         let Some(node) = self.nodes.iter_mut().find(|node| node.id == letter.to) else {
             return;
         };
+        let full = self.minds_room && node.disk.journal.refuses().is_some();
         for read in FrameReader::new(letter.frame).unwrap() {
-            let (partition, message) = read.unwrap();
+            let (partition, mut message) = read.unwrap();
+            if full && let Some(replica) = node.replicas.get(partition) {
+                replica.leave_out_what_is_new(&mut message);
+            }
             // Strangers are part of the game: a removed replica may still talk.
             let _ = node.replicas.step(partition, message);
         }
