@@ -21,6 +21,7 @@
 //!    from the log, so what is sent are the very bytes that are written.
 //! 5. **All other messages wait** (votes, acknowledgements, refusals: each promises something about
 //!    this disk) until [`Replica::persisted`] has confirmed this Ready *and every one before it*.
+//!    Appends are never among them: a replica that was deposed before its Ready was taken sends none.
 //!    They wait inside the replica, so nobody can send them too early. If nothing is under way and
 //!    nothing was staged there is nothing to wait for.
 //! 6. **Committed entries are handed out** as a range of indexes. The crate hands out only what is
@@ -311,7 +312,10 @@ impl Replica {
         let (number, must_sync) = (ready.number(), ready.must_sync());
         let committed = ready.committed_entries().last().map(|digest| digest.index);
         let at_once = ready.take_messages();
-        let later = ready.take_persisted_messages();
+        let mut later = ready.take_persisted_messages();
+        // Made while this replica still led: they may carry proposals as they were before they were staged, without
+        // their offsets. Who leads no more sends none.
+        later.retain(|message| message.msg_type != eraftpb::MessageType::MsgAppend);
         self.guarded("advance", |node| node.advance_append_async(ready))?;
         self.flight.taken = number;
         if must_sync {
