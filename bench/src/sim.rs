@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use broker::simulation::{Failure, Mutation, Options, Outcome, RED_SEEDS, run};
+use broker::simulation::{Failure, Mutation, Options, Outcome, RED_SEEDS, log_if_asked, run};
 use clap::Args;
 
 use crate::error::{BenchError, Result};
@@ -71,6 +71,7 @@ pub fn simulate(arguments: &SimArguments) -> Result<()> {
 
 fn replay(options: Options) -> Result<()> {
     let seed = options.seed;
+    log_if_asked();
     let first = run(options).map_err(|failure| BenchError::Unusable(failure.to_string()))?;
     let second = run(options).map_err(|failure| BenchError::Unusable(failure.to_string()))?;
     if first != second {

@@ -39,7 +39,9 @@ pub(super) async fn compare_views(stage: Rc<Stage>, mut client: Client) {
             stage.history().count("views compared");
             return;
         }
-        stage.history().tell(|| format!("views differ: {views:?}"));
+        stage
+            .history()
+            .tell(|| format!("views differ: {}", differences(&views)));
         client.core.sleep(Duration::from_millis(200)).await;
     }
 }
@@ -56,6 +58,19 @@ fn seen(response: MetadataResponse) -> View {
         })
     });
     partitions.collect()
+}
+
+/// What nodes do not agree on, and what has no leader.
+fn differences(views: &[View]) -> String {
+    let places: BTreeSet<&Place> = views.iter().flat_map(View::keys).collect();
+    let told = places.into_iter().filter_map(|place| {
+        let told: Vec<Option<&(i32, i32)>> = views.iter().map(|view| view.get(place)).collect();
+        let agreed = told.windows(2).all(|pair| pair[0] == pair[1]);
+        let led = told.iter().flatten().all(|(leader, _)| *leader >= 0);
+        (!agreed || !led).then(|| format!("{}/{}: {told:?}", place.0, place.1))
+    });
+    let told: Vec<String> = told.collect();
+    format!("{} nodes answered; {}", views.len(), told.join(", "))
 }
 
 struct Admin {

@@ -44,6 +44,7 @@ use world::{SimLane, SimNode, World};
 pub use control::Control;
 pub use options::{DiskOptions, Latency, NetworkOptions, Options};
 pub(crate) use port::{Port, Route};
+pub use world::{Running, running};
 
 /// A node or client of a simulation. Stays the same over restarts.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -23,6 +23,24 @@ use crate::time::{Instant, nanos};
 /// Polls of one pass beyond the tasks that were ready at its start, as in the uring driver.
 const EXTRA_POLLS: usize = 256;
 
+/// What a simulation lets run, or has run last.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Running {
+    pub now: Instant,
+    /// Nodes and clients, in the order of their first starts, from 0.
+    pub node: usize,
+    pub core: usize,
+}
+
+thread_local! {
+    static RUNNING: Cell<Option<Running>> = const { Cell::new(None) };
+}
+
+/// Whose turn it is in the simulation that this thread runs: for log lines, which several nodes write.
+pub fn running() -> Option<Running> {
+    RUNNING.get()
+}
+
 /// How a node ends.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum End {
@@ -188,6 +206,11 @@ impl World {
     fn run_lane(self: &Rc<World>, lane: &Rc<SimLane>) {
         let executor = lane.core.executor();
         executor.set_now(self.now());
+        RUNNING.set(Some(Running {
+            now: self.now(),
+            node: lane.node,
+            core: lane.core.id(),
+        }));
         let ready = executor.ready().len();
         if ready == 0 || lane.budget.get() == 0 || executor.is_stopping() {
             self.end_pass(lane);
