@@ -26,7 +26,7 @@ pub use error::{
 pub use format::VERSION;
 pub use journal::{
     Checkpoint, CheckpointDone, CheckpointJob, Chores, DropDone, DropJob, Journal, JournalWrite,
-    JournalWritten, PrepareDone, PrepareJob, Staged,
+    JournalWritten, PrepareDone, PrepareJob, Staged, Swept,
 };
 pub use log::append::Reset;
 pub use log::{

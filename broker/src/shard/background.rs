@@ -200,9 +200,10 @@ impl Shard {
             let Owned {
                 journal, replicas, ..
             } = &mut *owned;
-            let drains = journal.sweep(replicas.logs_mut());
+            let swept = journal.sweep(replicas.logs_mut());
             drop(owned);
-            for id in drains {
+            progress |= swept.carried;
+            for id in swept.drains {
                 // One that failed and waits is listed again and again: that is no progress.
                 progress |= self.background.want_drain(id);
             }

@@ -55,7 +55,7 @@ pub const RED_SEEDS: [u64; 19] = [
 ];
 
 /// Seeds of three nodes that were red once.
-pub const RED_CLUSTER_SEEDS: [u64; 6] = [3, 6, 9, 13, 72, 180];
+pub const RED_CLUSTER_SEEDS: [u64; 7] = [3, 6, 9, 13, 72, 180, 841];
 
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

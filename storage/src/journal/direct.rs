@@ -6,6 +6,9 @@
 //! not go direct. Entries that were written but not drained count as *placed*: they are in the
 //! segment, the segment does not count them yet (they may still be cut), and a drain of them has
 //! nothing to write.
+//!
+//! The same way is taken by entries that wait for their commit so long that they hold back the
+//! journal's old files: a group without a majority must not stop the other partitions of its core.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,6 +18,7 @@ use bytes::Bytes;
 use runtime::{ALIGN, AppendBuf, Durability};
 
 use super::Journal;
+use super::stage::Room;
 use crate::cache::SegmentCache;
 use crate::error::StageError;
 use crate::format::frame::{FRAME_HEADER_BYTES, REFERENCE_BYTES, Reference, frame_bytes};
@@ -62,6 +66,36 @@ impl Journal {
             // A full disk must not fail a write of the journal.
             && self.cache.space_bytes() > bytes as u64 + self.options.direct_space_bytes
             && log.unplaced_bytes(index) <= 2 * self.options.direct_bytes
+    }
+
+    /// Brings what is undrained of a log out of the journal's old files: into its segment, as far as
+    /// it is in none, with references to all of it at the journal's end. They are a fraction of the
+    /// entries, and stay behind as references when their files grow old in turn. Says whether
+    /// anything was staged; not if the disk or the journal has no room for it.
+    pub(super) fn carry_forward(&mut self, log: &mut Log) -> bool {
+        let undrained: Vec<u64> = log.tail.from(log.drained + 1).map(|e| e.0).collect();
+        let unplaced = log.unplaced_bytes(u64::MAX);
+        let space =
+            unplaced == 0 || self.cache.space_bytes() > unplaced + self.options.direct_space_bytes;
+        let room = undrained.len() * frame_bytes(REFERENCE_BYTES) + 2 * ALIGN;
+        if !space || self.make_room(room, Room::AboveMarkerReserve).is_err() {
+            return false;
+        }
+        for index in undrained {
+            let entry = log.tail.get(index).expect("just listed").clone();
+            let placed = match entry.place {
+                Some(_) => entry,
+                None => {
+                    self.begin_extent(log, &entry);
+                    self.append_to_extent(log, index, &entry, [&entry.data, &[]])
+                }
+            };
+            let staged = self.stage_reference(log, index, &placed);
+            let kept = log.tail.get_mut(index).expect("just listed");
+            kept.place = placed.place;
+            kept.sequence = staged.expect("room was made for all of them");
+        }
+        true
     }
 
     /// Puts the entry into its segment, behind what is not in it yet. Returns where it lies and

@@ -37,7 +37,7 @@ use self::files::JournalFiles;
 pub use self::files::{PrepareDone, PrepareJob};
 use self::stage::PendingBlock;
 pub use self::stage::Staged;
-pub use self::upkeep::{Chores, DropDone, DropJob};
+pub use self::upkeep::{Chores, DropDone, DropJob, Swept};
 pub use self::write::{JournalWrite, JournalWritten};
 use crate::cache::SegmentCache;
 use crate::error::Refusal;

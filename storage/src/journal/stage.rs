@@ -100,7 +100,7 @@ struct Place {
 
 /// What the frame may use of the room that is left.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Room {
+pub(super) enum Room {
     AboveMarkerReserve,
     All,
 }
@@ -394,7 +394,7 @@ impl Journal {
     }
 
     /// Makes sure that the open block has room for a frame of `bytes`: in its buffer, in its file.
-    fn make_room(&mut self, bytes: usize, room: Room) -> Result<(), Refusal> {
+    pub(super) fn make_room(&mut self, bytes: usize, room: Room) -> Result<(), Refusal> {
         if self.failed {
             return Err(Refusal::Failed);
         }

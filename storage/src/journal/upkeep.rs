@@ -26,6 +26,15 @@ pub struct Chores {
     pub drop: bool,
 }
 
+/// What a [`Journal::sweep`] did, and what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Logs to be drained now.
+    pub drains: Vec<PartitionId>,
+    /// Something was staged: the journal should be sealed.
+    pub carried: bool,
+}
+
 impl Journal {
     /// What is due. Cheap enough for every turn.
     pub fn chores(&self) -> Chores {
@@ -81,9 +90,11 @@ impl Journal {
     }
 
     /// Frees memory: drained entries leave it, oldest first, until the rest fits the limit; what
-    /// must stay is copied out of the buffers that go. Returns the logs that should be drained
-    /// now (with `force`), since they hold back memory or a journal file.
-    pub fn sweep<'a>(&mut self, logs: impl Iterator<Item = &'a mut Log>) -> Vec<PartitionId> {
+    /// must stay is copied out of the buffers that go. Tells the logs that should be drained
+    /// now (with `force`), since they hold back memory or a journal file. One that cannot be, since
+    /// nothing of it is committed that is not drained, gets out of the way of a tight journal: see
+    /// [`carry_forward`](Self::carry_forward).
+    pub fn sweep<'a>(&mut self, logs: impl Iterator<Item = &'a mut Log>) -> Swept {
         let buffers_below = self.buffers_to_leave();
         let chores = self.chores();
         // Whatever was staged before the last checkpoint was begun holds back a journal file.
@@ -92,20 +103,25 @@ impl Journal {
         } else {
             self.checkpoints.replay_from[0].max(1)
         };
-        let mut drains = Vec::new();
+        let held_back = match self.is_tight() {
+            true => self.files.full.back().map_or(0, |full| full.last_sequence),
+            false => 0,
+        };
+        let mut swept = Swept::default();
         for log in logs {
-            let old = log
-                .oldest_undrained_sequence()
-                .is_some_and(|s| s < blocks_below);
+            let oldest = log.oldest_undrained_sequence();
+            let old = oldest.is_some_and(|s| s < blocks_below);
             let heavy = buffers_below.is_some_and(|buffer| log.leave_buffers_below(buffer));
             if (old || heavy) && log.can_drain() {
-                drains.push(log.id());
+                swept.drains.push(log.id());
+            } else if oldest.is_some_and(|s| s <= held_back) && log.waits_for_commit() {
+                swept.carried |= self.carry_forward(log);
             }
         }
         if let Some(buffer) = buffers_below {
             self.memory.release_below(buffer);
         }
-        drains
+        swept
     }
 
     /// The number below which buffers have to go. More than just the excess goes at once: every log is looked at for
@@ -248,6 +264,11 @@ impl Log {
     /// Whether a forced drain would find something to do.
     pub(crate) fn can_drain(&self) -> bool {
         self.drained < self.commit && !self.is_busy()
+    }
+
+    /// Whether what is not drained is not committed either.
+    fn waits_for_commit(&self) -> bool {
+        self.drained == self.commit && !self.is_busy()
     }
 
     pub(crate) fn drain_is_due(&self) -> bool {

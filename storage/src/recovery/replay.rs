@@ -384,7 +384,7 @@ impl Replayed {
         sequence: u64,
         buffer: u64,
     ) {
-        if self.place_again(frame, &data, false) {
+        if self.place_again(frame, &data, sequence, false) {
             return;
         }
         let log = &mut self.log;
@@ -406,7 +406,13 @@ impl Replayed {
     /// Whether the frame only says that an entry lies in a segment now as well. A segment that a
     /// checkpoint record does not know (`may_be_new` is false) was cut off and retired, together
     /// with the entries in it.
-    fn place_again(&mut self, frame: &FrameHeader, data: &[u8], may_be_new: bool) -> bool {
+    fn place_again(
+        &mut self,
+        frame: &FrameHeader,
+        data: &[u8],
+        sequence: u64,
+        may_be_new: bool,
+    ) -> bool {
         if frame.flags & FLAG_REFERENCE == 0 {
             return false;
         }
@@ -422,6 +428,8 @@ impl Replayed {
             log.add_placed_segment(Some(reference.segment(frame.base_offset)));
             let entry = log.tail.get_mut(frame.index).expect("just seen");
             entry.place = Some(reference.place());
+            // The frame before this one is not needed any more.
+            entry.sequence = sequence;
         }
         same
     }
@@ -444,7 +452,7 @@ impl Replayed {
         }
         match frame.kind {
             FrameKind::Entry(kind) => {
-                if self.place_again(frame, &data, true) {
+                if self.place_again(frame, &data, sequence, true) {
                     return Ok(());
                 }
                 let log = &mut self.log;

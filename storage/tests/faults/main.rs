@@ -14,8 +14,8 @@ use std::time::Duration;
 use node::{DATA, Node, id, live, options, world};
 use runtime::Core;
 use storage::{
-    Condition, DataDir, HardState, JournalError, NodeIdentity, Options, PartitionId, Refusal,
-    StageError, owner,
+    Condition, DataDir, EntryKind, HardState, JournalError, NodeIdentity, Options, PartitionId,
+    Refusal, StageError, owner,
 };
 
 #[test]
@@ -71,7 +71,7 @@ fn a_full_journal_refuses_and_goes_on_when_it_is_drained() {
             node.append(id(mark as u32 % 3), mark, 2000).unwrap();
             node.commit_all();
             assert!(node.journal.chores().sweep && node.journal.chores().checkpoint);
-            let held = node.journal.sweep(node.logs.values_mut());
+            let held = node.journal.sweep(node.logs.values_mut()).drains;
             assert_eq!(held.len(), 3, "every log holds back a file");
             node.drain_all().await.unwrap();
             node.checkpoint().await.unwrap();
@@ -139,10 +139,67 @@ fn a_journal_that_refuses_calls_for_what_makes_room() {
                 node.commit_all();
                 let chores = node.journal.chores();
                 assert!(chores.sweep && chores.checkpoint, "{refusal:?}: {chores:?}");
-                assert_eq!(node.journal.sweep(node.logs.values_mut()), [id(0)]);
+                let swept = node.journal.sweep(node.logs.values_mut());
+                assert_eq!(swept.drains, [id(0)]);
             }
         });
     }
+}
+
+/// A group without a majority commits nothing, so nothing of it is drained: its core's journal must not stop for that.
+#[test]
+fn what_waits_for_its_commit_does_not_hold_the_journal_back() {
+    const WAITING: u64 = 10;
+    let sim = world(24);
+    live(&sim, |core| async move {
+        let mut node = Node::start(&core, options()).await;
+        for mark in 1..=WAITING {
+            node.append(id(0), mark, 700).unwrap();
+        }
+        // More than the journal holds, several times over.
+        for mark in 0..400 {
+            node.append(id(1), mark, 2000).unwrap();
+            node.turn().await.unwrap();
+            node.prepare().await.unwrap();
+            let log = node.logs.get_mut(&id(1)).unwrap();
+            log.commit_to(log.last_index());
+            log.applied_to(log.commit());
+            for _ in 0..3 {
+                let chores = node.journal.chores();
+                if chores.sweep {
+                    node.journal.sweep(node.logs.values_mut());
+                    node.drain_all().await.unwrap();
+                }
+                if chores.checkpoint {
+                    node.checkpoint().await.unwrap();
+                }
+            }
+            assert_eq!(node.journal.refuses(), None, "after {mark}");
+        }
+        let in_journal = node.journal.stats().journal_bytes;
+        assert!(in_journal > 3 * options().journal_bytes_max);
+    });
+    live(&sim, |core| async move {
+        let mut node = Node::start(&core, options()).await;
+        let waiting: Vec<u64> = (1..=WAITING).collect();
+        assert_eq!(node.marks(id(0)).await, waiting);
+        // A new leader has another end of the log.
+        let log = node.logs.get_mut(&id(0)).unwrap();
+        let other = node::batch(77, 50);
+        let staged = node
+            .journal
+            .stage_entry(log, 2, 6, EntryKind::Batch, &other);
+        staged.unwrap();
+        node.turn().await.unwrap();
+        node.commit_all();
+        node.drain_all().await.unwrap();
+        node.turn().await.unwrap();
+    });
+    live(&sim, |core| async move {
+        let node = Node::start(&core, options()).await;
+        assert_eq!(node.marks(id(0)).await, [1, 2, 3, 4, 5, 77]);
+        assert_eq!(node.marks(id(1)).await.len(), 400);
+    });
 }
 
 /// The files of a young journal are small; one entry may be larger than any of them.

@@ -513,7 +513,7 @@ impl Owner {
         }
         if chores.sweep {
             let now = self.core.wall_ms();
-            for id in self.journal.sweep(self.logs.values_mut()) {
+            for id in self.journal.sweep(self.logs.values_mut()).drains {
                 if let Some(job) = self.logs.get_mut(&id).unwrap().begin_drain(now, true) {
                     let disk = disk.clone();
                     self.spawn(async move { Done::Drain(job.run(&disk).await) });
