@@ -67,6 +67,11 @@ pub enum ClusterAsk {
     },
     /// A node is gone for good.
     UnregisterNode(i32),
+    /// What a node says about its disk. Changes nothing: the leader keeps it in mind.
+    DiskUsed {
+        node: i32,
+        disk: super::balance::Disk,
+    },
     /// Who holds the metadata, and how far. Changes nothing: its leader answers from its replica.
     DescribeQuorum,
 }
@@ -225,6 +230,8 @@ pub struct Context<'a> {
     pub node_id: i32,
     /// Nodes that are connected to it now, and as which incarnation.
     pub connected: &'a BTreeMap<i32, u32>,
+    /// Nodes whose disks are full: they get replicas of new partitions only if there are no others.
+    pub full: &'a BTreeSet<i32>,
     pub broker: &'a config::BrokerConfig,
     /// Fresh topic ids.
     pub next_id: &'a mut dyn FnMut() -> Uuid,
@@ -253,10 +260,7 @@ fn decide_for_real(
     ask: &ClusterAsk,
     context: &mut Context,
 ) -> (Vec<Record>, ClusterAnswer) {
-    let mut draft = Draft {
-        state: ahead,
-        records: Vec::new(),
-    };
+    let mut draft = Draft::of(ahead);
     let answer = match ask {
         ClusterAsk::CreateTopics { topics, .. } => {
             let duplicated = duplicates(topics.iter().map(|topic| topic.name.as_str()));
@@ -349,6 +353,7 @@ fn decide_for_real(
         ClusterAsk::UnregisterNode(node) => {
             ClusterAnswer::UnregisterNode(draft.unregister(*node, context))
         }
+        ClusterAsk::DiskUsed { .. } => ClusterAnswer::Done,
         // Not a decision: who holds the replica has answered it.
         ClusterAsk::DescribeQuorum => ClusterAnswer::Unavailable(ErrorCode::NOT_CONTROLLER),
     };
@@ -359,6 +364,17 @@ fn decide_for_real(
 pub(super) struct Draft<'a> {
     pub(super) state: &'a mut Cluster,
     records: Vec<Record>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn of(state: &'a mut Cluster) -> Draft<'a> {
+        let records = Vec::new();
+        Draft { state, records }
+    }
+
+    pub(super) fn into_records(self) -> Vec<Record> {
+        self.records
+    }
 }
 
 impl Draft<'_> {
@@ -477,7 +493,7 @@ impl Draft<'_> {
         let partitions = match &topic.assignments {
             None => {
                 let factor = found.partitions.first().map_or(1, Vec::len);
-                let nodes = placement::candidates(self.state, context.node_id);
+                let nodes = placement::candidates(self.state, context.node_id, context.full);
                 if nodes.len() < factor {
                     return Err(too_few(factor as i64, nodes.len()));
                 }
@@ -526,6 +542,12 @@ impl Draft<'_> {
         };
         let wanted = config::ops::alter(kind, &base, &alteration.operations, context.broker)
             .map_err(|invalid| Refusal::new(invalid.code, invalid.message))?;
+        if matches!(
+            kind,
+            config::ResourceKind::Broker | config::ResourceKind::BrokerDefault
+        ) {
+            self.check_leaving(&alteration.resource, &wanted)?;
+        }
         for name in current.keys().filter(|name| !wanted.contains_key(*name)) {
             let (resource, name) = (alteration.resource.clone(), name.clone());
             self.push(Record::ConfigSet {
@@ -606,7 +628,7 @@ impl Draft<'_> {
             let message = "Number of partitions was set to an invalid non-positive value.";
             return Err(Refusal::new(ErrorCode::INVALID_PARTITIONS, message));
         }
-        let nodes = placement::candidates(self.state, context.node_id);
+        let nodes = placement::candidates(self.state, context.node_id, context.full);
         let factor = match topic.replication_factor {
             // What the broker keeps for itself has as many replicas as are wanted, or as there are nodes.
             -1 if topic.internal => {

@@ -65,6 +65,7 @@ impl Draft<'_> {
             id,
             partition,
             replicas,
+            automatic: false,
         });
         Ok(())
     }
@@ -105,7 +106,7 @@ impl Draft<'_> {
         let held = self.state.topics().flat_map(|topic| &topic.partitions);
         match held.filter(|replicas| replicas.contains(&node)).count() {
             0 => {
-                self.push(Record::NodeUnregistered { node });
+                self.let_go(node);
                 Ok(())
             }
             held => refused(format!(
@@ -175,6 +176,7 @@ mod tests {
             let mut context = Context {
                 node_id: 1,
                 connected: &self.connected,
+                full: &BTreeSet::new(),
                 broker: &broker,
                 next_id: &mut || ID,
             };

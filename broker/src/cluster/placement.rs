@@ -3,8 +3,8 @@
 //!
 //! Replicas of a partition never share a node, and share a rack only if there are too few. Among the nodes that
 //! fit, the one with the fewest replicas for each of its cores is taken; the first replica, which is the preferred
-//! leader, is the one whose node prefers the fewest leaders. Deliberately absent: disk space and traffic, which
-//! the state does not know.
+//! leader, is the one whose node prefers the fewest leaders. Nodes that leave get none, and those with full disks only
+//! if there are too few others. Deliberately absent: traffic, which the state does not know.
 
 use super::state::Cluster;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,23 +16,30 @@ pub struct Candidate {
     pub rack: Option<String>,
     /// At least 1.
     pub cores: u16,
+    /// Its disk is full: better another one.
+    pub is_full: bool,
 }
 
-/// The nodes that may get replicas: all that are registered and heard of; the deciding one alone if none is.
-pub fn candidates(state: &Cluster, deciding: i32) -> Vec<Candidate> {
+/// The nodes that may get replicas: all that are registered, heard of and to stay; the deciding one alone if none is
+/// registered.
+pub fn candidates(state: &Cluster, deciding: i32, full: &BTreeSet<i32>) -> Vec<Candidate> {
     if state.nodes().is_empty() {
         return vec![Candidate {
             node: deciding,
             rack: None,
             cores: 1,
+            is_full: false,
         }];
     }
-    let heard = state.nodes().iter().filter(|(_, node)| !node.fenced);
-    heard
+    let leaving = state.leaving();
+    let nodes = state.nodes().iter();
+    let staying = nodes.filter(|(id, node)| !node.fenced && !leaving.contains(id));
+    staying
         .map(|(id, node)| Candidate {
             node: *id,
             rack: node.registration.rack.clone(),
             cores: node.registration.cores.max(1),
+            is_full: full.contains(id),
         })
         .collect()
 }
@@ -89,7 +96,13 @@ fn place_one(candidates: &[Candidate], loads: &mut BTreeMap<i32, Load>, factor: 
                 let load = loads.get(&candidate.node).copied().unwrap_or_default();
                 // In thousandths, so that nodes of different sizes compare.
                 let for_each_core = load.replicas * 1_000 / u64::from(candidate.cores);
-                (shares_rack, for_each_core, load.preferred, candidate.node)
+                (
+                    candidate.is_full,
+                    shares_rack,
+                    for_each_core,
+                    load.preferred,
+                    candidate.node,
+                )
             })
             .expect("there are as many candidates as replicas");
         racks.extend(next.rack.as_deref());
@@ -119,6 +132,7 @@ mod tests {
                 node,
                 rack: rack.map(str::to_owned),
                 cores: 2,
+                is_full: false,
             })
             .collect()
     }
@@ -165,6 +179,17 @@ mod tests {
         }
         let in_one = nodes(&[Some("a"), Some("a"), Some("a")]);
         assert_eq!(place(&Cluster::default(), &in_one, 1, 3)[0].len(), 3);
+    }
+
+    #[test]
+    fn full_disks_are_used_last() {
+        let mut candidates = nodes(&[Some("a"), Some("b"), Some("b")]);
+        candidates[0].is_full = true;
+        for replicas in place(&Cluster::default(), &candidates, 10, 2) {
+            assert!(!replicas.contains(&1), "{replicas:?}");
+        }
+        let all = place(&Cluster::default(), &candidates, 1, 3);
+        assert_eq!(all[0].len(), 3, "there is no other");
     }
 
     #[test]

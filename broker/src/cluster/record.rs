@@ -42,6 +42,9 @@ pub enum Record {
         id: Uuid,
         partition: u32,
         replicas: Vec<i32>,
+        /// The cluster has decided so by itself: nobody asked for it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        automatic: bool,
     },
     /// A partition is where it was to go: these identities are its group, by an entry that is committed and that each
     /// of them has on its disk. What other nodes hold of it may go.

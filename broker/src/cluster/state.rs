@@ -41,6 +41,9 @@ pub struct Move {
     pub target: Vec<i32>,
     /// Where it was before, and is to be again if the move is cancelled.
     pub origin: Vec<i32>,
+    /// Begun by the cluster itself ([`super::balance`]), not by an operator.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub automatic: bool,
 }
 
 impl Topic {
@@ -68,7 +71,7 @@ impl Topic {
         )
     }
 
-    fn change_replicas(&mut self, partition: u32, target: &[i32], number: u64) {
+    fn change_replicas(&mut self, partition: u32, target: &[i32], number: u64, automatic: bool) {
         let current = &mut self.partitions[partition as usize];
         let before = self.moves.remove(&partition);
         let is_rearranged = before.is_none()
@@ -84,6 +87,7 @@ impl Topic {
                 number,
                 target,
                 origin,
+                automatic,
             };
             self.moves.insert(partition, moving);
         }
@@ -340,11 +344,12 @@ impl Cluster {
                 id,
                 partition,
                 replicas,
+                automatic,
             } => {
                 self.changes_of_replicas += 1;
                 let number = self.changes_of_replicas;
                 let topic = self.topic_mut(*id);
-                topic.change_replicas(*partition, replicas, number);
+                topic.change_replicas(*partition, replicas, number, *automatic);
                 let (id, partition) = (*id, *partition);
                 Some(Change::ReplicasChanged { id, partition })
             }

@@ -4,7 +4,7 @@
 //! read here or by a topic (a test compares). What may change at run time is read anew by
 //! [`BrokerConfig::with_dynamic`]; who the node is and where it listens is settled at start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -63,6 +63,11 @@ settings! {
     // The cluster.
     broker_session_timeout_ms: u64 = "broker.session.timeout.ms";
     auto_leader_rebalance_enable: bool = "auto.leader.rebalance.enable";
+    balance_enable: bool = "corelane.balance.enable";
+    balance_moves_max: usize = "corelane.balance.moves.max";
+    balance_node_gone_ms: u64 = "corelane.balance.node.gone.ms";
+    balance_disk_full_percent: u64 = "corelane.balance.disk.full.percent";
+    nodes_leaving: BTreeSet<i32> = "corelane.nodes.leaving" via node_ids;
     raft_election_timeout_ms: u64 = "corelane.raft.election.timeout.ms";
     raft_heartbeat_interval_ms: u64 = "corelane.raft.heartbeat.interval.ms";
 
@@ -212,6 +217,11 @@ pub enum UnusableConfig {
         longer: &'static str,
         longer_ms: u64,
     },
+    #[error(
+        "corelane.nodes.leaving is set while the cluster runs, not at start: drop it, and use \
+         corelane cluster decommission"
+    )]
+    Leaving,
     #[error("node.id={node_id} and broker.id={broker_id} contradict each other; set one")]
     TwoIds { node_id: i32, broker_id: i32 },
 }
@@ -222,6 +232,9 @@ impl BrokerConfig {
     pub fn resolve(statics: Overrides, hostname: &str) -> Result<BrokerConfig, UnusableConfig> {
         let layers = Layers::started_with(statics);
         check_timing(&layers)?;
+        if layers.statics.contains_key("corelane.nodes.leaving") {
+            return Err(UnusableConfig::Leaving);
+        }
         let node = NodeConfig::resolve(&layers, hostname)?;
         let config = BrokerConfig::read(node, layers);
         if matches!(config.cores, Cores::Named(_)) && config.overprovisioned {
@@ -392,6 +405,11 @@ fn admin_listener(layers: &Layers) -> Result<Option<Endpoint>, UnusableConfig> {
 fn unless_named(layers: &Layers, knob: &str) -> bool {
     let named = || matches!(layers.read("corelane.cores"), Cores::Named(_));
     layers.read_optional(knob).unwrap_or_else(|| !named())
+}
+
+fn node_ids(layers: &Layers, knob: &str) -> BTreeSet<i32> {
+    let list: String = layers.read(knob);
+    elements(&list).filter_map(|id| id.parse().ok()).collect()
 }
 
 fn unless_negative(layers: &Layers, knob: &str) -> Option<u64> {

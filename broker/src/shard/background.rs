@@ -4,9 +4,10 @@
 //! Every job follows one pattern: the owner begins it and gives it away, it runs without any borrow, and its
 //! result is brought back. At most [`DRAINS_MAX`] drains and one of each other job are under way.
 
+use super::balancing::REPORT_EVERY;
 use super::owned::Owned;
 use super::{Shard, groups_host, kept};
-use crate::cluster::METADATA;
+use crate::cluster::{METADATA, METADATA_CORE};
 use bytes::Bytes;
 use runtime::{Instant, Notify};
 use std::cell::{Cell, RefCell};
@@ -86,6 +87,7 @@ pub async fn run(shard: Rc<Shard>) {
 pub async fn run_periodically(shard: Rc<Shard>) {
     let mut retention_due = shard.core.now();
     let mut offsets_due = retention_due;
+    let mut report_due = retention_due;
     loop {
         let (retention_ms, offsets_ms, producers_ms) = {
             let view = shard.view.borrow();
@@ -108,6 +110,11 @@ pub async fn run_periodically(shard: Rc<Shard>) {
             offsets_due = now + Duration::from_millis(offsets_ms);
             let wall_ms = shard.core.wall_ms();
             shard.owned.borrow_mut().expire_offsets(now, wall_ms);
+        }
+        let has_others = shard.links.get().is_some() && shard.core.id() == METADATA_CORE;
+        if has_others && now >= report_due && !shard.stopping.get() {
+            report_due = now + REPORT_EVERY;
+            shard.report_disk().await;
         }
         shard.remove_segments().await;
         shard.look_for_grown_logs();

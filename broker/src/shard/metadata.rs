@@ -6,6 +6,7 @@
 //! that does not know who leads keeps it for a while.
 
 use super::anew::Growth;
+use super::balancing::Balancing;
 use super::everywhere::Everywhere;
 use super::mail::{Answer, AskId, Mail};
 use super::owned::Owned;
@@ -39,13 +40,13 @@ pub struct MetadataOwner {
     /// What is committed.
     committed: Cluster,
     /// `committed` plus everything decided and not yet committed. Counts while this node leads.
-    ahead: Cluster,
+    pub(super) ahead: Cluster,
     /// Decided and proposed, in order of their index.
     proposed: VecDeque<Proposed>,
     /// Committed; every core has been told, some have not taken it in yet.
     spreading: BTreeMap<u64, Spreading>,
     /// The last version that was told to the cores.
-    told: u64,
+    pub(super) told: u64,
     /// Asks that wait for a leader.
     early: Vec<Waiting>,
     /// Asks that the leader on another node decides, by the number that we gave them.
@@ -62,8 +63,9 @@ pub struct MetadataOwner {
     /// Leads and serves: may decide.
     leading: bool,
     /// Registered nodes that are not connected, and since when; counts while leading.
-    unheard: BTreeMap<i32, Instant>,
     pub(super) everywhere: Everywhere,
+    pub(super) unheard: BTreeMap<i32, Instant>,
+    pub(super) balancing: Balancing,
     pub(super) growth: Growth,
 }
 
@@ -130,6 +132,7 @@ impl MetadataOwner {
             leading: false,
             unheard: BTreeMap::new(),
             everywhere: Everywhere::default(),
+            balancing: Balancing::default(),
             growth: Growth::of(bytes),
         }
     }
@@ -165,6 +168,12 @@ impl Owned {
             return self.reply(asker, 0, unavailable(ErrorCode::NOT_CONTROLLER));
         };
         if !metadata.leading {
+            // The newest word about a disk is enough.
+            let is_disk = |request: &ClusterAsk| matches!(request, ClusterAsk::DiskUsed { .. });
+            if asker == Asker::Nobody && is_disk(&request) {
+                let stale = |it: &Waiting| it.asker == Asker::Nobody && is_disk(&it.request);
+                metadata.early.retain(|waiting| !stale(waiting));
+            }
             if metadata.early.len() + metadata.sent_on.len() >= WAITING_MAX {
                 return self.reply(asker, 0, unavailable(ErrorCode::REQUEST_TIMED_OUT));
             }
@@ -193,13 +202,23 @@ impl Owned {
                 return self.reply(asker, 0, storage_error);
             }
         }
-        if matches!(request, ClusterAsk::DescribeQuorum) {
-            let quorum = ClusterAnswer::Quorum(self.quorum());
-            return self.reply(asker, 0, quorum);
+        match request {
+            ClusterAsk::DescribeQuorum => {
+                let quorum = ClusterAnswer::Quorum(self.quorum());
+                return self.reply(asker, 0, quorum);
+            }
+            ClusterAsk::DiskUsed { node, disk } => {
+                if metadata.committed.nodes().contains_key(&node) {
+                    metadata.balancing.disk_used(node, disk);
+                }
+                return self.reply(asker, 0, ClusterAnswer::Done);
+            }
+            _ => {}
         }
         let mut context = Context {
             node_id: self.node_id,
             connected: &self.connected,
+            full: &metadata.balancing.full(broker),
             broker,
             next_id,
         };
@@ -334,10 +353,12 @@ impl Owned {
     }
 
     /// Asks that have waited too long are answered so; nodes that were not heard of for a session are fenced.
-    pub(super) fn metadata_tick(&mut self, now: Instant, session: Duration) {
+    pub(super) fn metadata_tick(&mut self, now: Instant, broker: &BrokerConfig) {
+        let session = Duration::from_millis(broker.broker_session_timeout_ms);
         self.send_early_on(now);
         self.everywhere_tick(now);
         self.fence_unheard(now, session);
+        self.balance(now, broker);
         self.give_up_asks(|sent| sent.waiting.deadline <= now);
         let Some(metadata) = self.metadata.as_mut() else {
             return;
@@ -393,6 +414,7 @@ impl Owned {
             let sent = metadata.sent_on.remove(&number).expect("listed above");
             let mut waiting = sent.waiting;
             match waiting.asker {
+                Asker::Nobody if matches!(waiting.request, ClusterAsk::DiskUsed { .. }) => {}
                 // What a node says of itself may be said twice.
                 Asker::Nobody => {
                     waiting.hops = 0;
@@ -403,7 +425,11 @@ impl Owned {
         }
     }
 
-    fn propose_records(&mut self, records: Vec<Record>, asked: Option<(Asker, ClusterAnswer)>) {
+    pub(super) fn propose_records(
+        &mut self,
+        records: Vec<Record>,
+        asked: Option<(Asker, ClusterAnswer)>,
+    ) {
         let replica = self.replicas.get_mut(METADATA).expect("its owner is here");
         let metadata = self.metadata.as_mut().expect("its owner is here");
         let payload = Bytes::from(Records(records).encode());
@@ -603,6 +629,7 @@ impl Owned {
         };
         metadata.leading = false;
         metadata.unheard.clear();
+        metadata.balancing = Balancing::default();
         metadata.ahead = Cluster::default();
         for proposed in std::mem::take(&mut metadata.proposed) {
             if let Some((asker, _)) = proposed.asked {

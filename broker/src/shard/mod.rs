@@ -7,6 +7,7 @@
 pub mod anew;
 pub mod asks;
 pub mod background;
+pub mod balancing;
 pub mod catch_up;
 pub mod everywhere;
 pub mod fetching;

@@ -593,6 +593,8 @@ impl Shard {
                 .into_iter()
                 .collect(),
             Resource::Broker(_) | Resource::BrokerDefault => {
+                // Who leaves has no vote on the metadata.
+                owned.unsettle_all();
                 view.cluster.topics().map(|topic| topic.id).collect()
             }
             Resource::Group(_) => return,

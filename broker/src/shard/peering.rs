@@ -9,23 +9,22 @@ use super::mail::{Leadership, Mail};
 use super::membership::{self, Next};
 use super::owned::{Owned, ToPeer};
 use super::peer_mail::{PeerMail, kind};
-use crate::cluster::{Cluster, METADATA, METADATA_CORE, Registration};
+use crate::cluster::{Cluster, METADATA, METADATA_CORE, Node, Registration};
 use crate::founding::Standing;
 use crate::node::PeerPlan;
 use crate::peers::{
     Destination, Door, Hello, Host, Identity, Introduction, LEVEL, LinkEnd, Links, Origin, Refusal,
-    Sent,
+    RefusalCode, Sent,
 };
 use bytes::Bytes;
 use raft_group::heartbeats::{Beat, BeatFrame};
 use raft_group::wire::{FrameReader, FrameWriter};
 use raft_group::{Message, Outputs, ReplicaId, Role};
 use runtime::Parcel;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 use storage::PartitionId;
 use uuid::Uuid;
 
@@ -150,8 +149,8 @@ impl Shard {
                 let mut owned = self.owned.borrow_mut();
                 owned.tick();
                 if self.core.id() == METADATA_CORE {
-                    let session_ms = self.view.borrow().broker().broker_session_timeout_ms;
-                    owned.metadata_tick(now, Duration::from_millis(session_ms));
+                    let broker = self.view.borrow().broker().clone();
+                    owned.metadata_tick(now, &broker);
                 }
                 self.settle_members(&mut owned);
                 self.prefer_leaders(&mut owned, now);
@@ -303,7 +302,11 @@ impl Shard {
                     let address = named.unwrap_or_else(|| peer.clone());
                     links.reach(node, address, None);
                 }
-                None => links.forget(node),
+                None => {
+                    let sentence = format!("node {node} was let go");
+                    links.expel(node, &Refusal::not_admitted(sentence));
+                    links.forget(node);
+                }
             }
         }
         self.owned.borrow_mut().unsettle_all();
@@ -331,7 +334,7 @@ impl Shard {
 
 impl Owned {
     /// Members of groups may not be what the metadata wants any more.
-    fn unsettle_all(&mut self) {
+    pub(super) fn unsettle_all(&mut self) {
         let led = self.replicas.iter();
         let led = led.filter(|replica| replica.role() == Role::Leader);
         let ids: Vec<PartitionId> = led.map(|replica| replica.partition()).collect();
@@ -406,7 +409,10 @@ fn metadata_members(cluster: &Cluster, voters: &[ReplicaId]) -> (Vec<ReplicaId>,
         !known && !cluster.is_retired(*id)
     });
     let mut chosen: Vec<ReplicaId> = unregistered.collect();
-    let heard = cluster.nodes().values().filter(|node| !node.fenced);
+    let leaving = leaving_the_vote(cluster);
+    let leaves = |node: &Node| leaving.contains(&node.registration.node);
+    let nodes = cluster.nodes().values();
+    let heard = nodes.filter(|node| !node.fenced && !leaves(node));
     let wanted = match chosen.len() + heard.count() {
         count @ 0..=3 => count.max(1),
         4 => 3,
@@ -427,12 +433,30 @@ fn metadata_members(cluster: &Cluster, voters: &[ReplicaId]) -> (Vec<ReplicaId>,
                 let node = free[*at];
                 let votes = voters.contains(&node.replica_id());
                 let shared = in_rack(&node.registration.rack);
-                (node.fenced, !votes, shared, node.registration.node)
+                (
+                    leaves(node),
+                    node.fenced,
+                    !votes,
+                    shared,
+                    node.registration.node,
+                )
             })
             .expect("some are left");
         chosen.push(free.remove(best).replica_id());
     }
     (chosen, free.iter().map(|node| node.replica_id()).collect())
+}
+
+/// The nodes that leave and need not vote on the metadata: there are three others, or all others are there.
+fn leaving_the_vote(cluster: &Cluster) -> BTreeSet<i32> {
+    let leaving = cluster.leaving();
+    let nodes = cluster.nodes().values();
+    let stay = nodes.filter(|node| !leaving.contains(&node.registration.node));
+    let (missed, heard): (Vec<_>, Vec<_>) = stay.partition(|node| node.fenced);
+    match missed.is_empty() || heard.len() >= 3 {
+        true => leaving,
+        false => BTreeSet::new(),
+    }
 }
 
 /// What the links of a core bring goes to its shard, and so do those who come to the accepting core.
@@ -527,6 +551,11 @@ impl Host for PeerHost {
 
     fn link_down(&self, node: i32, reason: &LinkEnd) {
         let shard = &self.0;
+        if let LinkEnd::Rejected(refusal) = reason
+            && refusal.code == RefusalCode::NotAdmitted
+        {
+            shard.turned_away();
+        }
         let was_up = {
             let mut owned = shard.owned.borrow_mut();
             owned.connected_at.remove(&node);

@@ -28,6 +28,7 @@ macro_rules! knobs {
     (@default $value:literal) => { Some($value) };
 }
 
+mod broker_balance;
 mod broker_cluster;
 mod broker_groups;
 mod broker_log;
@@ -131,9 +132,10 @@ pub fn group_sections() -> [&'static Section; 2] {
 }
 
 /// The broker's knobs by section: our own first, then Kafka's in the order of its sources.
-pub fn broker_sections() -> [&'static Section; 20] {
+pub fn broker_sections() -> [&'static Section; 21] {
     [
         &own::OWN,
+        &broker_balance::BALANCING,
         &broker_cluster::NODE,
         &broker_cluster::QUORUM,
         &broker_cluster::REPLICATION,
