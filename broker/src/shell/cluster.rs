@@ -14,9 +14,11 @@ use serde_json::{Value, json};
 use super::arguments::{ClusterCommand, StatusArguments};
 use super::client::Client;
 use super::cluster_health;
+use super::decommission;
 use super::error::{ShellError, check};
 use super::output::Output;
 use super::table::{Table, size};
+use super::under_way::UnderWay;
 
 const DESCRIBE_LOG_DIRS_NEWEST: i16 = 4;
 /// The first version that tells of fenced nodes.
@@ -30,6 +32,7 @@ pub(crate) fn run(
         ClusterCommand::Status(arguments) => status(&arguments, output),
         ClusterCommand::Nodes(arguments) => show_nodes(&arguments, output),
         ClusterCommand::Health(arguments) => cluster_health::run(&arguments, output),
+        ClusterCommand::Decommission(arguments) => decommission::run(&arguments, output),
     }
 }
 
@@ -40,6 +43,8 @@ fn show_nodes(
     let mut client = Client::connect(&arguments.client)?;
     let metadata = client.metadata(None, false)?;
     let nodes = nodes(&metadata, &described(&mut client)?);
+    let under_way = UnderWay::ask(&mut client)?;
+    let count = |of: &BTreeMap<i32, usize>, node: &Node| of.get(&node.id).copied().unwrap_or(0);
     let controller = metadata.controller_id;
     let text = || {
         let heads = [
@@ -49,7 +54,9 @@ fn show_nodes(
             "ROLE",
             ">LEADS",
             ">REPLICAS",
-            "FENCED",
+            ">COMING",
+            ">GOING",
+            "STATE",
         ];
         let mut table = Table::new(&heads);
         for node in &nodes {
@@ -60,12 +67,29 @@ fn show_nodes(
                 node.role(controller).to_owned(),
                 node.leads.to_string(),
                 node.replicas.to_string(),
-                if node.fenced { "yes" } else { "no" }.to_owned(),
+                count(&under_way.coming, node).to_string(),
+                count(&under_way.going, node).to_string(),
+                match (node.fenced, under_way.leaving.contains(&node.id)) {
+                    (false, false) => "heard",
+                    (true, false) => "fenced",
+                    (false, true) => "leaving",
+                    (true, true) => "fenced, leaving",
+                }
+                .to_owned(),
             ]);
         }
         table.to_string()
     };
-    let json = || nodes.iter().map(|node| node.json(controller)).collect();
+    let json = || {
+        let nodes = nodes.iter().map(|node| {
+            let mut json = node.json(controller);
+            json["coming"] = json!(count(&under_way.coming, node));
+            json["going"] = json!(count(&under_way.going, node));
+            json["leaving"] = json!(under_way.leaving.contains(&node.id));
+            json
+        });
+        nodes.collect()
+    };
     output.show(arguments.format.format, text, json)?;
     Ok(())
 }
@@ -134,7 +158,7 @@ pub(super) struct Node {
     pub(super) address: String,
     rack: Option<String>,
     leads: usize,
-    replicas: usize,
+    pub(super) replicas: usize,
     /// The others do not hear of it.
     pub(super) fenced: bool,
 }

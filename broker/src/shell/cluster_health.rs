@@ -19,6 +19,7 @@ use super::cluster::{Node, described, nodes};
 use super::error::{ShellError, check, plain};
 use super::output::Output;
 use super::topic::{DESCRIBE_CONFIGS_NEWEST, TOPIC_RESOURCE};
+use super::under_way::UnderWay;
 
 /// Topics whose configs are asked for at a time.
 const TOPICS_AT_A_TIME: usize = 500;
@@ -66,6 +67,8 @@ struct Health {
     nodes: usize,
     partitions: usize,
     reasons: Vec<Reason>,
+    /// What the cluster does, and is not wrong.
+    under_way: Vec<String>,
 }
 
 impl Health {
@@ -78,6 +81,9 @@ impl Health {
         for reason in &self.reasons {
             text += &format!("  {}\n", reason.sentence);
         }
+        for sentence in &self.under_way {
+            text += &format!("  under way: {sentence}\n");
+        }
         text
     }
 
@@ -88,6 +94,7 @@ impl Health {
             "nodes": self.nodes,
             "partitions": self.partitions,
             "reasons": self.reasons.iter().map(reason).collect::<Vec<_>>(),
+            "under_way": self.under_way,
         })
     }
 }
@@ -100,6 +107,10 @@ fn look(arguments: &HealthArguments) -> Result<Health, ShellError> {
     let opinions = serving.map(|node| (node.id, controller_of(&mut client, node.id)));
     let opinions = opinions.collect();
     let min_in_sync = min_in_sync(&mut client, &metadata)?;
+    let under_way = UnderWay::ask(&mut client)?.sentences(|id| {
+        let known = nodes.iter().find(|node| node.id == id);
+        known.map_or(0, |node| node.replicas)
+    });
     let mut reasons = missing(nodes.len(), arguments.nodes);
     reasons.extend(judge(&metadata, &nodes, &opinions, &min_in_sync));
     Ok(Health {
@@ -110,6 +121,7 @@ fn look(arguments: &HealthArguments) -> Result<Health, ShellError> {
             .map(|topic| topic.partitions.len())
             .sum(),
         reasons,
+        under_way,
     })
 }
 
@@ -377,13 +389,16 @@ mod tests {
             nodes: 3,
             partitions: 6,
             reasons,
+            under_way: vec!["node 4 leaves".to_owned()],
         };
         assert!(
             health
                 .text()
                 .starts_with("degraded: 3 nodes, 6 partitions\n  node 2")
         );
+        assert!(health.text().ends_with("\n  under way: node 4 leaves\n"));
         assert_eq!(health.json()["reasons"][2]["kind"], "no_controller");
+        assert_eq!(health.json()["under_way"][0], "node 4 leaves");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod cluster;
 mod cluster_health;
 mod committed;
 mod consume;
+mod decommission;
 mod dev;
 mod error;
 mod fetching;
@@ -35,6 +36,7 @@ mod table;
 mod template;
 mod topic;
 mod topic_alter;
+mod under_way;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

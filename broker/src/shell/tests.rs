@@ -19,6 +19,7 @@ fn command(line: &str) -> Command {
 const NAMES: &str = "\
 corelane [config cores data listen memory node-id overprovisioned set]
 corelane cluster
+corelane cluster decommission [bootstrap cancel format timeout wait]
 corelane cluster health [bootstrap format nodes timeout wait]
 corelane cluster nodes [bootstrap format timeout]
 corelane cluster status [bootstrap format timeout]

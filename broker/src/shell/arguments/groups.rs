@@ -124,6 +124,35 @@ pub(crate) enum ClusterCommand {
     /// Say whether anything is wrong: exit code 0 if not, 1 if so
     #[command(after_help = HEALTH_HELP)]
     Health(HealthArguments),
+    /// Move everything from a node to the others, then let it go
+    #[command(after_help = DECOMMISSION_HELP)]
+    Decommission(DecommissionArguments),
+}
+
+const DECOMMISSION_HELP: &str = "\
+Examples:
+  corelane cluster decommission 4 --wait 1h
+  corelane cluster decommission 4 --cancel
+
+The node goes on serving while its replicas are rebuilt on the others, a few at a time, and ends
+when it holds none. One that does not run any more can be decommissioned too. It is refused if
+some topic has more replicas than nodes would be left.";
+
+#[derive(Debug, Args)]
+pub(crate) struct DecommissionArguments {
+    /// Id of the node
+    #[arg(value_name = "NODE")]
+    pub node: i32,
+    /// The node is to stay after all; what has been moved comes back by balancing
+    #[arg(long)]
+    pub cancel: bool,
+    /// Look on for so long until it has left, such as 1h
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
+    pub wait: Duration,
+    #[command(flatten)]
+    pub format: FormatArguments,
+    #[command(flatten)]
+    pub client: ClientArguments,
 }
 
 const HEALTH_HELP: &str = "\

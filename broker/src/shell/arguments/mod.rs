@@ -10,8 +10,8 @@ pub(crate) use dev::{
     DevClusterCommand, DevCommand, DevDown, DevNodes, DevPlace, DevStart, DevWaiting,
 };
 pub(crate) use groups::{
-    ClusterCommand, GroupCommand, GroupDelete, GroupDescribe, GroupList, GroupReset,
-    HealthArguments, StatusArguments,
+    ClusterCommand, DecommissionArguments, GroupCommand, GroupDelete, GroupDescribe, GroupList,
+    GroupReset, HealthArguments, StatusArguments,
 };
 pub(crate) use records::{
     Acks, Begin, ConsumeArguments, Isolation, ProduceArguments, RecordFormat,
