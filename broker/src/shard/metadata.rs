@@ -63,8 +63,8 @@ pub struct MetadataOwner {
     /// Leads and serves: may decide.
     leading: bool,
     /// Registered nodes that are not connected, and since when; counts while leading.
-    pub(super) everywhere: Everywhere,
     pub(super) unheard: BTreeMap<i32, Instant>,
+    pub(super) everywhere: Everywhere,
     pub(super) balancing: Balancing,
     pub(super) growth: Growth,
 }
