@@ -553,6 +553,7 @@ impl Replica {
             return;
         }
         self.led_term = term;
+        self.node.raft.skip_bcast_commit(true);
         self.led_from = last_index;
         self.next_offset = self.log().next_offset();
         self.backlog.clear();

@@ -110,9 +110,16 @@ impl Replica {
         matches!(self.rest.state, State::Asleep)
     }
 
+    /// From now on, as long as this replica leads, followers are told of each commit at once, with
+    /// an append of its own if need be: somebody waits there for what is committed.
+    pub fn tell_commits_at_once(&mut self) {
+        if self.role() == Role::Leader {
+            self.node.raft.skip_bcast_commit(false);
+        }
+    }
+
     /// Followers that have the newest entries learn at the next tick that these are committed, if
-    /// no append told them. Nobody is served by followers, but all of them sleep the sooner, and a
-    /// new leader has less to find out.
+    /// no append told them. So all of them sleep the sooner, and a new leader has less to find out.
     fn tell_commit(&mut self) {
         let raft = &self.node.raft;
         let committed = raft.raft_log.committed;

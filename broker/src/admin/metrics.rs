@@ -197,6 +197,11 @@ const CORE_FIGURES: &[CoreFigure] = &[
         |core| core.counters.bytes_fetched.into(),
     ),
     counter(
+        "corelane_fetched_following_bytes_total",
+        "Bytes read for consumers in this node's rack, of partitions that other nodes lead.",
+        |core| core.counters.bytes_fetched_following.into(),
+    ),
+    counter(
         "corelane_fetch_cold_reads_total",
         "Reads for consumers that needed segments.",
         |core| core.counters.cold_reads.into(),

@@ -68,6 +68,7 @@ settings! {
     balance_node_gone_ms: u64 = "corelane.balance.node.gone.ms";
     balance_disk_full_percent: u64 = "corelane.balance.disk.full.percent";
     nodes_leaving: BTreeSet<i32> = "corelane.nodes.leaving" via node_ids;
+    replica_selector: ReplicaSelector = "replica.selector.class" via selector;
     raft_election_timeout_ms: u64 = "corelane.raft.election.timeout.ms";
     raft_heartbeat_interval_ms: u64 = "corelane.raft.heartbeat.interval.ms";
 
@@ -139,6 +140,18 @@ settings! {
         "transaction.abort.timed.out.transaction.cleanup.interval.ms";
     transaction_remove_expired_cleanup_interval_ms: u64 =
         "transaction.remove.expired.transaction.cleanup.interval.ms";
+}
+
+/// Kafka's name of the selector that finds readers a replica in their rack.
+pub const RACK_AWARE_SELECTOR: &str = "org.apache.kafka.common.replica.RackAwareReplicaSelector";
+/// Kafka's name of the selector that sends every reader to the leader.
+pub const LEADER_SELECTOR: &str = "org.apache.kafka.common.replica.LeaderSelector";
+
+/// Which replica a consumer is to read from (KIP-392).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaSelector {
+    Leader,
+    RackAware,
 }
 
 /// Who a node is and where it listens.
@@ -398,6 +411,13 @@ fn admin_listener(layers: &Layers) -> Result<Option<Endpoint>, UnusableConfig> {
     match layers.read::<String>("corelane.admin.listener").as_str() {
         "" => Ok(None),
         text => Ok(Some(Endpoint::parse(text)?)),
+    }
+}
+
+fn selector(layers: &Layers, knob: &str) -> ReplicaSelector {
+    match layers.read_optional::<String>(knob) {
+        Some(name) if name == RACK_AWARE_SELECTOR => ReplicaSelector::RackAware,
+        _ => ReplicaSelector::Leader,
     }
 }
 

@@ -26,7 +26,7 @@ mod properties;
 pub mod table;
 mod topic;
 
-pub use broker::{BrokerConfig, NodeConfig, UnusableConfig};
+pub use broker::{BrokerConfig, NodeConfig, ReplicaSelector, UnusableConfig};
 pub use describe::{DescribeOptions, Described, describe};
 pub use knob::{Cause, InvalidConfig};
 pub use layers::{Overrides, Source};

@@ -5,7 +5,12 @@
 //! others are told to answer with what they have. The records of an answer are the very memory that was written to
 //! the journal, or read from a segment: nothing is copied.
 //!
-//! Version notes: v7 sessions (KIP-227, `fetch_session`); v9 leader epoch checks; v12 divergence (KIP-320/595);
+//! A client that names its rack (KIP-392) is sent from the leader to an in-sync replica there, if
+//! `replica.selector.class` says so, and a node serves those of its own rack as a follower. Differs from Kafka: a
+//! follower sends everybody else to the leader, and its readers too when it is not in sync any more; asked for an
+//! offset behind the end of its log it says OFFSET_NOT_AVAILABLE, since the leader may have it.
+//!
+//! Version notes: v7 sessions (KIP-227, `fetch_session`); v9 leader epoch checks; v11 rack; v12 divergence (KIP-320/595);
 //! v13 topic ids; v16 leader hints (KIP-951). `replica_id` >= 0 is a broker's fetch: replication has a protocol
 //! of its own here, so it is refused (CVE-2018-1288's class).
 //! With several owners, `min_bytes` is each one's goal on its own: an answer may come later than it could (never
@@ -14,8 +19,11 @@
 use super::Session;
 use super::by_owner::ByOwner;
 use super::fetch_session::{Entry, Plan};
-use crate::cluster::partition_id;
-use crate::shard::mail::{Fetch, FetchPartition as OwnerPartition, Fetched};
+use super::metadata::by_presence;
+use crate::cluster::{Topic, partition_id};
+use crate::config::ReplicaSelector;
+use crate::shard::mail::{Fetch, FetchPartition as OwnerPartition, Fetched, ReadFrom};
+use crate::shard::view::View;
 use crate::shard::{Pending, Shard};
 use protocol::codec::Chunks;
 use protocol::error::ErrorCode;
@@ -74,8 +82,9 @@ async fn read(
     let mut fetched: Vec<Option<Fetched>> = vec![None; plan.entries.len()];
     let mut by_owner = ByOwner::new(shard.core.cores());
     let mut hopeless = false;
+    let rack = Some(&*request.rack_id).filter(|rack| version >= 11 && !rack.is_empty());
     for (position, entry) in plan.entries.iter().enumerate() {
-        match resolve(shard, version, entry) {
+        match resolve(shard, version, entry, rack) {
             Ok(partition) => {
                 by_owner.add(shard.owner(partition.partition), position, partition);
             }
@@ -142,22 +151,32 @@ async fn gather(mut asked: Vec<Asked<'_>>) -> Vec<(usize, Fetched)> {
 }
 
 fn is_worth_telling(fetched: &Fetched) -> bool {
-    !fetched.records.is_empty() || fetched.error != ErrorCode::NONE || fetched.diverging.is_some()
+    !fetched.records.is_empty()
+        || fetched.error != ErrorCode::NONE
+        || fetched.diverging.is_some()
+        || fetched.preferred_replica >= 0
+}
+
+/// The topic of an entry, by its id or, before v13, by its name.
+fn named<'a>(view: &'a View, version: i16, entry: &Entry) -> Option<&'a Topic> {
+    match version {
+        13.. => view.cluster.topic_by_id(entry.topic.id),
+        _ => view.cluster.topic(&entry.topic.name),
+    }
 }
 
 /// The owner's name of a partition.
-fn resolve(shard: &Shard, version: i16, entry: &Entry) -> Result<OwnerPartition, ErrorCode> {
+fn resolve(
+    shard: &Shard,
+    version: i16,
+    entry: &Entry,
+    rack: Option<&str>,
+) -> Result<OwnerPartition, ErrorCode> {
     let view = shard.view.borrow();
-    let topic = match version {
-        13.. => view
-            .cluster
-            .topic_by_id(entry.topic.id)
-            .ok_or(ErrorCode::UNKNOWN_TOPIC_ID)?,
-        _ => view
-            .cluster
-            .topic(&entry.topic.name)
-            .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?,
-    };
+    let topic = named(&view, version, entry).ok_or(match version {
+        13.. => ErrorCode::UNKNOWN_TOPIC_ID,
+        _ => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+    })?;
     let wanted = &entry.wanted;
     if wanted.partition < 0 || wanted.partition as usize >= topic.partitions.len() {
         return Err(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
@@ -168,7 +187,34 @@ fn resolve(shard: &Shard, version: i16, entry: &Entry) -> Result<OwnerPartition,
         max_bytes: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
         current_leader_epoch: wanted.current_leader_epoch,
         last_fetched_epoch: wanted.last_fetched_epoch,
+        from: rack.map_or(ReadFrom::Leader, |rack| {
+            read_from(shard, &view, topic, wanted.partition as u32, rack)
+        }),
     })
+}
+
+/// Which replica serves a client in this rack.
+fn read_from(shard: &Shard, view: &View, topic: &Topic, partition: u32, rack: &str) -> ReadFrom {
+    if view.broker().replica_selector != ReplicaSelector::RackAware {
+        return ReadFrom::Leader;
+    }
+    let (mut near, _) = by_presence(view, topic, partition);
+    let own = shard.settings.node_id;
+    if shard.settings.rack.as_deref() == Some(rack) {
+        return match near.contains(&own) {
+            true => ReadFrom::Here,
+            false => ReadFrom::Leader,
+        };
+    }
+    let nodes = view.cluster.nodes();
+    near.retain(|node| {
+        let known = nodes.get(node);
+        known.and_then(|known| known.registration.rack.as_deref()) == Some(rack)
+    });
+    match near.is_empty() {
+        true => ReadFrom::Leader,
+        false => ReadFrom::OneOf(near),
+    }
 }
 
 fn answer(
@@ -223,6 +269,7 @@ fn partition(
         high_watermark: fetched.high_watermark,
         last_stable_offset: fetched.last_stable_offset,
         log_start_offset: fetched.log_start_offset,
+        preferred_read_replica: fetched.preferred_replica,
         records: Some(Chunks::from(fetched.records)),
         ..FetchablePartitionResponse::default()
     };
@@ -236,7 +283,9 @@ fn partition(
     if version >= 12 && about_leadership {
         let index = u32::try_from(entry.wanted.partition).unwrap_or(u32::MAX);
         let view = session.shard.view.borrow();
-        if let Some(leader) = view.leader(partition_id(entry.topic.id, index)) {
+        let topic = named(&view, version, entry);
+        let leader = topic.and_then(|topic| view.leader(partition_id(topic.id, index)));
+        if let Some(leader) = leader {
             partition.current_leader = LeaderIdAndEpoch {
                 leader_id: leader.node,
                 leader_epoch: leader.epoch,

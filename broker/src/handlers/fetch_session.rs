@@ -226,6 +226,7 @@ impl Entry {
         !fetched.records.is_empty()
             || fetched.error != ErrorCode::NONE
             || fetched.diverging.is_some()
+            || fetched.preferred_replica >= 0
             || self.told != Some((fetched.high_watermark, fetched.log_start_offset))
     }
 

@@ -1,7 +1,7 @@
 //! OffsetForLeaderEpoch (23), v2-4.
 //!
 //! Behaviour: where the records of a leader epoch end, so that a client sees whether what it read was truncated
-//! (KIP-320). Answered by the owner from the log's own table of terms; an epoch is a Raft term. A follower's request
+//! (KIP-320). Answered by the leader alone, as in Kafka, from the log's own table of terms; an epoch is a Raft term. A follower's request
 //! (`replica_id` >= 0) is refused: replication has a protocol of its own here.
 
 use super::Session;

@@ -1,7 +1,8 @@
 //! ListOffsets (2), v1-11.
 //!
 //! Behaviour: earliest (-2), latest (-1), the offset of the largest timestamp (-3, KIP-734), and the first offset at or
-//! after a time. One mail to each owner core. Looking by time may read one batch from disk at the owner.
+//! after a time. One mail to each owner core. Looking by time may read one batch from disk at the owner. The leader
+//! answers, except to a tool that looks into one replica (`replica_id` -2): that is told of this node's log, to its end.
 //!
 //! Version notes: v2 isolation (the last stable offset is the high watermark while there are no transactions); v4
 //! leader epochs; v8 the earliest local offset (-4) is the earliest, since nothing is remote; v9 the latest tiered
@@ -21,6 +22,16 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// The `replica_id` of Kafka's tools that look into one replica.
+const DEBUGGING_REPLICA: i32 = -2;
+
+/// Who asks.
+#[derive(Clone, Copy)]
+struct Reader {
+    read_committed: bool,
+    debugging: bool,
+}
 
 pub async fn handle(
     session: &Session,
@@ -42,7 +53,10 @@ pub async fn handle(
                 version,
                 &topic.name,
                 wanted,
-                request.isolation_level,
+                Reader {
+                    read_committed: request.isolation_level == 1,
+                    debugging: request.replica_id == DEBUGGING_REPLICA,
+                },
             ) {
                 Ok(Some(offset)) => {
                     let place = (response.topics.len(), answers.len());
@@ -71,7 +85,7 @@ fn resolve(
     version: i16,
     topic: &str,
     wanted: &ListOffsetsPartition,
-    isolation_level: i8,
+    reader: Reader,
 ) -> Result<Option<ListOffset>, ErrorCode> {
     let view = session.shard.view.borrow();
     let found = view
@@ -95,7 +109,8 @@ fn resolve(
         partition: partition_id(found.id, wanted.partition_index as u32),
         spec,
         current_leader_epoch: wanted.current_leader_epoch,
-        read_committed: isolation_level == 1,
+        read_committed: reader.read_committed,
+        debugging: reader.debugging,
     }))
 }
 

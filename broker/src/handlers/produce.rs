@@ -162,10 +162,14 @@ fn check(
     (response, wanted)
 }
 
-/// `min.insync.replicas` asks for more copies than the partition has.
+/// Fewer replicas are in sync than `min.insync.replicas` asks for, or than there are if it asks for more.
 fn lacks_replicas(view: &View, topic: &Topic, partition: i32, config: &TopicConfig) -> bool {
-    let in_sync = u32::try_from(partition).map(|index| by_presence(view, topic, index).0.len());
-    (in_sync.unwrap_or(0) as u64) < u64::from(config.min_insync_replicas)
+    let Ok(index) = u32::try_from(partition) else {
+        return false; // Refused for another reason.
+    };
+    let replicas = topic.partitions.get(index as usize).map_or(0, Vec::len);
+    let wanted = replicas.min(config.min_insync_replicas as usize);
+    by_presence(view, topic, index).0.len() < wanted
 }
 
 fn accept(

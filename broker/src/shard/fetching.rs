@@ -2,11 +2,13 @@
 
 use super::Shard;
 use super::mail::*;
-use super::owned::{Owned, Reading, check_leader};
+use super::owned::{Owned, check_epoch, check_leader};
+use super::reading::Reading;
 use bytes::Bytes;
 use protocol::compression::Budget as DecodeBudget;
 use protocol::error::ErrorCode;
 use protocol::records::{self, Batch};
+use raft_group::Replica;
 use std::rc::Rc;
 use storage::{PartitionId, TimestampFound, TimestampJob, TimestampPlan};
 
@@ -179,13 +181,6 @@ impl Shard {
     }
 }
 
-impl Reading {
-    /// Is this enough to answer before the deadline?
-    fn suffices(&self, fetch: &Fetch) -> bool {
-        self.urgent || self.bytes >= fetch.min_bytes
-    }
-}
-
 impl Owned {
     /// An offset by its description; with a job if the answer lies on disk.
     fn list_offset(
@@ -203,7 +198,11 @@ impl Owned {
             listed.error = self.absent(wanted.partition);
             return (listed, None);
         };
-        if let Err(error) = check_leader(replica, wanted.current_leader_epoch) {
+        let checked = match wanted.debugging {
+            true => check_replica(replica, wanted.current_leader_epoch),
+            false => check_leader(replica, wanted.current_leader_epoch),
+        };
+        if let Err(error) = checked {
             // KIP-207: a new leader must not name a smaller end than its predecessor did.
             let opening = error == ErrorCode::NOT_LEADER_OR_FOLLOWER
                 && replica.role() == raft_group::Role::Leader
@@ -220,7 +219,10 @@ impl Owned {
             .replicas
             .log_mut(wanted.partition)
             .expect("looked up above");
-        let end = log.high_watermark();
+        let end = match wanted.debugging {
+            true => log.next_offset(),
+            false => log.high_watermark(),
+        };
         match wanted.spec {
             OffsetSpec::Earliest => {
                 listed.offset = log.log_start_offset();
@@ -253,6 +255,14 @@ impl Owned {
             }
         }
         (listed, None)
+    }
+}
+
+/// May this replica, which need not lead, be looked into?
+fn check_replica(replica: &Replica, current_leader_epoch: i32) -> Result<(), ErrorCode> {
+    match replica.fenced() {
+        Some(_) => Err(ErrorCode::KAFKA_STORAGE_ERROR),
+        None => check_epoch(replica, current_leader_epoch),
     }
 }
 

@@ -163,7 +163,7 @@ pub struct Fetch {
     pub read_committed: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FetchPartition {
     pub partition: PartitionId,
     pub offset: i64,
@@ -172,6 +172,18 @@ pub struct FetchPartition {
     pub current_leader_epoch: i32,
     /// -1: not given (KIP-320, v12).
     pub last_fetched_epoch: i32,
+    pub from: ReadFrom,
+}
+
+/// Which replica a reader may be served by (KIP-392).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The leader.
+    Leader,
+    /// This node's, whether it leads or follows: it is in the reader's rack, and in sync.
+    Here,
+    /// These nodes are in the reader's rack, and in sync, and this one is not there: if it leads it names one of them.
+    OneOf(Vec<i32>),
 }
 
 /// One partition of a fetch answer.
@@ -184,6 +196,8 @@ pub struct Fetched {
     pub leader_epoch: i32,
     /// The fetcher's log diverged: its last epoch ends at this offset in ours (KIP-320).
     pub diverging: Option<(i32, i64)>,
+    /// The node that the reader is to ask instead; -1: this one.
+    pub preferred_replica: i32,
     /// Whole batches, as they lie in memory or came from disk.
     pub records: Vec<Bytes>,
 }
@@ -204,6 +218,8 @@ pub struct ListOffset {
     pub spec: OffsetSpec,
     pub current_leader_epoch: i32,
     pub read_committed: bool,
+    /// A tool that looks into this very replica, led or not, and beyond the high watermark.
+    pub debugging: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

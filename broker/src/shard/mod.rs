@@ -25,6 +25,7 @@ pub mod peer_mail;
 pub mod peering;
 pub mod produces;
 pub mod quorum;
+pub mod reading;
 pub mod remembered;
 pub mod turn;
 pub mod view;

@@ -16,7 +16,7 @@ use protocol::error::ErrorCode;
 use raft_group::{CatchUp, Event, Outputs, Replica, Replicas};
 use runtime::{Instant, Post};
 use std::collections::{BTreeMap, BTreeSet};
-use storage::{Condition, EntryKind, Journal, JournalWritten, PartitionId, ReadJob, ReadPlan};
+use storage::{Condition, EntryKind, Journal, JournalWritten, PartitionId};
 
 /// The partitions of a core and all that hangs on them.
 pub struct Owned {
@@ -76,17 +76,9 @@ pub struct Counters {
     pub batches_appended: u64,
     pub bytes_appended: u64,
     pub bytes_fetched: u64,
+    /// Of those, for clients in this node's rack, of partitions that another node leads.
+    pub bytes_fetched_following: u64,
     pub cold_reads: u64,
-}
-
-/// A fetch that was read: what memory had, and the jobs for what lies on disk.
-pub struct Reading {
-    pub fetched: Vec<Fetched>,
-    /// Position in `fetched`, the job that brings its records, and the most that it brings.
-    pub jobs: Vec<(usize, ReadJob, usize)>,
-    pub bytes: usize,
-    /// An error or a divergence: the client should hear of it at once.
-    pub urgent: bool,
 }
 
 impl Owned {
@@ -353,6 +345,10 @@ impl Owned {
                 if id == METADATA {
                     self.send_early_on(now);
                 }
+                // Who waits for a follower's data may have to ask somebody else now.
+                if let Some(partition) = self.partitions.get(&id) {
+                    self.watches.touch(&partition.watches);
+                }
                 (leader.map_or(-1, |leader| leader.node()), term as i32)
             }
             Event::Fenced { reason } => {
@@ -461,93 +457,6 @@ impl Owned {
         }
     }
 
-    /// Reads for a fetch what is there now.
-    pub fn read(&mut self, fetch: &Fetch) -> Reading {
-        let mut reading = Reading {
-            fetched: Vec::with_capacity(fetch.partitions.len()),
-            jobs: Vec::new(),
-            bytes: 0,
-            urgent: false,
-        };
-        for wanted in &fetch.partitions {
-            let left = fetch.max_bytes.saturating_sub(reading.bytes);
-            let (fetched, job, bytes) = self.read_partition(wanted, left, reading.bytes == 0);
-            reading.urgent |= fetched.error != ErrorCode::NONE || fetched.diverging.is_some();
-            reading.bytes += bytes;
-            if let Some(job) = job {
-                reading.jobs.push((reading.fetched.len(), job, bytes));
-            }
-            reading.fetched.push(fetched);
-        }
-        self.counters.bytes_fetched += reading.bytes as u64;
-        self.counters.cold_reads += reading.jobs.len() as u64;
-        reading
-    }
-
-    fn read_partition(
-        &mut self,
-        wanted: &FetchPartition,
-        bytes_left: usize,
-        first: bool,
-    ) -> (Fetched, Option<ReadJob>, usize) {
-        let refused = |error, leader_epoch| (Fetched::refused(error, leader_epoch), None, 0);
-        if !self.partitions.contains_key(&wanted.partition) {
-            return refused(self.absent(wanted.partition), -1);
-        }
-        let replica = self
-            .replicas
-            .get(wanted.partition)
-            .expect("every partition has its replica");
-        let epoch = replica.term() as i32;
-        if let Err(error) = check_leader(replica, wanted.current_leader_epoch) {
-            return refused(error, epoch);
-        }
-        let log = self
-            .replicas
-            .log_mut(wanted.partition)
-            .expect("looked up above");
-        let high_watermark = log.high_watermark();
-        let mut fetched = Fetched {
-            error: ErrorCode::NONE,
-            high_watermark,
-            last_stable_offset: high_watermark,
-            log_start_offset: log.log_start_offset(),
-            leader_epoch: epoch,
-            diverging: None,
-            records: Vec::new(),
-        };
-        if wanted.last_fetched_epoch >= 0 {
-            match log.epoch_end_offset(wanted.last_fetched_epoch) {
-                Some((epoch, end)) if epoch < wanted.last_fetched_epoch || end < wanted.offset => {
-                    fetched.diverging = Some((epoch, end));
-                    return (fetched, None, 0);
-                }
-                _ => {}
-            }
-        }
-        if wanted.offset < fetched.log_start_offset || wanted.offset > log.next_offset() {
-            fetched.error = ErrorCode::OFFSET_OUT_OF_RANGE;
-            return (fetched, None, 0);
-        }
-        // Between the high watermark and the end of the log there is nothing to see yet.
-        let room = bytes_left.min(wanted.max_bytes);
-        if wanted.offset >= high_watermark || (room == 0 && !first) {
-            return (fetched, None, 0);
-        }
-        match log.read(wanted.offset, room, high_watermark, first) {
-            ReadPlan::Memory(records) => {
-                let bytes = records.iter().map(bytes::Bytes::len).sum();
-                fetched.records = records;
-                (fetched, None, bytes)
-            }
-            ReadPlan::Disk(job) => (fetched, Some(job), room.max(1)),
-            ReadPlan::OutOfRange => {
-                fetched.error = ErrorCode::OFFSET_OUT_OF_RANGE;
-                (fetched, None, 0)
-            }
-        }
-    }
-
     /// Lets a fetch wait for more.
     pub fn watch(&mut self, from: usize, ask: AskId, fetch: Fetch) {
         let ids: Vec<PartitionId> = fetch
@@ -622,26 +531,16 @@ pub fn check_leader(replica: &Replica, current_leader_epoch: i32) -> Result<(), 
     if !replica.is_serving() {
         return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     }
+    check_epoch(replica, current_leader_epoch)
+}
+
+/// Is this replica in the epoch that a client believes in?
+pub fn check_epoch(replica: &Replica, current_leader_epoch: i32) -> Result<(), ErrorCode> {
     let epoch = replica.term() as i32;
     match current_leader_epoch {
         -1 => Ok(()),
         known if known < epoch => Err(ErrorCode::FENCED_LEADER_EPOCH),
         known if known > epoch => Err(ErrorCode::UNKNOWN_LEADER_EPOCH),
         _ => Ok(()),
-    }
-}
-
-impl Fetched {
-    /// An answer without data.
-    pub fn refused(error: ErrorCode, leader_epoch: i32) -> Fetched {
-        Fetched {
-            error,
-            high_watermark: -1,
-            last_stable_offset: -1,
-            log_start_offset: -1,
-            leader_epoch,
-            diverging: None,
-            records: Vec::new(),
-        }
     }
 }

@@ -1,5 +1,8 @@
 //! A node of two cores in the simulator, and a client that speaks Kafka to it.
 
+#[path = "wire.rs"]
+mod wire;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -7,12 +10,10 @@ use std::time::Duration;
 use broker::config::{BrokerConfig, Overrides};
 use broker::node::{ClientListener, News, Plan, run_core, storage_limits};
 use broker::shard::mail::Mail;
-use bytes::BytesMut;
-use protocol::api::{Message, RequestMessage};
-use protocol::codec::Decoder;
-use protocol::frame;
 use runtime::sim::{NodeId, Options, Sim};
 use runtime::{Core, Inbox, Post, Stream};
+
+pub use wire::call;
 
 pub const CORES: usize = 2;
 const PORT: u16 = 9092;
@@ -79,34 +80,6 @@ impl World {
         assert!(
             self.sim.run_until_done(client, PATIENCE),
             "the client does not come to its end"
-        );
-    }
-}
-
-/// One request, one answer.
-pub async fn call<R: RequestMessage>(stream: &Stream, version: i16, request: R) -> R::Response {
-    let parts =
-        frame::request(None, 1, version, &request).expect("a request that fits its version");
-    stream.write_all(parts).await.expect("the node takes it");
-    let mut received = BytesMut::new();
-    loop {
-        if let Some(answer) = frame::cut(&mut received, 16 << 20).expect("a frame") {
-            let mut input = Decoder::new(answer);
-            assert_eq!(input.i32().expect("a correlation id"), 1);
-            if R::KEY.api().response_header_version(version) >= 1 {
-                input
-                    .tagged_fields(|_, _| Ok(false))
-                    .expect("tagged fields");
-            }
-            return R::Response::decode(&mut input, version).expect("an answer");
-        }
-        received.reserve(64 << 10);
-        let (got, buffer) = stream.read(received).await;
-        received = buffer;
-        assert_ne!(
-            got.expect("the node answers"),
-            0,
-            "the node closed the connection"
         );
     }
 }

@@ -28,7 +28,9 @@ knobs! { REPLICATION: "Replication",
     "security.inter.broker.protocol", String, "PLAINTEXT", OneOf(SECURITY_PROTOCOLS), Static,
         Refused(SECURITY);
     "inter.broker.listener.name", String, unset, Any, Static, Reported(PEER_LISTENER);
-    "replica.selector.class", String, unset, Any, Static, Refused(JVM);
+    "replica.selector.class", String, unset, OneOf(REPLICA_SELECTORS), Static, Honoured,
+        "Which replica serves a consumer that names its client.rack: the leader (unset, or \
+         LeaderSelector), or an in-sync replica on a node with the same broker.rack.";
     "follower.fetch.last.tiered.offset.enable", Boolean, "false", Any, Cluster, Reported(TIERED);
 }
 

@@ -61,6 +61,10 @@ mod prelude {
         &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
     pub(super) const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
     pub(super) const CLEANUP_POLICIES: &[&str] = &["compact", "delete"];
+    pub(super) const REPLICA_SELECTORS: &[&str] = &[
+        crate::config::broker::RACK_AWARE_SELECTOR,
+        crate::config::broker::LEADER_SELECTOR,
+    ];
     pub(super) const MIGRATION_POLICIES: &[&str] =
         &["disabled", "downgrade", "upgrade", "bidirectional"];
     pub(super) const SECURITY_PROTOCOLS: &[&str] =

@@ -1,0 +1,267 @@
+//! Three nodes in the simulator, each in a rack of its own, and clients that speak Kafka to any of them.
+
+#[path = "wire.rs"]
+mod wire;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use broker::config::{BrokerConfig, Endpoint, Overrides, Voter};
+use broker::node::{ClientListener, News, PeerPlan, Plan, run_core, storage_limits};
+use broker::peers::{self, Names};
+use broker::shard::mail::Mail;
+use bytes::Bytes;
+use protocol::ErrorCode;
+use protocol::codec::{Chunks, Str};
+use protocol::messages::*;
+use protocol::records::BatchBuilder;
+use runtime::sim::{NodeId, Options, Sim};
+use runtime::{Core, Inbox, Post, Stream};
+
+pub use wire::{call, receive, send};
+
+pub const NODES: i32 = 3;
+pub const TOPIC: &str = "orders";
+const PORT: u16 = 9092;
+const PEER_PORT: u16 = 9093;
+const MEMORY_BYTES: usize = 64 << 20;
+/// Virtual time in which anything here comes to its end.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub struct World {
+    pub sim: Sim,
+    /// Of node 1, 2 and 3.
+    pub nodes: Vec<NodeId>,
+}
+
+impl World {
+    /// Three nodes that are ready to serve, with these settings beside what makes them a cluster. Node 1 is in rack
+    /// `r1`, and so on.
+    pub fn new(seed: u64, settings: &[(&str, &str)]) -> World {
+        let sim = Sim::new(Options::seeded(seed));
+        let mut nodes = Vec::new();
+        let mut starting = Vec::new();
+        for id in 1..=NODES {
+            let (news, heard) = mpsc::channel();
+            let plan = plan(id, settings, news);
+            let start = move |core: Core, post: Post<Mail>, inbox: Inbox<Mail>| {
+                let plan = plan.clone();
+                async move { run_core(core, post, inbox, plan).await }
+            };
+            let node = sim.start(&format!("node-{id}"), 2, start);
+            assert_eq!(sim.ip(node), ip(id), "the addresses of the plan");
+            nodes.push(node);
+            starting.push(heard);
+        }
+        let starts = sim.run_until(PATIENCE, || {
+            let ready = |news| matches!(news, News::Ready { .. });
+            starting.retain(|heard| !heard.try_iter().any(ready));
+            starting.is_empty()
+        });
+        assert!(starts, "the nodes do not start");
+        World { sim, nodes }
+    }
+
+    /// Runs a client to its end.
+    pub fn client<F, Fut>(&self, talk: F)
+    where
+        F: FnOnce(Core) -> Fut + 'static,
+        Fut: Future<Output = ()> + 'static,
+    {
+        let client = self.sim.client("client", talk);
+        let ends = self.sim.run_until_done(client, PATIENCE);
+        assert!(ends, "the client does not come to its end");
+    }
+}
+
+fn ip(id: i32) -> IpAddr {
+    IpAddr::from([10, 0, 0, id as u8])
+}
+
+fn plan(id: i32, settings: &[(&str, &str)], news: mpsc::Sender<News>) -> Plan {
+    let voters: Vec<Voter> = (1..=NODES)
+        .map(|id| Voter {
+            node_id: id,
+            peer: Endpoint {
+                host: ip(id).to_string(),
+                port: PEER_PORT,
+            },
+        })
+        .collect();
+    let listed = voters
+        .iter()
+        .map(|voter| format!("{}@{}", voter.node_id, voter.peer));
+    let own = [
+        ("node.id", id.to_string()),
+        ("broker.rack", format!("r{id}")),
+        (
+            "controller.quorum.voters",
+            listed.collect::<Vec<_>>().join(","),
+        ),
+        ("corelane.journal.bytes", "16777216".to_owned()),
+        ("log.dirs", "/data".to_owned()),
+        ("default.replication.factor", "3".to_owned()),
+        ("broker.session.timeout.ms", "2000".to_owned()),
+    ];
+    let mut statics: Overrides = own.map(|(name, value)| (name.to_owned(), value)).into();
+    statics.extend(
+        settings
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string())),
+    );
+    let config = BrokerConfig::resolve(statics, "node").expect("a good configuration");
+    let unspecified = IpAddr::from([0, 0, 0, 0]);
+    Plan {
+        peers: Some(PeerPlan {
+            bind: SocketAddr::new(unspecified, PEER_PORT),
+            address: format!("{}:{PEER_PORT}", ip(id)),
+            voters,
+            names: Names::literal(),
+            settings: peers::Settings::default(),
+        }),
+        listeners: ClientListener::only(
+            SocketAddr::new(unspecified, PORT),
+            &ip(id).to_string(),
+            PORT,
+        ),
+        memory_per_core: MEMORY_BYTES,
+        storage: storage_limits(&config, MEMORY_BYTES),
+        anew_bytes_min: broker::node::ANEW_BYTES_MIN,
+        mutations: Default::default(),
+        config: Arc::new(config),
+        news,
+    }
+}
+
+/// A client's connection to each node: of node 1 first.
+pub async fn connect(core: &Core) -> Vec<Stream> {
+    let mut streams = Vec::new();
+    for id in 1..=NODES {
+        let to = SocketAddr::new(ip(id), PORT);
+        streams.push(core.connect(to).await.expect("a connection"));
+    }
+    streams
+}
+
+/// Creates the topic: one partition on all nodes, which node 1 leads by preference. Waits until every node knows who
+/// leads, and gives the leader and its epoch.
+pub async fn create_topic(core: &Core, streams: &[Stream]) -> (i32, i32) {
+    let topic = CreatableTopic {
+        name: TOPIC.into(),
+        num_partitions: -1,
+        replication_factor: -1,
+        assignments: vec![CreatableReplicaAssignment {
+            partition_index: 0,
+            broker_ids: vec![1, 2, 3],
+        }],
+        ..CreatableTopic::default()
+    };
+    let create = CreateTopicsRequest {
+        topics: vec![topic],
+        timeout_ms: 30_000,
+        ..CreateTopicsRequest::default()
+    };
+    let created = call(&streams[0], 7, create).await;
+    assert_eq!(created.topics[0].error_code, ErrorCode::NONE);
+    let mut told = Vec::new();
+    for stream in streams {
+        loop {
+            let partition = describe(stream).await;
+            if partition.leader_id > 0 {
+                told.push((partition.leader_id, partition.leader_epoch));
+                break;
+            }
+            core.sleep(Duration::from_millis(10)).await;
+        }
+    }
+    assert!(told.iter().all(|leader| *leader == told[0]), "{told:?}");
+    told[0]
+}
+
+/// What a node says of the partition.
+pub async fn describe(stream: &Stream) -> MetadataResponsePartition {
+    let request = MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            name: Some(TOPIC.into()),
+            ..MetadataRequestTopic::default()
+        }]),
+        allow_auto_topic_creation: false,
+        ..MetadataRequest::default()
+    };
+    let mut answer = call(stream, 9, request).await;
+    let mut topic = answer.topics.remove(0);
+    match topic.partitions.is_empty() {
+        true => MetadataResponsePartition {
+            error_code: topic.error_code,
+            leader_id: -1,
+            ..MetadataResponsePartition::default()
+        },
+        false => topic.partitions.remove(0),
+    }
+}
+
+/// A batch of one record with so many bytes.
+pub fn batch(core: &Core, bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    builder.push(core.wall_ms(), None, Some(&vec![7; bytes]), &[]);
+    builder.build().into_bytes()
+}
+
+pub fn produce_request(batch: Bytes) -> ProduceRequest {
+    ProduceRequest {
+        acks: -1,
+        timeout_ms: 30_000,
+        topic_data: vec![TopicProduceData {
+            name: TOPIC.into(),
+            partition_data: vec![PartitionProduceData {
+                index: 0,
+                records: Some(batch),
+            }],
+            ..TopicProduceData::default()
+        }],
+        ..ProduceRequest::default()
+    }
+}
+
+/// The outcome of a batch with `acks=all`: the error and the offset.
+pub async fn produce(stream: &Stream, batch: Bytes) -> (ErrorCode, i64) {
+    let answer = call(stream, 9, produce_request(batch)).await;
+    let partition = &answer.responses[0].partition_responses[0];
+    (partition.error_code, partition.base_offset)
+}
+
+/// A fetch from an offset by a client in a rack (empty: in none).
+pub fn fetch_request(rack: &str, offset: i64, epoch: i32, wait_ms: i32) -> FetchRequest {
+    FetchRequest {
+        max_wait_ms: wait_ms,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        session_epoch: -1,
+        rack_id: Str::copied(rack),
+        topics: vec![FetchTopic {
+            topic: TOPIC.into(),
+            partitions: vec![FetchPartition {
+                partition: 0,
+                fetch_offset: offset,
+                current_leader_epoch: epoch,
+                partition_max_bytes: 1 << 20,
+                ..FetchPartition::default()
+            }],
+            ..FetchTopic::default()
+        }],
+        ..FetchRequest::default()
+    }
+}
+
+/// What is told of the partition.
+pub fn only(answer: FetchResponse) -> FetchablePartitionResponse {
+    assert_eq!(answer.error_code, ErrorCode::NONE);
+    let mut topics = answer.responses;
+    topics.remove(0).partitions.remove(0)
+}
+
+pub fn bytes_of(partition: &FetchablePartitionResponse) -> Bytes {
+    let records: Option<&Chunks> = partition.records.as_ref();
+    records.map(Chunks::joined).unwrap_or_default()
+}
