@@ -172,6 +172,12 @@ impl Replicas {
         self.slots.iter().filter_map(|slot| slot.replica.as_deref())
     }
 
+    /// Those that wait for time to pass, in the same order: in the others nothing happens.
+    pub fn awake(&self) -> impl Iterator<Item = &Replica> {
+        let slots = self.ticking.iter().map(|slot| &self.slots[*slot]);
+        slots.filter_map(|slot| slot.replica.as_deref())
+    }
+
     /// All logs, in the same order.
     pub fn logs_mut(&mut self) -> impl Iterator<Item = &mut Log> {
         self.slots

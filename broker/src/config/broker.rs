@@ -68,6 +68,7 @@ settings! {
     balance_node_gone_ms: u64 = "corelane.balance.node.gone.ms";
     balance_disk_full_percent: u64 = "corelane.balance.disk.full.percent";
     nodes_leaving: BTreeSet<i32> = "corelane.nodes.leaving" via node_ids;
+    replica_lag_time_max_ms: u64 = "replica.lag.time.max.ms";
     replica_selector: ReplicaSelector = "replica.selector.class" via selector;
     raft_election_timeout_ms: u64 = "corelane.raft.election.timeout.ms";
     raft_heartbeat_interval_ms: u64 = "corelane.raft.heartbeat.interval.ms";

@@ -4,8 +4,8 @@
 //! if the client and `auto.create.topics.enable` allow it. A new topic is not listed before all its partitions serve;
 //! who asks for it by name until then is told LEADER_NOT_AVAILABLE and tries again. Partitions that a topic has
 //! grown by are shown when all of them serve. A
-//! partition without a serving leader has leader -1 and LEADER_NOT_AVAILABLE. The in-sync replicas are those on nodes
-//! that are heard of, the others are offline. Brokers are the nodes that are heard of, each with the address of the
+//! partition without a serving leader has leader -1 and LEADER_NOT_AVAILABLE. The in-sync replicas are those that do
+//! not lag, as the leader last said, on nodes that are heard of; those on other nodes are offline. Brokers are the nodes that are heard of, each with the address of the
 //! listener that the client came through.
 //!
 //! Version notes: v4 auto-creation flag; v7 leader epoch; v8 authorised operations (everything, while there is no
@@ -281,8 +281,8 @@ fn describe(view: &View, topic: &Topic) -> MetadataResponseTopic {
     }
 }
 
-/// The replicas of a partition that are in sync, which are those on nodes that are heard of, and those on other nodes.
-/// A node that serves nothing now is not offline: it recovers, and says so by serving again. A node that the partition
+/// The replicas of a partition that are in sync, and those on nodes that are not heard of. In sync are the others, but
+/// for those that lag, as their leader says (`shard::in_sync`). A node that serves nothing now is not offline: it recovers, and says so by serving again. A node that the partition
 /// is on its way to is not in sync before it has arrived.
 pub fn by_presence(view: &View, topic: &Topic, partition: u32) -> (Vec<i32>, Vec<i32>) {
     let Some(replicas) = topic.partitions.get(partition as usize) else {
@@ -295,6 +295,7 @@ pub fn by_presence(view: &View, topic: &Topic, partition: u32) -> (Vec<i32>, Vec
     let (mut in_sync, offline): (Vec<i32>, Vec<i32>) =
         replicas.iter().partition(|node| !fenced(node));
     let (coming, _) = topic.coming_and_going(partition);
-    in_sync.retain(|node| !coming.contains(node));
+    let lagging = view.lagging(partition_id(topic.id, partition));
+    in_sync.retain(|node| !coming.contains(node) && !lagging.contains(node));
     (in_sync, offline)
 }

@@ -60,8 +60,8 @@ pub enum Mail {
     Transfer { partition: PartitionId, to: i32 },
     /// Core 0 has not heard from a node for a while, or hears it again.
     Heard { node: i32, heard: bool },
-    /// An owner tells every core who leads its partitions since when. Repeated on every change only: mail
-    /// is not lost.
+    /// An owner tells every core who leads its partitions since when, and who lags. Repeated on every change only:
+    /// mail is not lost.
     Leaders(Arc<Vec<Leadership>>),
     /// The accepting core gives a fresh connection to the core with the fewest, and says through which
     /// of the node's listeners it came.
@@ -90,13 +90,15 @@ pub struct AskId {
 }
 
 /// Who leads a partition, as its owner core knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leadership {
     pub partition: PartitionId,
     /// Node id; -1 while there is no serving leader.
     pub leader: i32,
     /// The Raft term.
     pub epoch: i32,
+    /// The nodes whose replicas lag behind the leader; None if it is not the leader who says this.
+    pub lagging: Option<Vec<i32>>,
 }
 
 /// What is asked of an owner.

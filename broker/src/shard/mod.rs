@@ -12,6 +12,7 @@ pub mod catch_up;
 pub mod everywhere;
 pub mod fetching;
 pub mod groups_host;
+pub mod in_sync;
 pub mod kept;
 pub mod leading;
 pub mod limits;
@@ -320,6 +321,7 @@ impl Shard {
             Mail::Purged { topic } => self.owned.borrow_mut().purged(topic),
             Mail::Leaders(word) => {
                 self.view.borrow_mut().lead(&word);
+                self.heard_of_lagging(&word);
                 self.led.notify_all();
             }
             Mail::Connection { parcel, listener } => {

@@ -4,6 +4,7 @@
 //! a job in the return value and is run by [`super::Shard`], which then brings its result back.
 
 use super::groups_host::GroupsHost;
+use super::in_sync::InSync;
 use super::mail::*;
 use super::metadata::MetadataOwner;
 use super::peer_mail::PeerMail;
@@ -57,6 +58,7 @@ pub struct Owned {
     pub(super) unsettled: BTreeSet<PartitionId>,
     /// Partitions led here of which it was said that they have arrived where they were to go.
     pub(super) told_arrivals: BTreeMap<PartitionId, super::moves::Told>,
+    pub(super) in_sync: InSync,
 }
 
 /// A frame for another node.
@@ -116,6 +118,7 @@ impl Owned {
             to_lead: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             told_arrivals: BTreeMap::new(),
+            in_sync: InSync::default(),
         }
     }
 
@@ -312,6 +315,12 @@ impl Owned {
     /// This node's replica serves its partition from now on.
     pub(super) fn lead(&mut self, id: PartitionId) {
         self.unsettled.insert(id);
+        self.in_sync.lead(id, self.node_id);
+        self.tell_lead(id);
+    }
+
+    /// Tells who leads a partition that is led here, and who lags.
+    pub(super) fn tell_lead(&mut self, id: PartitionId) {
         let epoch = self
             .replicas
             .get(id)
@@ -320,6 +329,7 @@ impl Owned {
             partition: id,
             leader: self.node_id,
             epoch,
+            lagging: Some(self.in_sync.lagging(id)),
         });
     }
 
@@ -365,6 +375,7 @@ impl Owned {
             partition: id,
             leader,
             epoch,
+            lagging: None,
         });
     }
 
@@ -373,6 +384,7 @@ impl Owned {
         if id == METADATA {
             return self.metadata_unseated();
         }
+        self.in_sync.unseated(id);
         let Some(partition) = self.partitions.get_mut(&id) else {
             return;
         };
@@ -423,7 +435,7 @@ impl Owned {
         }
         let word = std::mem::take(&mut self.changed_leaders);
         let own = |leadership: &&Leadership| leadership.leader == self.node_id;
-        let led: Vec<Leadership> = word.iter().filter(own).copied().collect();
+        let led: Vec<Leadership> = word.iter().filter(own).cloned().collect();
         if !led.is_empty() {
             for node in self.connected.keys().copied().collect::<Vec<_>>() {
                 self.say(node, 0, PeerMail::Leaders(led.clone()));
@@ -447,6 +459,7 @@ impl Owned {
         }
         self.groups_lost(id, now, wall_ms);
         self.groups.forget(id);
+        self.in_sync.forget(id);
         self.replicas.remove(id)
     }
 

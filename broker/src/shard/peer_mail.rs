@@ -25,8 +25,10 @@ pub mod kind {
     pub const TAKEN_IN: u8 = 7;
 }
 
-/// Bytes of one leadership: topic, partition, leader, epoch.
-const LEADERSHIP_BYTES: usize = 16 + 4 + 4 + 4;
+/// Bytes of one leadership: topic, partition, leader, epoch, how many nodes lag. Those nodes follow.
+const LEADERSHIP_BYTES: usize = 16 + 4 + 4 + 4 + 2;
+/// In place of how many nodes lag: it is not said.
+const NOT_SAID: u16 = u16::MAX;
 
 /// One thing said.
 #[derive(Clone, Debug)]
@@ -45,7 +47,7 @@ pub enum PeerMail {
         version: u64,
         answer: ClusterAnswer,
     },
-    /// A core tells what it leads, to every other node: all of it when a link comes up, changes after that. Whoever
+    /// A core tells what it leads, and who lags there, to every other node: all of it when a link comes up, changes after that. Whoever
     /// misses one is told again by the next link, or by the next leader.
     Leaders(Vec<Leadership>),
     /// A node wants the lead of a partition to go to a node. To whoever leads it; lost, it is wished for again.
@@ -128,10 +130,7 @@ impl PeerMail {
             PeerMail::Leaders(leaders) => {
                 let mut out = BytesMut::with_capacity(leaders.len() * LEADERSHIP_BYTES);
                 for leadership in leaders {
-                    out.put_u128_le(leadership.partition.topic);
-                    out.put_u32_le(leadership.partition.partition);
-                    out.put_i32_le(leadership.leader);
-                    out.put_i32_le(leadership.epoch);
+                    put_leadership(&mut out, leadership);
                 }
                 (kind::LEADERS, out.freeze())
             }
@@ -169,21 +168,9 @@ impl PeerMail {
                 })
             }
             kind::LEADERS => {
-                if !payload.len().is_multiple_of(LEADERSHIP_BYTES) {
-                    return Err(Unreadable::CutShort);
-                }
                 let mut leaders = Vec::with_capacity(payload.len() / LEADERSHIP_BYTES);
                 while payload.has_remaining() {
-                    let partition = PartitionId {
-                        topic: payload.get_u128_le(),
-                        partition: payload.get_u32_le(),
-                    };
-                    let (leader, epoch) = (payload.get_i32_le(), payload.get_i32_le());
-                    leaders.push(Leadership {
-                        partition,
-                        leader,
-                        epoch,
-                    });
+                    leaders.push(take_leadership(&mut payload)?);
                 }
                 Ok(PeerMail::Leaders(leaders))
             }
@@ -208,6 +195,43 @@ impl PeerMail {
     }
 }
 
+fn put_leadership(out: &mut BytesMut, leadership: Leadership) {
+    out.put_u128_le(leadership.partition.topic);
+    out.put_u32_le(leadership.partition.partition);
+    out.put_i32_le(leadership.leader);
+    out.put_i32_le(leadership.epoch);
+    match leadership.lagging {
+        // A partition has fewer replicas than that.
+        Some(lagging) if lagging.len() < usize::from(NOT_SAID) => {
+            out.put_u16_le(lagging.len() as u16);
+            lagging.into_iter().for_each(|node| out.put_i32_le(node));
+        }
+        _ => out.put_u16_le(NOT_SAID),
+    }
+}
+
+fn take_leadership(payload: &mut Bytes) -> Result<Leadership, Unreadable> {
+    if payload.len() < LEADERSHIP_BYTES {
+        return Err(Unreadable::CutShort);
+    }
+    let partition = PartitionId {
+        topic: payload.get_u128_le(),
+        partition: payload.get_u32_le(),
+    };
+    let (leader, epoch) = (payload.get_i32_le(), payload.get_i32_le());
+    let lagging = match payload.get_u16_le() {
+        NOT_SAID => None,
+        count if payload.len() < usize::from(count) * 4 => return Err(Unreadable::CutShort),
+        count => Some((0..count).map(|_| payload.get_i32_le()).collect()),
+    };
+    Ok(Leadership {
+        partition,
+        leader,
+        epoch,
+        lagging,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,6 +247,11 @@ mod tests {
             },
             leader: -1,
             epoch: 42,
+            lagging: None,
+        };
+        let lagging = |nodes: &[i32]| Leadership {
+            lagging: Some(nodes.to_vec()),
+            ..leadership.clone()
         };
         let refusal = Refusal::new(ErrorCode::TOPIC_ALREADY_EXISTS, "there");
         let said = [
@@ -236,7 +265,7 @@ mod tests {
                 version: 9,
                 answer: ClusterAnswer::DeleteTopics(vec![Err(refusal)]),
             },
-            PeerMail::Leaders(vec![leadership; 3]),
+            PeerMail::Leaders(vec![leadership.clone(), lagging(&[]), lagging(&[5, -6])]),
             PeerMail::Transfer {
                 partition: leadership.partition,
                 to: 3,

@@ -83,6 +83,7 @@ impl Owned {
                 partition: replica.partition(),
                 leader: self.node_id,
                 epoch: replica.term() as i32,
+                lagging: Some(self.in_sync.lagging(replica.partition())),
             })
             .collect()
     }
@@ -152,6 +153,7 @@ impl Shard {
                     let broker = self.view.borrow().broker().clone();
                     owned.metadata_tick(now, &broker);
                 }
+                self.look_at_followers(&mut owned, now);
                 self.settle_members(&mut owned);
                 self.prefer_leaders(&mut owned, now);
             }

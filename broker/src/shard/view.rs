@@ -27,6 +27,8 @@ pub struct View {
     topic_defaults: Rc<TopicConfig>,
     /// Looked up by key only, never iterated: the order of a hash map must not show.
     leaders: HashMap<PartitionId, Leader, crate::shard::FixedHasher>,
+    /// Nodes whose replicas lag behind the leader, by its last word; those partitions only that have some.
+    lagging: HashMap<PartitionId, Vec<i32>, crate::shard::FixedHasher>,
     /// Topics with partitions that have never been heard of.
     fresh: BTreeMap<Uuid, Fresh>,
 }
@@ -60,6 +62,7 @@ impl View {
             topic_configs: BTreeMap::new(),
             topic_defaults,
             leaders: HashMap::default(),
+            lagging: HashMap::default(),
             fresh: BTreeMap::new(),
         }
     }
@@ -102,6 +105,11 @@ impl View {
             .filter(|leader| leader.node >= 0)
     }
 
+    /// The nodes whose replicas lag behind the partition's leader, as far as this core has heard.
+    pub fn lagging(&self, partition: PartitionId) -> &[i32] {
+        self.lagging.get(&partition).map_or(&[], Vec::as_slice)
+    }
+
     /// How many partitions of a topic clients are told of: those that are new to a node serve a few
     /// milliseconds later, and until then nobody needs to know of them.
     pub fn shown(&self, topic: &Topic) -> usize {
@@ -137,6 +145,15 @@ impl View {
             let known = self.leaders.insert(leadership.partition, leader);
             if known.is_none() {
                 self.heard_of(leadership.partition);
+            }
+            match &leadership.lagging {
+                None => {}
+                Some(lagging) if lagging.is_empty() => {
+                    self.lagging.remove(&leadership.partition);
+                }
+                Some(lagging) => {
+                    self.lagging.insert(leadership.partition, lagging.clone());
+                }
             }
         }
     }
@@ -183,6 +200,7 @@ impl View {
                 self.fresh.remove(id);
                 for partition in 0..*partitions {
                     self.leaders.remove(&partition_id(*id, partition));
+                    self.lagging.remove(&partition_id(*id, partition));
                 }
             }
             Change::ConfigChanged {
@@ -267,7 +285,30 @@ mod tests {
             partition: partition_id(ID, partition),
             leader,
             epoch: 1,
+            lagging: None,
         }]
+    }
+
+    #[test]
+    fn who_lags_is_for_the_leader_to_say() {
+        let mut view = view();
+        view.apply(1, &[created(1)]);
+        let id = partition_id(ID, 0);
+        let mut said = word(0, 1);
+        said[0].lagging = Some(vec![3]);
+        view.lead(&said);
+        assert_eq!(view.lagging(id), [3]);
+        // A follower says only whom it follows.
+        view.lead(&word(0, 1));
+        assert_eq!(view.lagging(id), [3]);
+        said[0].epoch = 0;
+        said[0].lagging = Some(vec![2]);
+        view.lead(&said);
+        assert_eq!(view.lagging(id), [3], "a word from before");
+        said[0].epoch = 2;
+        said[0].lagging = Some(Vec::new());
+        view.lead(&said);
+        assert!(view.lagging(id).is_empty());
     }
 
     fn shown(view: &View) -> (usize, usize) {

@@ -7,7 +7,8 @@ knobs! { REPLICATION: "Replication",
     "controller.socket.timeout.ms", Int, "30000", Any, Static, Reported(RAFT);
     "default.replication.factor", Int, "1", AtLeast(1), Static, Honoured,
         "Replicas of a topic that is created without a factor.";
-    "replica.lag.time.max.ms", Long, "30000", Any, Static, Reported(RAFT);
+    "replica.lag.time.max.ms", Long, "30000", Any, Static, Honoured,
+        "A replica that has not had the end of its leader's log for this long is not in sync.";
     "replica.socket.timeout.ms", Int, "30000", Any, Static, Reported(RAFT);
     "replica.socket.receive.buffer.bytes", Int, "65536", Any, Static, Reported(RAFT);
     "replica.fetch.max.bytes", Int, "1048576", AtLeast(0), Static, Reported(RAFT);

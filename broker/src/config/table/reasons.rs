@@ -38,8 +38,7 @@ pub(super) const NO_THROTTLE: &str = "Reads for followers that lag give way to l
 pub(super) const METRICS: &str =
     "Metrics are served over HTTP by corelane.admin.listener; there are no reporters.";
 pub(super) const TELEMETRY: &str = "Client metrics are not collected in this version.";
-pub(super) const RAFT: &str = "Every node is a cluster of its own, and replicas that follow by \
-    Raft have no fetchers to tune.";
+pub(super) const RAFT: &str = "Replicas follow by Raft and have no fetchers to tune.";
 pub(super) const CLEAN_ONLY: &str = "It permits what Raft never does: no leader is elected that \
     lacks committed records.";
 pub(super) const BALANCE: &str = "Leads are looked at once a second.";

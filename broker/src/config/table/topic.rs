@@ -36,7 +36,7 @@ knobs! { TOPIC: "Topics",
     "cleanup.policy", List, "delete", EachOf(CLEANUP_POLICIES), Cluster, Refused(COMPACTION);
     "unclean.leader.election.enable", Boolean, "false", Any, Cluster, Reported(CLEAN_ONLY);
     "min.insync.replicas", Int, "1", AtLeast(1), Cluster, Honoured,
-        "Replicas that must be alive before a produce request with acks=all is accepted. \
+        "Replicas that must be in sync before a produce request with acks=all is accepted. \
          Whatever the value, an acknowledged record is on the stable storage of a majority.";
     "compression.type", String, "producer", OneOf(CODECS), Cluster, Honoured,
         "Codec that batches are stored with; producer keeps each batch byte for byte as it \

@@ -1,8 +1,5 @@
 //! Three nodes in the simulator, each in a rack of its own, and clients that speak Kafka to any of them.
 
-#[path = "wire.rs"]
-mod wire;
-
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -19,7 +16,7 @@ use protocol::records::BatchBuilder;
 use runtime::sim::{NodeId, Options, Sim};
 use runtime::{Core, Inbox, Post, Stream};
 
-pub use wire::{call, receive, send};
+pub use super::wire::{call, receive, send};
 
 pub const NODES: i32 = 3;
 pub const TOPIC: &str = "orders";

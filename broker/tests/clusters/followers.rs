@@ -1,11 +1,8 @@
 //! Reads from a follower in the reader's rack (KIP-392), on three simulated nodes.
 
-#[path = "simulated/cluster.rs"]
-mod cluster;
-
 use std::time::Duration;
 
-use cluster::*;
+use super::cluster::*;
 use protocol::ErrorCode;
 use protocol::messages::*;
 use runtime::{Core, Stream};

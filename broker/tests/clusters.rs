@@ -1,0 +1,10 @@
+//! Three nodes in the simulator, and clients that look at their replicas.
+
+#[path = "clusters/cluster.rs"]
+mod cluster;
+#[path = "clusters/followers.rs"]
+mod followers;
+#[path = "clusters/in_sync.rs"]
+mod in_sync;
+#[path = "simulated/wire.rs"]
+mod wire;
