@@ -8,6 +8,10 @@
 //! Must not know: HTTP, Prometheus, or what other cores hold. Deliberately absent: averages, rates
 //! and quantiles; whoever stores the figures works them out of counters and histograms.
 
+mod replication;
+
+pub use replication::{ClusterFigures, PeerFigures, ReplicationTally};
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -101,6 +105,8 @@ pub struct CoreMetrics {
     pub apis: BTreeMap<ApiKey, ApiMetrics>,
     /// Turns that wrote: from the decision to the end of the synced write.
     pub turns: Latency,
+    /// Passes over what changed: deciding alone, without the write.
+    pub passes: Latency,
 }
 
 impl CoreMetrics {
@@ -127,6 +133,11 @@ impl CoreMetrics {
         for code in codes {
             *errors.entry(code.0).or_default() += 1;
         }
+    }
+
+    /// What had changed was decided.
+    pub fn pass(&mut self, took: Duration) {
+        self.passes.record(took);
     }
 
     /// A turn was written.
@@ -205,6 +216,10 @@ pub struct CoreReport {
     pub topics: usize,
     /// Index of the metadata log that this core's view has reached.
     pub metadata_version: u64,
+    /// By node: what this core has to do with the others.
+    pub peers: BTreeMap<i32, PeerFigures>,
+    /// From the core that has the metadata.
+    pub cluster: Option<ClusterFigures>,
 }
 
 /// How partitions are, counted.
@@ -216,6 +231,7 @@ pub struct PartitionTally {
     /// Not served until someone repairs them.
     pub fenced: u64,
     pub size_bytes: u64,
+    pub replication: ReplicationTally,
 }
 
 impl PartitionTally {
@@ -234,6 +250,7 @@ impl PartitionTally {
         self.not_serving += other.not_serving;
         self.fenced += other.fenced;
         self.size_bytes += other.size_bytes;
+        self.replication.merge(&other.replication);
     }
 }
 
@@ -324,7 +341,7 @@ pub fn answer(shard: &Rc<Shard>, request: Request) {
         Request::Report(reply) => send(reply, || report(shard)),
         Request::Partitions { after, rows, reply } => {
             send(reply, || {
-                partitions_page(&shard.owned.borrow(), after, rows)
+                partitions_page(&shard.owned.borrow(), &shard.view.borrow(), after, rows)
             });
         }
         Request::Groups { after, reply } => {
@@ -385,10 +402,17 @@ fn report(shard: &Shard) -> CoreReport {
         memory_waiters: shard.budget.waiting(),
         topics: view.cluster.topic_count(),
         metadata_version: view.version,
+        peers: replication::peers(shard, &owned, &view),
+        cluster: replication::cluster(shard, &view),
     }
 }
 
-fn partitions_page(owned: &Owned, after: Option<PartitionId>, rows: bool) -> PartitionsPage {
+fn partitions_page(
+    owned: &Owned,
+    view: &View,
+    after: Option<PartitionId>,
+    rows: bool,
+) -> PartitionsPage {
     let mut page = PartitionsPage::default();
     let first = after.map_or(Bound::Unbounded, Bound::Excluded);
     let mut rest = owned.partitions.range((first, Bound::Unbounded));
@@ -400,6 +424,7 @@ fn partitions_page(owned: &Owned, after: Option<PartitionId>, rows: bool) -> Par
             .expect("every partition has its replica");
         let (log, state) = (replica.log(), PartitionState::of(replica));
         page.tally.add(state, log.size_bytes());
+        page.tally.replication.add(replica, partition, view);
         if rows {
             page.rows.push(PartitionRow {
                 topic: partition.name.to_string(),

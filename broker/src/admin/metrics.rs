@@ -4,6 +4,8 @@
 //! explained in `deploy/metrics.md`, which a test compares with this file. A name is a promise to
 //! dashboards and alerts: figures are added and retired, not renamed.
 
+mod replication;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -268,6 +270,7 @@ pub(super) fn page(host: &Host, snapshot: &Snapshot, busy: &[Option<f64>]) -> St
     put_cores(&mut page, &snapshot.cores, busy);
     put_requests(&mut page, &snapshot.cores);
     put_partition_tally(&mut page, &snapshot.cores);
+    replication::put(&mut page, &snapshot.cores);
     put_groups(&mut page, &snapshot.states, &snapshot.lag);
     page.into_text()
 }

@@ -40,11 +40,13 @@ impl Shard {
             self.core.spawn("catch-up", async move {
                 let began = shard.core.now();
                 let entries = shard.read_for_follower(id, &read).await;
-                shard
-                    .owned
-                    .borrow_mut()
-                    .replicas
-                    .fetched(id, &read, entries);
+                {
+                    let mut owned = shard.owned.borrow_mut();
+                    let bytes = entries.iter().map(|entry| entry.data.len() as u64);
+                    owned.counters.catch_up_reads += 1;
+                    owned.counters.catch_up_bytes += bytes.sum::<u64>();
+                    owned.replicas.fetched(id, &read, entries);
+                }
                 shard.wake_turn();
                 shard.core.sleep(shard.core.now() - began).await;
                 shard
@@ -88,8 +90,15 @@ impl Owned {
         let Some(replica) = self.replicas.get_mut(id) else {
             return;
         };
-        if let Err(error) = replica.offer_snapshot(state, applied) {
-            tracing::warn!(%error, partition = ?id, "a follower cannot be given a state to start from");
+        let bytes = state.len() as u64;
+        match replica.offer_snapshot(state, applied) {
+            Ok(()) => {
+                self.counters.catch_up_snapshots += 1;
+                self.counters.catch_up_bytes += bytes;
+            }
+            Err(error) => {
+                tracing::warn!(%error, partition = ?id, "a follower cannot be given a state to start from");
+            }
         }
     }
 

@@ -41,7 +41,10 @@ impl Owned {
         let Some(heir) = heir else { return false };
         let replica = self.replicas.get_mut(id).expect("looked up above");
         match replica.transfer_leader(heir) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.counters.transfers += 1;
+                true
+            }
             Err(error) => {
                 tracing::debug!(%error, partition = ?id, to, "a lead is not handed over");
                 false

@@ -14,6 +14,7 @@ pub mod fetching;
 pub mod groups_host;
 pub mod in_sync;
 pub mod kept;
+pub mod lags;
 pub mod leading;
 pub mod limits;
 pub mod mail;

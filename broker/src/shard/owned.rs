@@ -59,6 +59,7 @@ pub struct Owned {
     /// Partitions led here of which it was said that they have arrived where they were to go.
     pub(super) told_arrivals: BTreeMap<PartitionId, super::moves::Told>,
     pub(super) in_sync: InSync,
+    pub lags: super::lags::Lags,
 }
 
 /// A frame for another node.
@@ -81,6 +82,15 @@ pub struct Counters {
     /// Of those, for clients in this node's rack, of partitions that another node leads.
     pub bytes_fetched_following: u64,
     pub cold_reads: u64,
+    /// How often a replica of this core was elected, and how often one did not lead any more.
+    pub elections: u64,
+    pub leaderships_lost: u64,
+    /// Leads that were asked to go to another replica.
+    pub transfers: u64,
+    /// What followers needed that memory did not have: reads, states to start from, and the bytes of both.
+    pub catch_up_reads: u64,
+    pub catch_up_snapshots: u64,
+    pub catch_up_bytes: u64,
 }
 
 impl Owned {
@@ -119,6 +129,7 @@ impl Owned {
             unsettled: BTreeSet::new(),
             told_arrivals: BTreeMap::new(),
             in_sync: InSync::default(),
+            lags: super::lags::Lags::default(),
         }
     }
 
@@ -336,7 +347,11 @@ impl Owned {
     fn on_event(&mut self, id: PartitionId, event: Event, now: Instant, wall_ms: i64) {
         let (leader, epoch) = match event {
             // Leadership is told once the replica serves: see `commit`.
-            Event::BecameLeader { .. } | Event::MembersChanged { .. } => return,
+            Event::BecameLeader { .. } => {
+                self.counters.elections += 1;
+                return;
+            }
+            Event::MembersChanged { .. } => return,
             Event::Truncated { from } => {
                 if let Some(partition) = self.partitions.get_mut(&id) {
                     partition.truncated(from);
@@ -348,6 +363,7 @@ impl Owned {
                 return self.take_snapshot(id, applied, state);
             }
             Event::LostLeadership { term, leader } => {
+                self.counters.leaderships_lost += 1;
                 self.lost_leadership(id, now, wall_ms);
                 (leader.map_or(-1, |leader| leader.node()), term as i32)
             }

@@ -156,6 +156,7 @@ impl Shard {
                 self.look_at_followers(&mut owned, now);
                 self.settle_members(&mut owned);
                 self.prefer_leaders(&mut owned, now);
+                owned.look_at_lags(now);
             }
             self.flush_peers();
             self.wake_turn();
@@ -376,8 +377,11 @@ impl Owned {
             }
             Next::HandOver(heirs) => {
                 let replica = self.replicas.get_mut(id).expect("looked up above");
-                if let Err(error) = replica.transfer_leader(heirs[0]) {
-                    tracing::debug!(%error, partition = ?id, "a lead is handed over later");
+                match replica.transfer_leader(heirs[0]) {
+                    Ok(()) => self.counters.transfers += 1,
+                    Err(error) => {
+                        tracing::debug!(%error, partition = ?id, "a lead is handed over later");
+                    }
                 }
                 true
             }

@@ -28,9 +28,10 @@ async fn turn(shard: &Rc<Shard>) -> bool {
     let started = shard.core.now();
     let (write, more) = {
         let mut owned = shard.owned.borrow_mut();
-        owned.pass(shard.core.now(), shard.core.wall_ms());
+        owned.pass(started, shard.core.wall_ms());
         (owned.journal.seal(), owned.replicas.wants_pass())
     };
+    shard.metrics.borrow_mut().pass(shard.core.now() - started);
     shard.after_pass();
     let Some(write) = write else { return more };
     let written = write_out(shard, write).await;

@@ -266,6 +266,26 @@ impl Log {
         self.tail.get(index).map(|e| e.end_offset())
     }
 
+    /// About the offset after entry `index`, for those who want to know how far behind somebody is: exact for what is
+    /// in memory; in a segment as if its entries had equally many offsets.
+    pub fn offset_near(&self, index: u64) -> i64 {
+        if index >= self.last_index() {
+            return self.next_offset;
+        }
+        if let Some(exact) = self.offset_after(index) {
+            return exact;
+        }
+        let at = self.segments.partition_point(|s| s.last_index < index);
+        let segment = self.segments.get(at).filter(|s| s.base_index <= index);
+        let Some(segment) = segment else {
+            return self.first_offset();
+        };
+        let entries = i128::from(segment.last_index - segment.base_index + 1);
+        let before = i128::from(index - segment.base_index + 1);
+        let offsets = i128::from(segment.end_offset - segment.base_offset);
+        segment.base_offset + (offsets * before / entries) as i64
+    }
+
     /// The answer to OffsetForLeaderEpoch (KIP-320): the largest epoch not above `epoch` and the
     /// offset at which it ended. `None` where Kafka answers "undefined".
     pub fn epoch_end_offset(&self, epoch: i32) -> Option<(i32, i64)> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::observe::PartitionTally;
+use crate::observe::{ClusterFigures, PartitionTally, PeerFigures, ReplicationTally};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/metrics.md");
 const RULES: &str = concat!(
@@ -93,6 +93,23 @@ fn report(busy_ns: u64) -> CoreReport {
     report.metrics.errors(ApiKey::Produce, &refused);
     report.metrics.errors(ApiKey::Produce, &refused[1..]);
     report.metrics.turn(Duration::from_micros(130));
+    report.metrics.pass(Duration::from_micros(30));
+    report.counters.elections = 4;
+    let mut peer = PeerFigures {
+        links_up: 1,
+        ..PeerFigures::default()
+    };
+    peer.links.round_trip = Duration::from_micros(busy_ns / 1_000_000 + 400);
+    peer.links.bytes_out = 1_000;
+    peer.lag.records = 7;
+    peer.lag.longest = Duration::from_millis(busy_ns / 1_000_000);
+    report.peers.insert(2, peer);
+    report.cluster = (busy_ns > 0).then_some(ClusterFigures {
+        metadata_leader: 3,
+        nodes: 5,
+        nodes_fenced: 1,
+        ..ClusterFigures::default()
+    });
     report
 }
 
@@ -102,6 +119,11 @@ fn snapshot() -> Snapshot {
         not_serving: 1,
         fenced: 2,
         size_bytes: 77,
+        replication: ReplicationTally {
+            replicas: 8,
+            under_replicated: 3,
+            ..ReplicationTally::default()
+        },
     };
     let mut snapshot = Snapshot::default();
     let figures = |report| CoreFigures {
@@ -191,6 +213,32 @@ fn requests_are_summed_over_the_cores() {
     };
     assert_eq!(errors("NOT_LEADER_OR_FOLLOWER"), 4.0);
     assert_eq!(errors("UNKNOWN_SERVER_ERROR"), 2.0);
+}
+
+#[test]
+fn the_other_nodes_are_summed_over_the_cores() {
+    let read = read(&page(&host(), &snapshot(), &[None, None, None]));
+    let told = |series: &str| read.samples[series];
+    assert_eq!(
+        told("corelane_partitions_under_replicated{core=\"2\"}"),
+        3.0
+    );
+    assert_eq!(told("corelane_replicas{core=\"0\"}"), 8.0);
+    assert_eq!(told("corelane_elections_total{core=\"0\"}"), 4.0);
+    assert_eq!(
+        told("corelane_pass_duration_seconds_count{core=\"2\"}"),
+        1.0
+    );
+    assert_eq!(told("corelane_peer_links_up{peer=\"2\"}"), 2.0);
+    assert_eq!(told("corelane_peer_sent_bytes_total{peer=\"2\"}"), 2_000.0);
+    assert_eq!(told("corelane_replication_lag_records{peer=\"2\"}"), 14.0);
+    // Of times the longest counts.
+    assert_eq!(told("corelane_peer_round_trip_seconds{peer=\"2\"}"), 0.0019);
+    assert_eq!(told("corelane_replication_lag_seconds{peer=\"2\"}"), 1.5);
+    // Only the core with the metadata tells of the cluster.
+    assert_eq!(told("corelane_metadata_leader"), 3.0);
+    assert_eq!(told("corelane_nodes"), 5.0);
+    assert_eq!(told("corelane_nodes_fenced"), 1.0);
 }
 
 #[test]
