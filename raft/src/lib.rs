@@ -9,6 +9,7 @@
 
 mod backlog;
 pub mod catch_up;
+mod forced;
 pub mod heartbeats;
 mod input;
 mod install;
@@ -28,6 +29,7 @@ pub mod timing;
 pub mod wire;
 
 pub use catch_up::CatchUp;
+pub use forced::ForceError;
 pub use members::{Change, ChangeError, Members, Membership, ReplicaId};
 pub use message::{Append, Body, Entry, Message, Reject, TERM_MAX, Vote};
 pub use open::{Configuration, Mutation, OpenError, ReplicaConfig, Unopened};

@@ -340,8 +340,8 @@ fn insert(list: &mut Vec<ReplicaId>, id: ReplicaId) {
 /// What a Membership entry does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Writes the configuration that the group was created with into the log, so that from then on
-    /// the log, and not the creator, is the authority.
+    /// Writes a configuration into the log as it is: the one that the group was created with, so that
+    /// from then on the log, and not the creator, is the authority; or one that was forced upon it.
     Declare,
     /// Enters a joint configuration.
     Enter(Vec<Change>),
@@ -360,8 +360,13 @@ impl Step {
             Step::Enter(changes) => vec![enter(changes)],
             Step::Declare if before == after => Vec::new(),
             // A replica that joined later was opened with a configuration that need not be the
-            // one in which the log begins.
-            Step::Declare => vec![enter(&before.changes_to(after)), leave],
+            // one in which the log begins. And one that is forced may find any in force: see
+            // [`crate::forced`].
+            Step::Declare => match before.leave_joint() {
+                Some(left) if left == *after => vec![leave],
+                Some(left) => vec![leave.clone(), enter(&left.changes_to(after)), leave],
+                None => vec![enter(&before.changes_to(after)), leave],
+            },
         }
     }
 }

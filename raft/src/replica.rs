@@ -231,7 +231,7 @@ impl Replica {
         Ok(proposed)
     }
 
-    fn append(
+    pub(crate) fn append(
         &mut self,
         kind: EntryKind,
         data: Bytes,

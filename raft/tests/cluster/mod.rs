@@ -123,6 +123,8 @@ pub struct Cluster {
     pub upkeep: bool,
     /// No client proposes anything, and nodes fail seldom.
     pub idle: bool,
+    /// The first term of a configuration that was forced: who follows it may still have the one before in force.
+    pub forced_term: u64,
     /// A replica that lost its disk, and the one that takes its place.
     pub replacing: Option<(ReplicaId, ReplicaId)>,
     /// Disks that were lost: what they held was acknowledged while they were there.
@@ -170,6 +172,7 @@ impl Cluster {
             uncommitted_bytes_max: 100_000,
             upkeep,
             idle: false,
+            forced_term: u64::MAX,
             replacing: None,
             lost: Vec::new(),
             coverage: Coverage::default(),
@@ -395,7 +398,7 @@ impl Cluster {
             |voters: &[ReplicaId]| voters.iter().filter(|id| holds(id)).count() > voters.len() / 2;
         // Only the bootstrap configuration is checked: a commit that changes the members was
         // decided under the one before.
-        if *members == self.bootstrap {
+        if *members == self.bootstrap && self.replica(at).term() < self.forced_term {
             assert!(
                 majority(members.voters()),
                 "seed {}: {} commits {index}, which no majority has on disk",
