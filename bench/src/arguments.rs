@@ -39,7 +39,7 @@ pub enum Command {
 /// By default an open loop at a fixed rate; see --unbounded and --closed.
 #[derive(Clone, Debug, Args)]
 pub struct LoadArguments {
-    /// The broker; it must lead all partitions
+    /// A broker; those that lead partitions are found through it
     #[arg(long, default_value = "127.0.0.1:9092", value_name = "HOST:PORT")]
     pub bootstrap: SocketAddr,
     /// Topic, created if it does not exist
@@ -48,6 +48,9 @@ pub struct LoadArguments {
     /// Partitions of a topic that is created
     #[arg(long, default_value_t = 16, value_name = "COUNT")]
     pub partitions: i32,
+    /// Replicas of each partition of a topic that is created
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub replicas: i16,
     /// Config of a topic that is created; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub config: Vec<(String, String)>,
@@ -99,9 +102,9 @@ pub struct LoadArguments {
     /// Time of the measurement
     #[arg(long, default_value = "30", value_name = "SECONDS", value_parser = parse_seconds)]
     pub duration: Duration,
-    /// Process of the broker, to measure its CPU and disk writes
-    #[arg(long)]
-    pub pid: Option<u32>,
+    /// Processes of the brokers, to measure their CPU and disk writes
+    #[arg(long, value_delimiter = ',')]
+    pub pid: Vec<u32>,
     /// CPU that the generator is pinned to
     #[arg(long)]
     pub cpu: Option<usize>,
@@ -127,9 +130,20 @@ pub struct CompareArguments {
     /// Folder with Kafka's jars, instead of fetching them
     #[arg(long, value_name = "DIRECTORY")]
     pub kafka_jars: Option<PathBuf>,
-    /// Which workloads, of W1, W2, W4, W5, W7, W8
-    #[arg(long, value_delimiter = ',', default_value = "W1,W2,W4,W5,W7,W8")]
+    /// Brokers in a cluster, with a replica of everything on each; 1, 3 or 5
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    pub nodes: i32,
+    /// Which workloads: of W1, W2, W4, W5, W7, W8 for one node, of W1, W2, W4, W7, W9, W9L for several
+    /// [default: all]
+    #[arg(long, value_delimiter = ',')]
     pub workloads: Vec<String>,
+    /// How often W9 kills a node and stops one, W9L a fifth and Kafka a quarter of it [default: 20, or
+    /// 2 with --quick]
+    #[arg(long, value_name = "COUNT")]
+    pub incidents: Option<usize>,
+    /// First of the ports of several nodes, two for each; below those that the kernel gives out
+    #[arg(long, default_value_t = 24_000, value_name = "PORT")]
+    pub first_port: u16,
     /// Which brokers
     #[arg(
         long,
@@ -263,6 +277,23 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn one_node_is_compared_unless_more_are_asked_for() {
+        let compare = |arguments: &[&str]| {
+            let all = ["bench", "compare"].iter().chain(arguments);
+            match Arguments::try_parse_from(all).unwrap().command {
+                Command::Compare(arguments) => arguments,
+                other => panic!("{other:?}"),
+            }
+        };
+        let one = compare(&[]);
+        assert_eq!((one.nodes, one.incidents), (1, None));
+        assert!(one.workloads.is_empty());
+        let three = compare(&["--nodes", "3", "--workloads", "W7,W9", "--incidents", "5"]);
+        assert_eq!((three.nodes, three.incidents), (3, Some(5)));
+        assert_eq!(three.workloads, ["W7", "W9"]);
     }
 
     #[test]

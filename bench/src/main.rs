@@ -11,6 +11,7 @@ mod clock;
 mod compare;
 mod echo;
 mod error;
+mod failover;
 mod latency;
 mod load;
 mod machine;
@@ -60,7 +61,13 @@ fn load(arguments: LoadArguments) -> Result<()> {
         machine::pin_thread(&[cpu]).during(format!("pinning to CPU {cpu}"))?;
     }
     let mut control = wire::Control::connect(arguments.bootstrap, TOPIC_TIMEOUT)?;
-    control.create_topic(&arguments.topic, arguments.partitions, &arguments.config)?;
+    let placement = wire::Placement::Anywhere(arguments.replicas);
+    control.create_topic(
+        &arguments.topic,
+        arguments.partitions,
+        placement,
+        &arguments.config,
+    )?;
     let topic = control.topic(&arguments.topic)?;
     let outcome = load::run(&spec(&arguments, topic))?;
     if arguments.json {
@@ -101,7 +108,12 @@ fn spec(arguments: &LoadArguments, topic: wire::Topic) -> Spec {
         reading: (arguments.readers > 0).then(|| Reading::new(arguments.readers, from)),
         warm_up: arguments.warm_up,
         duration: arguments.duration,
-        broker: arguments.pid.map(machine::Process),
+        brokers: arguments
+            .pid
+            .iter()
+            .copied()
+            .map(machine::Process)
+            .collect(),
     }
 }
 

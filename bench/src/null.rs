@@ -364,7 +364,7 @@ fn topic_id(name: &str) -> Uuid {
 mod tests {
     use super::*;
     use crate::load::{self, Acks, Outcome, Pace, Producing, ReadFrom, Reading, Spec};
-    use crate::wire::Control;
+    use crate::wire::{Control, Placement};
     use std::time::Duration;
 
     /// A broker of its own on a thread that ends with the test process.
@@ -377,7 +377,9 @@ mod tests {
 
     fn spec(address: SocketAddr, partitions: i32, pace: Pace) -> Spec {
         let mut control = Control::connect(address, Duration::from_secs(10)).unwrap();
-        control.create_topic("t", partitions, &[]).unwrap();
+        control
+            .create_topic("t", partitions, Placement::Anywhere(1), &[])
+            .unwrap();
         Spec {
             address,
             topic: control.topic("t").unwrap(),
@@ -396,7 +398,7 @@ mod tests {
             reading: None,
             warm_up: Duration::from_millis(50),
             duration: Duration::from_millis(450),
-            broker: None,
+            brokers: Vec::new(),
         }
     }
 

@@ -21,23 +21,43 @@ const LOG_TAIL_LINES: usize = 20;
 
 /// Where a broker lives over its restarts. The folder goes when this value does.
 pub struct Home {
+    /// Its number in its cluster, from 1.
+    pub node: i32,
     pub data: PathBuf,
-    pub ports: [u16; 3],
+    /// For clients, and for the other nodes or the controller.
+    pub ports: [u16; 2],
 }
 
 impl Home {
-    /// An empty folder in `root`.
+    /// An empty folder in `root`, and ports that are free at the moment.
     pub fn new(root: &Path) -> Result<Home> {
-        let data = root.join("broker");
+        Home::at(1, root.join("broker"), free_ports()?)
+    }
+
+    /// One for each node of a cluster, with ports from `first_port` on. They are named, since a
+    /// node that restarts needs its own again: one that the kernel gives out could be somebody
+    /// else's by then.
+    pub fn of_cluster(root: &Path, nodes: i32, first_port: u16) -> Result<Vec<Home>> {
+        let home = |node: i32| {
+            let port = u16::try_from(2 * (node - 1))
+                .ok()
+                .and_then(|offset| first_port.checked_add(offset)?.checked_add(1));
+            let Some(last) = port else {
+                let what = format!("there are no ports for {nodes} nodes from {first_port} on");
+                return Err(BenchError::Unusable(what));
+            };
+            Home::at(node, root.join(format!("broker-{node}")), [last - 1, last])
+        };
+        (1..=nodes).map(home).collect()
+    }
+
+    fn at(node: i32, data: PathBuf, ports: [u16; 2]) -> Result<Home> {
         let cleared = match fs::remove_dir_all(&data) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => fs::create_dir_all(&data),
         };
         cleared.during(format!("clearing {}", data.display()))?;
-        Ok(Home {
-            data,
-            ports: free_ports()?,
-        })
+        Ok(Home { node, data, ports })
     }
 
     /// Where clients connect.
@@ -76,10 +96,10 @@ impl Drop for Home {
 }
 
 /// All free at the same moment.
-fn free_ports() -> Result<[u16; 3]> {
+fn free_ports() -> Result<[u16; 2]> {
     let bind = || TcpListener::bind("127.0.0.1:0").during("looking for a free port");
-    let listeners = [bind()?, bind()?, bind()?];
-    let mut ports = [0; 3];
+    let listeners = [bind()?, bind()?];
+    let mut ports = [0; 2];
     for (port, listener) in ports.iter_mut().zip(&listeners) {
         *port = listener
             .local_addr()
@@ -133,18 +153,24 @@ impl Running {
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
 
+    /// Asks it to stop, as an operator would.
+    pub fn terminate(&self) {
+        // SAFETY: no pointers are involved; the child was not waited for, so the pid is its own.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
+    }
+
+    /// Whether its process is over. Once it is, its number may be somebody else's.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        let status = self.child.try_wait().during("watching the broker")?;
+        Ok(status.is_some())
+    }
+
     /// Stops it as an operator would; gives the seconds that took.
     pub fn stop(mut self) -> Result<f64> {
         let began = Instant::now();
-        // SAFETY: no pointers are involved; the child was not waited for, so the pid is its own.
-        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
+        self.terminate();
         while began.elapsed() < PATIENCE {
-            if self
-                .child
-                .try_wait()
-                .during("waiting for the broker to stop")?
-                .is_some()
-            {
+            if self.has_ended()? {
                 return Ok(began.elapsed().as_secs_f64());
             }
             thread::sleep(STOP_PAUSE);
@@ -187,11 +213,28 @@ mod tests {
         fs::create_dir_all(root.join("broker/old")).unwrap();
         let home = Home::new(&root).unwrap();
         assert_eq!(fs::read_dir(&home.data).unwrap().count(), 0);
-        let [a, b, c] = home.ports;
-        assert!(a != b && b != c && a != c);
+        let [a, b] = home.ports;
+        assert_ne!(a, b);
         let data = home.data.clone();
         drop(home);
         assert!(!data.exists());
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn nodes_of_a_cluster_have_homes_apart() {
+        let root = root("cluster");
+        let homes = Home::of_cluster(&root, 3, 24_000).unwrap();
+        let ports: Vec<_> = homes.iter().map(|home| home.ports).collect();
+        assert_eq!(
+            ports,
+            [[24_000, 24_001], [24_002, 24_003], [24_004, 24_005]]
+        );
+        let nodes: Vec<_> = homes.iter().map(|home| home.node).collect();
+        assert_eq!(nodes, [1, 2, 3]);
+        assert_ne!(homes[0].data, homes[1].data);
+        assert!(Home::of_cluster(&root, 3, u16::MAX - 2).is_err());
+        drop(homes);
         fs::remove_dir_all(&root).unwrap();
     }
 

@@ -12,6 +12,9 @@ pub enum Unit {
     Seconds,
     MbPerS,
     RequestsPerS,
+    Mb,
+    /// A number of which more is better.
+    More,
     /// CPU time for each GB of message values.
     CpuSPerGb,
     CpuUsEach,
@@ -20,13 +23,18 @@ pub enum Unit {
     MiB,
     KiBEach,
     Count,
+    /// How often something was done: neither good nor bad.
+    Times,
     /// Bytes on the disk for each byte of message values.
     Amplification,
 }
 
 impl Unit {
     fn more_is_better(self) -> bool {
-        matches!(self, Unit::MbPerS | Unit::RequestsPerS)
+        matches!(
+            self,
+            Unit::MbPerS | Unit::RequestsPerS | Unit::Mb | Unit::More
+        )
     }
 
     fn show(self, value: f64) -> String {
@@ -42,7 +50,8 @@ impl Unit {
             Unit::PercentOfACore => format!("{text} %"),
             Unit::MiB => format!("{text} MiB"),
             Unit::KiBEach => format!("{text} KiB"),
-            Unit::Count => text,
+            Unit::Mb => format!("{text} MB"),
+            Unit::Count | Unit::More | Unit::Times => text,
             Unit::Amplification => format!("{text} x"),
         }
     }
@@ -153,6 +162,9 @@ impl Row {
     }
 
     fn factor(&self, rival: BrokerName) -> String {
+        if self.unit == Unit::Times {
+            return "-".to_owned();
+        }
         let median = |broker| Spread::of(self.values.get(&broker)?).map(|spread| spread.median);
         match median(BrokerName::Corelane).zip(median(rival)) {
             Some((own, other)) if own > 0.0 && other > 0.0 => {

@@ -1,4 +1,5 @@
-//! Apache Kafka as a process: one KRaft node, as its own start script would run it.
+//! Apache Kafka as a process: a KRaft node that is broker and controller, as its own start script
+//! would run it.
 
 use std::env;
 use std::fs;
@@ -103,11 +104,11 @@ fn cache() -> Result<PathBuf> {
 }
 
 /// How to start the broker; on the first start its folder is formatted, which does not count.
-pub fn command(jars: &Path, home: &Home) -> Result<Command> {
+pub fn command(jars: &Path, home: &Home, cluster: &[Home]) -> Result<Command> {
     let config = home.data.join("server.properties");
     let logging = home.data.join("log4j2.properties");
     if !config.exists() {
-        fs::write(&config, properties(home)).during("writing Kafka's configuration")?;
+        fs::write(&config, properties(home, cluster)).during("writing Kafka's configuration")?;
         fs::write(&logging, LOGGING).during("writing Kafka's configuration")?;
         format(jars, &logging, &config)?;
     }
@@ -143,24 +144,58 @@ fn format(jars: &Path, logging: &Path, config: &Path) -> Result<()> {
     )))
 }
 
-/// Kafka's defaults, but for what one node needs to be one.
-fn properties(home: &Home) -> String {
-    let [port, controller_port, _] = home.ports;
+/// Kafka's defaults, but for what one node needs to be one, and several to find each other.
+fn properties(home: &Home, cluster: &[Home]) -> String {
+    let [port, controller_port] = home.ports;
+    let voter = |home: &Home| format!("{}@127.0.0.1:{}", home.node, home.ports[1]);
+    let voters: Vec<String> = cluster.iter().map(voter).collect();
+    let replicas = cluster.len().min(3);
+    let in_sync = replicas.div_ceil(2);
     let log_dirs = home.data.join("log");
     format!(
         "process.roles=broker,controller\n\
-         node.id=1\n\
-         controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
+         node.id={node}\n\
+         controller.quorum.voters={voters}\n\
          controller.listener.names=CONTROLLER\n\
          listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
          advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-         log.dirs={}\n\
-         offsets.topic.replication.factor=1\n\
-         transaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\n\
-         share.coordinator.state.topic.replication.factor=1\n\
-         share.coordinator.state.topic.min.isr=1\n",
-        log_dirs.display()
+         log.dirs={log_dirs}\n\
+         offsets.topic.replication.factor={replicas}\n\
+         transaction.state.log.replication.factor={replicas}\n\
+         transaction.state.log.min.isr={in_sync}\n\
+         share.coordinator.state.topic.replication.factor={replicas}\n\
+         share.coordinator.state.topic.min.isr={in_sync}\n",
+        node = home.node,
+        voters = voters.join(","),
+        log_dirs = log_dirs.display(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_node_and_three_are_configured_alike() {
+        let root = env::temp_dir().join(format!("bench-properties-{}", std::process::id()));
+        let homes = Home::of_cluster(&root, 3, 24_200).unwrap();
+        let has = |text: &str, line: &str| text.lines().any(|found| found == line);
+        let one = properties(&homes[0], &homes[..1]);
+        assert!(has(&one, "controller.quorum.voters=1@127.0.0.1:24201"));
+        assert!(has(&one, "offsets.topic.replication.factor=1"));
+        assert!(has(&one, "transaction.state.log.min.isr=1"));
+        let third = properties(&homes[2], &homes);
+        let voters = "1@127.0.0.1:24201,2@127.0.0.1:24203,3@127.0.0.1:24205";
+        assert!(has(&third, &format!("controller.quorum.voters={voters}")));
+        assert!(has(&third, "node.id=3"));
+        assert!(has(
+            &third,
+            "advertised.listeners=PLAINTEXT://127.0.0.1:24204"
+        ));
+        assert!(has(&third, "offsets.topic.replication.factor=3"));
+        assert!(has(&third, "transaction.state.log.min.isr=2"));
+        drop(homes);
+        fs::remove_dir_all(&root).unwrap();
+    }
 }

@@ -5,11 +5,13 @@ use std::env;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use super::Plan;
 use super::broker::{Home, Running};
+use super::brokers::Brokers;
 use super::figures::short;
 use super::{corelane, kafka};
 use crate::arguments::{BrokerName, CompareArguments, Layout};
@@ -18,7 +20,7 @@ use crate::load::{self, Outcome, Spec};
 use crate::machine::{available_cpus, pin_command, pin_thread, wait_until_quiet};
 use crate::null;
 use crate::table::number;
-use crate::wire::{Control, Topic};
+use crate::wire::{Control, Placement, Topic};
 
 /// A client that used more of its core than this measured itself.
 const CLIENT_CPU_SHARE_MAX: f64 = 0.9;
@@ -32,6 +34,9 @@ pub struct Lab {
     pressure_max: f64,
     patience: Duration,
     root: PathBuf,
+    /// Brokers of a run.
+    pub nodes: i32,
+    first_port: u16,
     corelane: PathBuf,
     corelane_settings: Vec<(String, String)>,
     kafka_jars: Option<PathBuf>,
@@ -66,6 +71,11 @@ impl Lab {
         };
         let cpus = available_cpus();
         let (broker_cpus, client_cpus) = match arguments.layout {
+            Layout::A if arguments.nodes > 1 => {
+                let (last, others) = cpus.split_last().unwrap_or((&0, &[]));
+                let shared = if others.is_empty() { &cpus[..] } else { others };
+                (shared.to_vec(), vec![*last])
+            }
             Layout::A => (vec![cpus[0]], vec![cpus[cpus.len() - 1]]),
             Layout::B => (cpus.clone(), cpus),
         };
@@ -78,6 +88,8 @@ impl Lab {
             pressure_max: arguments.pressure_max,
             patience: arguments.patience.unwrap_or(quiet_patience),
             root,
+            nodes: arguments.nodes,
+            first_port: arguments.first_port,
             corelane: arguments
                 .corelane
                 .clone()
@@ -136,19 +148,76 @@ impl Lab {
 
     /// Starts `broker` in `home`, on the broker's cores.
     pub fn start(&self, broker: BrokerName, home: &Home) -> Result<Running> {
-        let mut command = match (broker, &self.kafka_jars) {
-            (BrokerName::Corelane, _) => {
-                let cores = self.broker_cpus.len();
-                corelane::command(&self.corelane, &self.corelane_settings, cores, home)?
-            }
-            (_, Some(jars)) => kafka::command(jars, home)?,
-            (_, None) => return Err(BenchError::Unusable("Kafka's jars are missing".to_owned())),
+        let command = self.command(broker, home, std::slice::from_ref(home))?;
+        self.start_on(command, &self.broker_cpus, home)
+    }
+
+    /// Starts what a run needs in empty folders: one broker, or the nodes of a cluster.
+    pub fn brokers(&self, broker: BrokerName) -> Result<Brokers> {
+        self.brokers_on(broker, &self.broker_cpus)
+    }
+
+    /// The nodes of a cluster on all cores, for workloads that measure times and no rates.
+    pub fn brokers_everywhere(&self, broker: BrokerName) -> Result<Brokers> {
+        self.brokers_on(broker, &self.all_cpus())
+    }
+
+    fn brokers_on(&self, broker: BrokerName, cpus: &[usize]) -> Result<Brokers> {
+        let homes = match self.nodes {
+            1 => vec![self.home()?],
+            nodes => Home::of_cluster(&self.root, nodes, self.first_port)?,
         };
-        pin_command(&mut command, self.broker_cpus.clone());
+        let mut running = Vec::with_capacity(homes.len());
+        for home in &homes {
+            running.push(self.start_on(self.command(broker, home, &homes)?, cpus, home)?);
+        }
+        Ok(Brokers::new(homes, running))
+    }
+
+    /// Starts a node of `brokers` again, on all cores.
+    pub fn start_again(&self, broker: BrokerName, brokers: &mut Brokers, node: i32) -> Result<()> {
+        let home = brokers.homes.iter().find(|home| home.node == node);
+        let home = home.ok_or_else(|| BenchError::Unusable(format!("there is no node {node}")))?;
+        let command = self.command(broker, home, &brokers.homes)?;
+        let running = self.start_on(command, &self.all_cpus(), home)?;
+        brokers.replace(node, running)
+    }
+
+    fn all_cpus(&self) -> Vec<usize> {
+        let all = self.broker_cpus.iter().chain(&self.client_cpus).copied();
+        all.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn command(&self, broker: BrokerName, home: &Home, cluster: &[Home]) -> Result<Command> {
+        match (broker, &self.kafka_jars) {
+            (BrokerName::Corelane, _) => {
+                // Nodes of a cluster share what there is.
+                let cores = if cluster.len() > 1 {
+                    1
+                } else {
+                    self.broker_cpus.len()
+                };
+                corelane::command(
+                    &self.corelane,
+                    &self.corelane_settings,
+                    cores,
+                    home,
+                    cluster,
+                )
+            }
+            (_, Some(jars)) => kafka::command(jars, home, cluster),
+            (_, None) => Err(BenchError::Unusable("Kafka's jars are missing".to_owned())),
+        }
+    }
+
+    fn start_on(&self, mut command: Command, cpus: &[usize], home: &Home) -> Result<Running> {
+        pin_command(&mut command, cpus.to_vec());
         home.start(command)
     }
 
-    /// A new topic, led and writable: every partition has taken a first record.
+    /// A new topic, led and writable: every partition has taken a first record. In a cluster each
+    /// node has a replica of every partition, two must have a record before it is acknowledged,
+    /// and leaders have stopped moving.
     pub fn topic(
         &self,
         broker: BrokerName,
@@ -156,13 +225,37 @@ impl Lab {
         name: &str,
         partitions: i32,
     ) -> Result<Topic> {
-        let flush = [("flush.messages".to_owned(), "1".to_owned())];
-        let configs = if broker == BrokerName::KafkaSync {
-            &flush[..]
-        } else {
-            &[]
-        };
-        control.create_topic(name, partitions, configs)?;
+        let placement = Placement::Anywhere(i16::try_from(self.nodes).unwrap_or(i16::MAX));
+        self.topic_placed(broker, control, name, partitions, placement)
+    }
+
+    /// The same with replicas at certain places.
+    pub fn topic_placed(
+        &self,
+        broker: BrokerName,
+        control: &mut Control,
+        name: &str,
+        partitions: i32,
+        placement: Placement<'_>,
+    ) -> Result<Topic> {
+        let mut configs = Vec::new();
+        if broker == BrokerName::KafkaSync {
+            configs.push(("flush.messages".to_owned(), "1".to_owned()));
+        }
+        if self.nodes > 1 {
+            configs.push(("min.insync.replicas".to_owned(), "2".to_owned()));
+        }
+        control.create_topic(name, partitions, placement, &configs)?;
+        if self.nodes > 1 {
+            let nodes = self.nodes as usize;
+            super::whole::wait(
+                &[control.address()?],
+                name,
+                nodes,
+                true,
+                super::broker::PATIENCE,
+            )?;
+        }
         let topic = control.topic(name)?;
         if topic.partitions != partitions {
             let what = format!(

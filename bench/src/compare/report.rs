@@ -14,7 +14,7 @@ pub fn report(lab: &Lab, figures: &Figures, limits: &Limits, brokers: &[BrokerNa
         "{}, {}. {} Median of {}{}.\n\n",
         describe(),
         filesystem(lab.root()),
-        layout(lab.layout),
+        layout(lab.layout, lab.nodes),
         match lab.plan.rounds {
             1 => format!("1 run of {latency} s (W1), {rate} s (others)"),
             rounds => format!(
@@ -49,11 +49,17 @@ pub fn report(lab: &Lab, figures: &Figures, limits: &Limits, brokers: &[BrokerNa
     text
 }
 
-fn layout(layout: Layout) -> &'static str {
-    match layout {
-        Layout::A => "The broker has one core, the client another.",
-        Layout::B => "Broker and client share all cores: the latencies say little.",
-    }
+fn layout(layout: Layout, nodes: i32) -> String {
+    let who = match nodes {
+        1 => "The broker has".to_owned(),
+        nodes => format!("{nodes} nodes with a replica of everything on each. Together they have"),
+    };
+    let share = match (layout, nodes) {
+        (Layout::A, 1) => "one core, the client another.",
+        (Layout::A, _) => "all cores but the last, which the client has (W7, W9 and W9L: all).",
+        (Layout::B, _) => "all cores, as has the client: the latencies say little.",
+    };
+    format!("{who} {share}")
 }
 
 /// Figures as shares of physical limits.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::broker::Running;
+use super::brokers::Brokers;
 use super::figures::{Figures, Unit};
 use super::lab::Lab;
 use crate::arguments::BrokerName;
@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::latency::Quantiles;
 use crate::load::{Acks, Outcome, Pace, Producing, ReadFrom, Reading, Spec};
 use crate::machine::Spent;
-use crate::wire::{Control, Topic};
+use crate::wire::{Control, Placement, Topic};
 
 const PARTITIONS: i32 = 16;
 const MESSAGE_BYTES: usize = 1024;
@@ -57,16 +57,16 @@ fn at_rate(mb_per_s: f64) -> Pace {
     Pace::PerSecond(mb_per_s * 1e6 / MESSAGE_BYTES as f64)
 }
 
-fn spec(broker: &Running, topic: Topic, producing: Producing, time: (Duration, Duration)) -> Spec {
+fn spec(brokers: &Brokers, topic: Topic, producing: Producing, time: (Duration, Duration)) -> Spec {
     Spec {
-        address: broker.address,
+        address: brokers.homes[0].address(),
         topic,
         message_bytes: MESSAGE_BYTES,
         producing: Some(producing),
         reading: None,
         warm_up: time.0,
         duration: time.1,
-        broker: Some(broker.process()),
+        brokers: brokers.processes(),
     }
 }
 
@@ -94,13 +94,12 @@ fn add_cpu(figures: &mut Figures, run: (BrokerName, &'static str, &str), spent: 
 
 /// W1: a fixed rate, far from the limits, and what each message waits.
 pub fn fixed_rate(lab: &mut Lab, broker: BrokerName, figures: &mut Figures) -> Result<()> {
-    let home = lab.home()?;
-    let mut running = lab.start(broker, &home)?;
-    let mut control = running.control()?;
+    let mut brokers = lab.brokers(broker)?;
+    let mut control = brokers.control()?;
     let topic = lab.topic(broker, &mut control, "w1", PARTITIONS)?;
     let time = (lab.plan.warm_up, lab.plan.latency_time);
     let producing = producing(at_rate(FIXED_MB_PER_S), SMALL_BATCH_BYTES);
-    let mut spec = spec(&running, topic, producing, time);
+    let mut spec = spec(&brokers, topic, producing, time);
     spec.reading = Some(Reading::new(1, ReadFrom::End));
     let outcome = lab.load("10 MB/s", &spec)?;
     add_latencies(figures, broker, "W1", &outcome);
@@ -110,7 +109,11 @@ pub fn fixed_rate(lab: &mut Lab, broker: BrokerName, figures: &mut Figures) -> R
         &outcome.spent,
         outcome.produced_gb(),
     );
-    running.stop().map(drop)
+    if lab.nodes > 1 {
+        let figure = "resident, all brokers";
+        figures.add(broker, "W1", figure, Unit::MiB, brokers.resident_mib());
+    }
+    brokers.stop()
 }
 
 fn add_latencies(
@@ -135,7 +138,7 @@ fn add_latencies(
 /// W1 against the null broker: what is left for a broker to be better at.
 pub fn floor(lab: &mut Lab, address: SocketAddr) -> Result<()> {
     let mut control = Control::connect(address, super::broker::PATIENCE)?;
-    control.create_topic("floor", PARTITIONS, &[])?;
+    control.create_topic("floor", PARTITIONS, Placement::Anywhere(1), &[])?;
     let spec = Spec {
         address,
         topic: control.topic("floor")?,
@@ -144,7 +147,7 @@ pub fn floor(lab: &mut Lab, address: SocketAddr) -> Result<()> {
         reading: Some(Reading::new(1, ReadFrom::End)),
         warm_up: Duration::from_secs(1),
         duration: lab.plan.rate_time,
-        broker: None,
+        brokers: Vec::new(),
     };
     let outcome = lab.load("null broker", &spec)?;
     lab.floor_ack_us = outcome.ack.map(|ack| ack.p50_us as f64);
@@ -153,16 +156,15 @@ pub fn floor(lab: &mut Lab, address: SocketAddr) -> Result<()> {
 
 /// W2: the largest rate that holds, and what comes through without a limit.
 pub fn largest_rate(lab: &mut Lab, broker: BrokerName, figures: &mut Figures) -> Result<()> {
-    let home = lab.home()?;
-    let mut running = lab.start(broker, &home)?;
-    let mut control = running.control()?;
+    let mut brokers = lab.brokers(broker)?;
+    let mut control = brokers.control()?;
     let steps = lab.topic(broker, &mut control, "steps", PARTITIONS)?;
     let mut best = None;
     let mut warm_up = lab.plan.warm_up;
     for mb_per_s in STEPS_MB_PER_S {
         let producing = producing(at_rate(mb_per_s), SMALL_BATCH_BYTES);
         let time = (warm_up, lab.plan.step_time);
-        let outcome = lab.load("step", &spec(&running, steps.clone(), producing, time))?;
+        let outcome = lab.load("step", &spec(&brokers, steps.clone(), producing, time))?;
         let p99_us = outcome.ack.and_then(|ack| ack.p99_us);
         if !outcome.sustained || p99_us.is_none_or(|p99_us| p99_us > P99_MAX_US) {
             break;
@@ -185,20 +187,25 @@ pub fn largest_rate(lab: &mut Lab, broker: BrokerName, figures: &mut Figures) ->
         let producing = producing(Pace::Unbounded, batch_bytes);
         let time = (Duration::from_secs(2), lab.plan.rate_time);
         let what = format!("unbounded, {name} batches");
-        let outcome = lab.load(&what, &spec(&running, topic, producing, time))?;
+        let outcome = lab.load(&what, &spec(&brokers, topic, producing, time))?;
         let rate = outcome.sustained.then_some(outcome.achieved_mb_s);
         figures.add(broker, "W2", what.clone(), Unit::MbPerS, rate);
         let run = (broker, "W2", &*format!("{what}, "));
         add_cpu(figures, run, &outcome.spent, outcome.produced_gb());
+        let figure = format!("{what}, per broker CPU-second");
+        let per_s = outcome
+            .spent
+            .broker_cpu_s
+            .map(|cpu_s| outcome.produced_gb() * 1e3 / cpu_s);
+        figures.add(broker, "W2", figure, Unit::Mb, per_s);
     }
-    running.stop().map(drop)
+    brokers.stop()
 }
 
 /// W4: many connections with one record at a time.
 pub fn single_records(lab: &mut Lab, broker: BrokerName, figures: &mut Figures) -> Result<()> {
-    let home = lab.home()?;
-    let mut running = lab.start(broker, &home)?;
-    let mut control = running.control()?;
+    let mut brokers = lab.brokers(broker)?;
+    let mut control = brokers.control()?;
     let mut warm_up = lab.plan.warm_up;
     for partitions in lab.plan.spreads {
         let topic = lab.topic(
@@ -212,7 +219,7 @@ pub fn single_records(lab: &mut Lab, broker: BrokerName, figures: &mut Figures) 
             keyed: true,
             ..producing(Pace::OneByOne, SMALL_BATCH_BYTES)
         };
-        let mut spec = spec(&running, topic, producing, (warm_up, lab.plan.rate_time));
+        let mut spec = spec(&brokers, topic, producing, (warm_up, lab.plan.rate_time));
         spec.message_bytes = SMALL_MESSAGE_BYTES;
         let what = match partitions {
             1 => "1 partition".to_owned(),
@@ -222,7 +229,7 @@ pub fn single_records(lab: &mut Lab, broker: BrokerName, figures: &mut Figures) 
         add_single_records(figures, broker, &what, &outcome);
         warm_up = Duration::from_secs(2);
     }
-    running.stop().map(drop)
+    brokers.stop()
 }
 
 fn add_single_records(figures: &mut Figures, broker: BrokerName, what: &str, outcome: &Outcome) {
@@ -241,6 +248,8 @@ fn add_single_records(figures: &mut Figures, broker: BrokerName, what: &str, out
     let each = |cpu_s: Option<f64>| cpu_s.map(|cpu_s| cpu_s * 1e6 / requests);
     add("requests", Unit::RequestsPerS, rate);
     add("broker CPU each", Unit::CpuUsEach, each(broker_cpu_s));
+    let per_s = broker_cpu_s.map(|cpu_s| requests / cpu_s);
+    add("requests per broker CPU-second", Unit::More, per_s);
     add("machine CPU each", Unit::CpuUsEach, each(machine_cpu_s));
     for (quantile, us) in outcome.ack.iter().flat_map(Quantiles::told) {
         if matches!(quantile, "p50" | "p99") {
@@ -254,13 +263,12 @@ fn add_single_records(figures: &mut Figures, broker: BrokerName, what: &str, out
 
 /// W5: readers at the tail, and readers of a backlog that fits in memory.
 pub fn readers(lab: &mut Lab, broker: BrokerName, figures: &mut Figures) -> Result<()> {
-    let home = lab.home()?;
-    let mut running = lab.start(broker, &home)?;
-    let mut control = running.control()?;
+    let mut brokers = lab.brokers(broker)?;
+    let mut control = brokers.control()?;
     let tail = lab.topic(broker, &mut control, "tail", PARTITIONS)?;
     let time = (lab.plan.warm_up, lab.plan.rate_time);
     let producing = producing(at_rate(TAIL_MB_PER_S), TAIL_BATCH_BYTES);
-    let mut at_tail = spec(&running, tail, producing, time);
+    let mut at_tail = spec(&brokers, tail, producing, time);
     at_tail.reading = Some(Reading::new(TAIL_READERS, ReadFrom::End));
     let what = "20 MB/s in, 4 readers at the tail";
     let outcome = lab.load(what, &at_tail)?;
@@ -298,7 +306,7 @@ pub fn readers(lab: &mut Lab, broker: BrokerName, figures: &mut Figures) -> Resu
         add_cpu(figures, run, &outcome.spent, outcome.received_gb());
         add_disk_reads(figures, broker, &what, &outcome.spent);
     }
-    running.stop().map(drop)
+    brokers.stop()
 }
 
 fn add_disk_reads(figures: &mut Figures, broker: BrokerName, what: &str, spent: &Spent) {

@@ -1,5 +1,8 @@
-//! One reader: fetches all partitions of the topic over one connection, with a fetch session as
-//! real consumers have (KIP-227): after the first request only partitions that moved are named.
+//! The part of a reader that is at one broker: fetches all partitions that are led there over one
+//! connection, with a fetch session as real consumers have (KIP-227): after the first request only
+//! partitions that moved are named.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use protocol::api::{ApiKey, Message};
@@ -22,12 +25,11 @@ pub struct Consumer {
     topic: Topic,
     version: i16,
     reading: Reading,
-    /// Next offset wanted, by partition, and whether the broker's session knows it.
-    positions: Vec<Position>,
+    /// Next offset wanted of the partitions that are read here, and whether the broker's session
+    /// knows it.
+    positions: BTreeMap<i32, Position>,
     session: Session,
     in_flight: Option<i32>,
-    /// Ends of the logs when reading began; readers from the beginning start over there.
-    ends: Vec<i64>,
     /// Messages received in the whole run.
     pub received: u64,
 }
@@ -36,6 +38,8 @@ pub struct Consumer {
 struct Position {
     offset: i64,
     is_told: bool,
+    /// End of the log when reading began; readers from the beginning start over there.
+    end: i64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,24 +64,32 @@ impl Session {
 }
 
 impl Consumer {
-    /// `ends` are the ends of the logs, by partition.
+    /// `broker` is the place of the broker in the topic; `ends` are the ends of the logs, by
+    /// partition.
     pub fn new(
         connection: Connection,
         version: i16,
         topic: Topic,
+        broker: usize,
         reading: Reading,
-        ends: Vec<i64>,
+        ends: &[i64],
     ) -> Consumer {
-        let start = |end: &i64| match reading.from {
-            ReadFrom::End => *end,
-            ReadFrom::Beginning => 0,
+        let position = |partition: i32| {
+            let end = ends[partition as usize];
+            let offset = match reading.from {
+                ReadFrom::End => end,
+                ReadFrom::Beginning => 0,
+            };
+            let is_told = false;
+            Position {
+                offset,
+                is_told,
+                end,
+            }
         };
-        let positions = ends
-            .iter()
-            .map(|end| Position {
-                offset: start(end),
-                is_told: false,
-            })
+        let positions = topic
+            .led_by(broker)
+            .map(|partition| (partition, position(partition)))
             .collect();
         Consumer {
             connection,
@@ -87,7 +99,6 @@ impl Consumer {
             positions,
             session: Session::default(),
             in_flight: None,
-            ends,
             received: 0,
         }
     }
@@ -104,10 +115,10 @@ impl Consumer {
     fn request(&mut self) -> FetchRequest {
         let names_all = self.session.id == 0;
         let mut partitions = Vec::new();
-        for (partition, position) in self.positions.iter_mut().enumerate() {
+        for (partition, position) in &mut self.positions {
             if names_all || !position.is_told {
                 partitions.push(FetchPartition {
-                    partition: partition as i32,
+                    partition: *partition,
                     fetch_offset: position.offset,
                     partition_max_bytes: self.reading.partition_bytes,
                     ..Default::default()
@@ -183,8 +194,7 @@ impl Consumer {
             tally.error(answer.error_code);
             return Ok(());
         }
-        let number = usize::try_from(answer.partition_index).unwrap_or(usize::MAX);
-        let Some(position) = self.positions.get_mut(number) else {
+        let Some(position) = self.positions.get_mut(&answer.partition_index) else {
             let what = format!("a fetch of partition {}", answer.partition_index);
             return Err(BenchError::Garbled(what));
         };
@@ -196,19 +206,15 @@ impl Consumer {
                 if batch.next_offset() > position.offset {
                     let messages = messages(batch, position.offset, self.reading, now_ns, tally)?;
                     self.received += messages;
-                    *position = Position {
-                        offset: batch.next_offset(),
-                        is_told: false,
-                    };
+                    position.offset = batch.next_offset();
+                    position.is_told = false;
                 }
             }
         }
         let starts_over = self.reading.from == ReadFrom::Beginning;
-        if starts_over && position.offset >= self.ends[number] && position.offset > 0 {
-            *position = Position {
-                offset: 0,
-                is_told: false,
-            };
+        if starts_over && position.offset >= position.end && position.offset > 0 {
+            position.offset = 0;
+            position.is_told = false;
         }
         Ok(())
     }

@@ -31,7 +31,8 @@ pub fn run(spec: &Spec) -> Result<Outcome> {
     }
     let mut readers = Vec::new();
     if let Some(reading) = spec.reading {
-        readers = open_readers(spec, reading, &mut control, &poll, producers.len())?;
+        let first_token = producers.len() * spec.topic.brokers.len();
+        readers = open_readers(spec, reading, &mut control, &poll, first_token)?;
     }
     let start_ns = monotonic_ns();
     let window_ns = start_ns + ns(spec.warm_up);
@@ -63,13 +64,13 @@ fn open_producers(
 ) -> Result<Vec<Producer>> {
     let version = control.version(ApiKey::Produce)?;
     let open = |number: usize| {
-        let connection = Connection::open(spec.address, poll, number)?;
+        let connections = connections(spec, poll, number * spec.topic.brokers.len())?;
         let id = match producing.idempotent {
             true => Some(control.producer_id()?),
             false => None,
         };
         Ok(Producer::new(
-            connection,
+            connections,
             version,
             spec,
             producing,
@@ -80,6 +81,15 @@ fn open_producers(
     (0..producing.producers).map(open).collect()
 }
 
+/// One to each broker that leads something, with tokens from `first_token` on.
+fn connections(spec: &Spec, poll: &Poll, first_token: usize) -> Result<Vec<Connection>> {
+    let brokers = spec.topic.brokers.iter().enumerate();
+    brokers
+        .map(|(broker, address)| Connection::open(*address, poll, first_token + broker))
+        .collect()
+}
+
+/// The parts of all readers, one for each broker; those of one reader stand together.
 fn open_readers(
     spec: &Spec,
     reading: Reading,
@@ -89,17 +99,17 @@ fn open_readers(
 ) -> Result<Vec<Consumer>> {
     let version = control.version(ApiKey::Fetch)?;
     let ends = control.end_offsets(&spec.topic)?;
-    let open = |number| {
-        let connection = Connection::open(spec.address, poll, first_token + number)?;
-        Ok(Consumer::new(
-            connection,
-            version,
-            spec.topic.clone(),
-            reading,
-            ends.clone(),
-        ))
-    };
-    (0..reading.readers).map(open).collect()
+    let brokers = spec.topic.brokers.len();
+    let mut readers = Vec::with_capacity(reading.readers * brokers);
+    for number in 0..reading.readers {
+        let connections = connections(spec, poll, first_token + number * brokers)?;
+        for (broker, connection) in connections.into_iter().enumerate() {
+            let topic = spec.topic.clone();
+            let reader = Consumer::new(connection, version, topic, broker, reading, &ends);
+            readers.push(reader);
+        }
+    }
+    Ok(readers)
 }
 
 struct Drive<'a> {
@@ -148,7 +158,7 @@ impl Drive<'_> {
         if (self.usage.is_empty() && now_ns >= start_ns)
             || (self.usage.len() == 1 && now_ns >= end_ns)
         {
-            self.usage.push(Usage::now(self.spec.broker));
+            self.usage.push(Usage::now(&self.spec.brokers));
         }
     }
 
@@ -180,21 +190,29 @@ impl Drive<'_> {
     }
 
     fn ready(&mut self, event: Event) -> Result<()> {
-        let readers_from = self.producers.len();
-        let connection = match event.token.checked_sub(readers_from) {
-            None => &mut self.producers[event.token].connection,
-            Some(reader) => &mut self.readers[reader].connection,
-        };
-        if event.writable {
-            connection.flush(&self.poll)?;
+        let brokers = self.spec.topic.brokers.len();
+        let (owner, lane) = (event.token / brokers, event.token % brokers);
+        match owner.checked_sub(self.producers.len()) {
+            None => {
+                let producer = &mut self.producers[owner];
+                if event.writable {
+                    producer.flush(lane, &self.poll)?;
+                }
+                if event.readable {
+                    producer.receive(lane, &mut self.tally)?;
+                }
+            }
+            Some(reader) => {
+                let reader = &mut self.readers[reader * brokers + lane];
+                if event.writable {
+                    reader.connection.flush(&self.poll)?;
+                }
+                if event.readable {
+                    reader.receive(&mut self.tally)?;
+                }
+            }
         }
-        if !event.readable {
-            return Ok(());
-        }
-        match event.token.checked_sub(readers_from) {
-            None => self.producers[event.token].receive(&mut self.tally),
-            Some(reader) => self.readers[reader].receive(&mut self.tally),
-        }
+        Ok(())
     }
 
     /// Whether nothing of the window can still arrive.
@@ -205,7 +223,14 @@ impl Drive<'_> {
             .is_some_and(|reading| reading.from == ReadFrom::End);
         let acked = self.tally.acked;
         self.producers.iter().all(Producer::is_done)
-            && (!tailing || self.readers.iter().all(|reader| reader.received >= acked))
+            && (!tailing || self.received().all(|received| received >= acked))
+    }
+
+    /// Messages of each reader.
+    fn received(&self) -> impl Iterator<Item = u64> {
+        let brokers = self.spec.topic.brokers.len();
+        let readers = self.readers.chunks(brokers);
+        readers.map(|parts| parts.iter().map(|part| part.received).sum())
     }
 
     fn finish(self) -> Outcome {
@@ -213,7 +238,7 @@ impl Drive<'_> {
             [start, end] => end.since(start),
             _ => unreachable!("the loop ends after the window, where counters are read"),
         };
-        let received = self.readers.iter().map(|reader| reader.received).collect();
+        let received = self.received().collect();
         Outcome::of(Finished {
             spec: self.spec,
             schedule: self.schedule.as_ref(),

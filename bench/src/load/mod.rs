@@ -1,8 +1,9 @@
-//! The load generator: one thread, one epoll, producers and consumers of one topic at one broker.
+//! The load generator: one thread, one epoll, producers and consumers of one topic. A producer and a
+//! reader have a connection to each broker that leads partitions of it.
 //!
 //! The intended time of each message travels in its value ([`stamp`]), so a latency counts from the
 //! moment when the message was meant to leave, however late the generator or the broker is.
-//! Deliberately absent: several brokers, transactions, consumer groups (a reader here stands for a
+//! Deliberately absent: leaders that move, transactions, consumer groups (a reader here stands for a
 //! group: it reads all partitions), compression, and retries: a run in which the broker refused
 //! something is reported with the errors and counts as unsustained. After a refusal an idempotent
 //! producer's later batches fail as well (OUT_OF_ORDER_SEQUENCE_NUMBER); the first code matters.
@@ -37,14 +38,14 @@ pub struct Spec {
     /// Runs before the measured time, and does not count.
     pub warm_up: Duration,
     pub duration: Duration,
-    /// The broker's process if its CPU is to be measured.
-    pub broker: Option<Process>,
+    /// The brokers' processes if their CPU is to be measured.
+    pub brokers: Vec<Process>,
 }
 
 /// How messages are produced.
 #[derive(Clone, Debug)]
 pub struct Producing {
-    /// Each has a connection of its own.
+    /// Each has connections of its own.
     pub producers: usize,
     pub pace: Pace,
     /// How long a batch waits for more messages.
@@ -97,7 +98,7 @@ impl Acks {
 /// How messages are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// Each reads all partitions over a connection of its own.
+    /// Each reads all partitions over connections of its own.
     pub readers: usize,
     pub from: ReadFrom,
     pub wait_ms: i32,

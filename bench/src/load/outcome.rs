@@ -218,6 +218,8 @@ mod tests {
                 name: "t".into(),
                 id: Default::default(),
                 partitions: 1,
+                brokers: vec![([127, 0, 0, 1], 9).into()],
+                leaders: vec![0],
             },
             message_bytes: 1000,
             producing: Some(Producing {
@@ -234,7 +236,7 @@ mod tests {
             reading: None,
             warm_up: Duration::from_secs(1),
             duration: Duration::from_secs(2),
-            broker: None,
+            brokers: Vec::new(),
         }
     }
 

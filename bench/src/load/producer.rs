@@ -1,4 +1,4 @@
-//! One producer: an accumulator, a connection, and the requests under way.
+//! One producer: for each broker an accumulator, a connection, and the requests under way.
 
 use std::collections::VecDeque;
 
@@ -28,18 +28,15 @@ const TIMEOUT_MS: i32 = 30_000;
 pub type ProducerId = (i64, i16);
 
 pub struct Producer {
-    pub connection: Connection,
+    /// By broker.
+    lanes: Vec<Lane>,
     topic: Topic,
     version: i16,
     pace: Pace,
     acks: Acks,
     in_flight_max: usize,
     keyed: bool,
-    /// Batches of a request that is filled without a schedule.
-    greedy_batches: usize,
     batch_messages: usize,
-    accumulator: Accumulator,
-    in_flight: VecDeque<InFlight>,
     id: Option<ProducerId>,
     /// Next sequence number, by partition.
     sequences: Vec<i32>,
@@ -49,6 +46,32 @@ pub struct Producer {
     value: Vec<u8>,
 }
 
+/// What goes to one broker.
+struct Lane {
+    connection: Connection,
+    accumulator: Accumulator,
+    in_flight: VecDeque<InFlight>,
+    /// The partitions that the broker leads, and which of them is filled next without a schedule.
+    partitions: Vec<i32>,
+    next: usize,
+    /// Batches of a request that is filled without a schedule.
+    greedy_batches: usize,
+}
+
+impl Lane {
+    fn may_send(&self, acks: Acks, in_flight_max: usize) -> bool {
+        match acks {
+            // Nothing tells how far the broker is but the socket.
+            Acks::None => !self.connection.is_blocked(),
+            _ => self.in_flight.len() < in_flight_max,
+        }
+    }
+
+    fn has_nothing(&self) -> bool {
+        self.accumulator.is_empty() && self.in_flight.is_empty()
+    }
+}
+
 /// A request that waits for its answer.
 struct InFlight {
     correlation_id: i32,
@@ -56,9 +79,9 @@ struct InFlight {
 }
 
 impl Producer {
-    /// `seed` tells the producers of a run apart.
+    /// `connections` are by broker; `seed` tells the producers of a run apart.
     pub fn new(
-        connection: Connection,
+        connections: Vec<Connection>,
         version: i16,
         spec: &Spec,
         producing: &Producing,
@@ -77,18 +100,26 @@ impl Producer {
             _ => Limits::of(record_bytes, *batch_bytes, *request_bytes, ns(*linger)),
         };
         let partitions = spec.topic.partitions;
+        let lane = |(broker, connection)| {
+            let led: Vec<i32> = spec.topic.led_by(broker).collect();
+            Lane {
+                connection,
+                accumulator: Accumulator::new(partitions, limits),
+                in_flight: VecDeque::new(),
+                next: seed as usize % led.len(),
+                greedy_batches: limits.request_batches_max.min(led.len()),
+                partitions: led,
+            }
+        };
         Producer {
-            connection,
+            lanes: connections.into_iter().enumerate().map(lane).collect(),
             topic: spec.topic.clone(),
             version,
             pace: producing.pace,
             acks: producing.acks,
             in_flight_max: producing.in_flight_max,
             keyed: producing.keyed,
-            greedy_batches: limits.request_batches_max.min(partitions as usize),
             batch_messages: limits.batch_messages_max,
-            accumulator: Accumulator::new(partitions, limits),
-            in_flight: VecDeque::new(),
             id,
             sequences: vec![0; partitions as usize],
             random: seed,
@@ -102,13 +133,24 @@ impl Producer {
         let partition = match self.keyed {
             true => self.random_partition(),
             false => {
-                if !self.accumulator.has_open(self.sticky) {
+                let lane = &self.lanes[self.leader(self.sticky)];
+                if !lane.accumulator.has_open(self.sticky) {
                     self.sticky = self.random_partition();
                 }
                 self.sticky
             }
         };
-        self.accumulator.push(partition, intended_ns, now_ns);
+        self.append(partition, intended_ns, now_ns);
+    }
+
+    fn append(&mut self, partition: i32, intended_ns: u64, now_ns: u64) {
+        let lane = self.leader(partition);
+        let accumulator = &mut self.lanes[lane].accumulator;
+        accumulator.push(partition, intended_ns, now_ns);
+    }
+
+    fn leader(&self, partition: i32) -> usize {
+        self.topic.leaders[partition as usize]
     }
 
     fn random_partition(&mut self) -> i32 {
@@ -124,51 +166,54 @@ impl Producer {
         poll: &Poll,
         tally: &mut Tally,
     ) -> Result<()> {
-        while self.may_send() {
-            if generating {
-                self.generate(now_ns, tally);
+        for lane in 0..self.lanes.len() {
+            while self.lanes[lane].may_send(self.acks, self.in_flight_max) {
+                if generating {
+                    self.generate(lane, now_ns, tally);
+                }
+                let batches = self.lanes[lane].accumulator.take(now_ns);
+                if batches.is_empty() {
+                    break;
+                }
+                self.send_request(lane, batches, now_ns, tally)?;
             }
-            let batches = self.accumulator.take(now_ns);
-            if batches.is_empty() {
-                break;
-            }
-            self.send_request(batches, now_ns, tally)?;
+            self.flush(lane, poll)?;
         }
-        self.connection.flush(poll)
+        Ok(())
     }
 
-    fn may_send(&self) -> bool {
-        match self.acks {
-            // Nothing tells how far the broker is but the socket.
-            Acks::None => !self.connection.is_blocked(),
-            _ => self.in_flight.len() < self.in_flight_max,
-        }
+    /// Writes what the socket to a broker takes.
+    pub fn flush(&mut self, lane: usize, poll: &Poll) -> Result<()> {
+        self.lanes[lane].connection.flush(poll)
     }
 
-    /// Makes the messages of the next request if no schedule does.
-    fn generate(&mut self, now_ns: u64, tally: &mut Tally) {
+    /// Makes the messages of the next request to a broker if no schedule does.
+    fn generate(&mut self, lane: usize, now_ns: u64, tally: &mut Tally) {
         match self.pace {
             Pace::PerSecond(_) => {}
-            Pace::OneByOne if self.in_flight.is_empty() && self.accumulator.is_empty() => {
+            Pace::OneByOne if self.lanes.iter().all(Lane::has_nothing) => {
                 let partition = self.random_partition();
-                self.accumulator.push(partition, now_ns, now_ns);
+                self.append(partition, now_ns, now_ns);
                 tally.generated += 1;
             }
             Pace::OneByOne => {}
             Pace::Unbounded => {
-                for _ in 0..self.greedy_batches {
-                    self.sticky = (self.sticky + 1) % self.topic.partitions;
+                let lane = &mut self.lanes[lane];
+                for _ in 0..lane.greedy_batches {
+                    lane.next = (lane.next + 1) % lane.partitions.len();
+                    let partition = lane.partitions[lane.next];
                     for _ in 0..self.batch_messages {
-                        self.accumulator.push(self.sticky, now_ns, now_ns);
+                        lane.accumulator.push(partition, now_ns, now_ns);
                     }
                 }
-                tally.generated += (self.greedy_batches * self.batch_messages) as u64;
+                tally.generated += (lane.greedy_batches * self.batch_messages) as u64;
             }
         }
     }
 
     fn send_request(
         &mut self,
+        lane: usize,
         batches: Vec<Pending>,
         now_ns: u64,
         tally: &mut Tally,
@@ -190,14 +235,15 @@ impl Producer {
             }],
             ..Default::default()
         };
-        let correlation_id = self.connection.request(&request, self.version)?;
+        let lane = &mut self.lanes[lane];
+        let correlation_id = lane.connection.request(&request, self.version)?;
         if self.acks == Acks::None {
             tally.request_answered(now_ns);
             batches
                 .iter()
                 .for_each(|batch| tally.batch_acked(&batch.intended_ns, now_ns));
         } else {
-            self.in_flight.push_back(InFlight {
+            lane.in_flight.push_back(InFlight {
                 correlation_id,
                 batches,
             });
@@ -223,24 +269,30 @@ impl Producer {
         builder.build().into_bytes()
     }
 
-    /// Reads what has arrived.
-    pub fn receive(&mut self, tally: &mut Tally) -> Result<()> {
-        if !self.connection.receive()? {
+    /// Reads what has arrived of a broker.
+    pub fn receive(&mut self, lane: usize, tally: &mut Tally) -> Result<()> {
+        if !self.lanes[lane].connection.receive()? {
             return Err(BenchError::Unusable(
                 "the broker closed a producer's connection".into(),
             ));
         }
-        while let Some(frame) = self.connection.frame()? {
-            self.answered(frame, monotonic_ns(), tally)?;
+        while let Some(frame) = self.lanes[lane].connection.frame()? {
+            self.answered(lane, frame, monotonic_ns(), tally)?;
         }
         Ok(())
     }
 
-    fn answered(&mut self, frame: Bytes, now_ns: u64, tally: &mut Tally) -> Result<()> {
+    fn answered(
+        &mut self,
+        lane: usize,
+        frame: Bytes,
+        now_ns: u64,
+        tally: &mut Tally,
+    ) -> Result<()> {
         let mut input = Decoder::new(frame);
         let header = ResponseHeader::decode(&mut input, ApiKey::Produce, self.version)?;
         let response = ProduceResponse::decode(&mut input, self.version)?;
-        let sent = self.in_flight.pop_front();
+        let sent = self.lanes[lane].in_flight.pop_front();
         let sent = sent.filter(|sent| sent.correlation_id == header.correlation_id);
         let Some(sent) = sent else {
             let what = format!("answer {} out of turn", header.correlation_id);
@@ -274,13 +326,16 @@ impl Producer {
 
     /// When this producer wants to send next without an answer coming first.
     pub fn ready_ns(&self) -> Option<u64> {
-        self.may_send()
-            .then(|| self.accumulator.ready_ns())
-            .flatten()
+        let lanes = self.lanes.iter();
+        lanes
+            .filter(|lane| lane.may_send(self.acks, self.in_flight_max))
+            .filter_map(|lane| lane.accumulator.ready_ns())
+            .min()
     }
 
     /// Whether everything was sent and answered.
     pub fn is_done(&self) -> bool {
-        self.accumulator.is_empty() && self.in_flight.is_empty() && !self.connection.is_blocked()
+        let is_done = |lane: &Lane| lane.has_nothing() && !lane.connection.is_blocked();
+        self.lanes.iter().all(is_done)
     }
 }

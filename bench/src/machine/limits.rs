@@ -192,7 +192,7 @@ fn stream(time: Duration, cpus: &[usize]) -> io::Result<(f64, Option<f64>)> {
             }
         }
     })?;
-    let (before, began) = (Usage::now(None), Instant::now());
+    let (before, began) = (Usage::now(&[]), Instant::now());
     on_first_cpu(cpus, || {
         let piece = vec![7; STREAM_BYTES];
         while began.elapsed() < time {
@@ -205,7 +205,7 @@ fn stream(time: Duration, cpus: &[usize]) -> io::Result<(f64, Option<f64>)> {
         .join()
         .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))?;
     let (seconds, gb) = (began.elapsed().as_secs_f64(), received as f64 / 1e9);
-    let cpu_s = Usage::now(None).since(&before).machine_cpu_s;
+    let cpu_s = Usage::now(&[]).since(&before).machine_cpu_s;
     Ok((gb * 1e3 / seconds, cpu_s.map(|cpu_s| cpu_s / gb)))
 }
 

@@ -7,4 +7,4 @@ mod usage;
 
 pub use affinity::{available_cpus, pin_command, pin_thread};
 pub use limits::{Limits, measure_limits};
-pub use usage::{Process, Spent, Usage, describe, filesystem, wait_until_quiet};
+pub use usage::{Process, Spent, Usage, describe, filesystem, total, wait_until_quiet};

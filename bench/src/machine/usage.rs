@@ -60,12 +60,13 @@ pub struct Usage {
 }
 
 impl Usage {
-    pub fn now(broker: Option<Process>) -> Usage {
+    /// The broker is one process or more, all of whose counters are added up; none is unknown.
+    pub fn now(broker: &[Process]) -> Usage {
         let stat = fs::read_to_string("/proc/stat").ok();
         Usage {
             at_ns: monotonic_ns(),
-            broker_cpu_s: broker.and_then(Process::cpu_s),
-            broker_disk_bytes: broker.and_then(Process::disk_bytes),
+            broker_cpu_s: total(broker, Process::cpu_s, |a, b| a + b),
+            broker_disk_bytes: total(broker, Process::disk_bytes, |a, b| (a.0 + b.0, a.1 + b.1)),
             machine: stat.as_deref().and_then(proc::machine_ticks),
             client_cpu_s: thread_cpu_s(),
             pressure: cpu_pressure(),
@@ -98,6 +99,17 @@ impl Usage {
             cpu_pressure_percent: waited_us().map(|us| us as f64 / 1e4 / wall_s),
         }
     }
+}
+
+/// A figure of all processes together; absent if one of them lacks it, or if there are none.
+pub fn total<T>(
+    processes: &[Process],
+    figure: impl Fn(Process) -> Option<T>,
+    add: impl Fn(T, T) -> T,
+) -> Option<T> {
+    let mut all = processes.iter().map(|process| figure(*process));
+    let first = all.next()??;
+    all.try_fold(first, |sum, next| Some(add(sum, next?)))
 }
 
 /// What was spent in a time span.
@@ -211,6 +223,18 @@ mod tests {
     fn what_one_side_lacks_is_absent() {
         let spent = usage(2, None, 0).since(&usage(1, Some(1.0), 0));
         assert_eq!(spent.broker_cpu_s, None);
+    }
+
+    #[test]
+    fn a_total_needs_all_its_parts() {
+        let figure = |process: Process| (process.0 != 9).then_some(process.0);
+        let sum = |ids: &[u32]| {
+            let processes: Vec<Process> = ids.iter().copied().map(Process).collect();
+            total(&processes, figure, |a, b| a + b)
+        };
+        assert_eq!(sum(&[1, 2, 3]), Some(6));
+        assert_eq!(sum(&[1, 9]), None);
+        assert_eq!(sum(&[]), None);
     }
 
     #[test]

@@ -6,5 +6,5 @@ mod control;
 mod poll;
 
 pub use connection::Connection;
-pub use control::{Control, Topic};
+pub use control::{Control, Placement, Topic, address_of, metadata_request};
 pub use poll::{Event, Poll};
