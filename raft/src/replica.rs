@@ -279,6 +279,11 @@ impl Replica {
         }
     }
 
+    /// Whether leadership is being handed over, so that nothing can be proposed for now.
+    pub fn is_transferring(&self) -> bool {
+        self.node.raft.lead_transferee.is_some()
+    }
+
     /// Hands leadership to another voter. Until that one campaigns, or an election timeout has
     /// passed, proposals are [`ProposeError::Dropped`].
     pub fn transfer_leader(&mut self, to: ReplicaId) -> Result<(), TransferError> {
@@ -528,6 +533,7 @@ impl Replica {
         let term = self.node.raft.term;
         let ticks = election_timeout_ticks(self.seed, self.id, term, self.election_ticks);
         self.node.raft.set_randomized_election_timeout(ticks);
+        self.heed_alarm();
         if self.node.raft.state == StateRole::Leader && self.led_term != term {
             self.begin_to_lead(term);
         }

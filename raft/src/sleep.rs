@@ -39,6 +39,9 @@ use crate::timing::alarm_ticks;
 const QUIET_TIMEOUTS: usize = 1;
 /// It dozes off if some have not agreed after so many.
 const PATIENCE_TIMEOUTS: usize = 4;
+/// So often a group that lost its leader's node tries to elect another one soon. Afterwards it waits
+/// like others: with nobody left to vote, trying is in vain.
+const ALARM_ROUNDS: u32 = 6;
 /// The longest pause between two beats of a leader that dozes, in heartbeats.
 const PAUSE_HEARTBEATS_MAX: usize = 64;
 
@@ -50,6 +53,15 @@ pub(crate) struct Rest {
     agreed: Vec<ReplicaId>,
     /// The leader's heartbeats ask for sleep.
     asks: bool,
+    alarm: Option<Alarm>,
+}
+
+/// The leader's node is known to be lost, and nobody is known to lead yet.
+#[derive(Copy, Clone)]
+struct Alarm {
+    node: i32,
+    /// Attempts before the one that is waited for.
+    round: u32,
 }
 
 enum State {
@@ -372,15 +384,42 @@ impl Replica {
             raw.raft.become_follower(term, raft::INVALID_ID);
         });
         self.settle();
+        self.rest.alarm = Some(Alarm { node, round: 0 });
+        self.campaign_soon();
+    }
+
+    /// What must follow whatever may have begun the election timeout anew: while the alarm lasts, an
+    /// attempt that came to nothing (votes were split, or the other voter had not heard of the loss
+    /// yet) is not followed by a whole timeout.
+    pub(crate) fn heed_alarm(&mut self) {
+        let Some(alarm) = &mut self.rest.alarm else {
+            return;
+        };
+        let raft = &self.node.raft;
+        if raft.state == StateRole::Leader || raft.leader_id != raft::INVALID_ID {
+            self.rest.alarm = None;
+        } else if raft.election_elapsed == 0 {
+            alarm.round += 1;
+            self.campaign_soon();
+        }
+    }
+
+    fn campaign_soon(&mut self) {
+        let Some(Alarm { node, round }) = self.rest.alarm else {
+            return;
+        };
+        if round >= ALARM_ROUNDS {
+            self.rest.alarm = None;
+            return;
+        }
         let voters = self.configuration.members.voters();
         let timeout = self.node.raft.randomized_election_timeout();
-        if let Some(ticks) = alarm_ticks(self.seed, voters, self.id, node, self.heartbeat_ticks) {
+        let (seed, heartbeat) = (self.seed, self.heartbeat_ticks);
+        if let Some(ticks) = alarm_ticks(seed, voters, self.id, node, heartbeat, round) {
             self.node.raft.election_elapsed = timeout.saturating_sub(ticks);
         }
     }
-}
 
-impl Replica {
     /// A leader resigns if those that are left when the nodes that are `gone` are taken away are no majority.
     /// It need not wait for raft's own check of the quorum, which takes an election timeout and more.
     ///

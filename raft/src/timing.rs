@@ -36,19 +36,23 @@ pub fn election_timeout_ticks(
 /// The voters that are left take turns: the first one after as many ticks as a heartbeat of a
 /// leader that lives after all may take, each further one two ticks later, so that usually one wins
 /// before the next begins. Where they begin depends on the group's seed, so that a lost node's
-/// groups are spread over the others.
+/// groups are spread over the others; and on the round, which counts the attempts that came to
+/// nothing. Those after the first give the one before a heartbeat longer to succeed after all.
 pub fn alarm_ticks(
     seed: u64,
     voters: &[ReplicaId],
     replica: ReplicaId,
     lost: i32,
     heartbeat_ticks: usize,
+    round: u32,
 ) -> Option<usize> {
     let mut left = voters.iter().filter(|voter| voter.node() != lost);
     let place = left.clone().position(|voter| *voter == replica)?;
     let count = left.by_ref().count();
-    let turn = (place as u64 + mix(seed) % count as u64) % count as u64;
-    Some(heartbeat_ticks + 1 + 2 * turn as usize)
+    let first = mix(seed) % count as u64 + u64::from(round);
+    let turn = (place as u64 + first) % count as u64;
+    let pause = if round == 0 { 1 } else { 2 };
+    Some(pause * heartbeat_ticks + 1 + 2 * turn as usize)
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit moves every output bit.
@@ -80,13 +84,19 @@ mod tests {
     fn after_an_alarm_everybody_has_a_tick_of_its_own() {
         let voters: Vec<ReplicaId> = (1..=5).map(replica).collect();
         for seed in 0..50 {
-            let of = |node| alarm_ticks(seed, &voters, replica(node), 3, 2);
+            let of = |node| alarm_ticks(seed, &voters, replica(node), 3, 2, 0);
             let mut ticks: Vec<usize> = [1, 2, 4, 5].into_iter().flat_map(of).collect();
             ticks.sort_unstable();
             assert_eq!(ticks, [3, 5, 7, 9]);
             assert_eq!((of(3), of(6)), (None, None));
+            let again = |node| alarm_ticks(seed, &voters, replica(node), 3, 2, 1);
+            let mut ticks: Vec<usize> = [1, 2, 4, 5].into_iter().flat_map(again).collect();
+            assert_ne!(ticks[0] - 2, of(1).unwrap(), "it is somebody else's turn");
+            ticks.sort_unstable();
+            assert_eq!(ticks, [5, 7, 9, 11]);
         }
-        let first = (0..50).filter(|seed| alarm_ticks(*seed, &voters, replica(1), 3, 2) == Some(3));
+        let first =
+            (0..50).filter(|seed| alarm_ticks(*seed, &voters, replica(1), 3, 2, 0) == Some(3));
         assert!((5..25).contains(&first.count()), "spread over the groups");
     }
 

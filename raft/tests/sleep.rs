@@ -372,6 +372,34 @@ fn a_lost_leader_is_replaced_within_a_few_ticks() {
 }
 
 #[test]
+fn an_election_after_an_alarm_that_fails_is_repeated_soon() {
+    run(async |core| {
+        for seed in 0..30 {
+            let (mut cluster, leader) = at_rest(&core, 900 + seed).await;
+            let node = node_of(&cluster, leader);
+            cluster.isolate(Some(cluster.nodes[leader].id));
+            let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
+            for at in &others {
+                cluster.nodes[*at].replicas.peer_lost(node);
+            }
+            // Nothing that anybody says in the first attempts arrives.
+            for _ in 0..6 {
+                for at in &others {
+                    cluster.nodes[*at].replicas.tick();
+                    cluster.pass(*at);
+                }
+                cluster.lose_letters();
+                cluster.settle().await;
+                cluster.lose_letters();
+            }
+            let (ticks, _) = until_led(&mut cluster, leader, 50).await;
+            assert!(ticks <= 9, "{ticks} ticks, an election timeout is 10 to 19");
+            cluster.heal().await;
+        }
+    });
+}
+
+#[test]
 fn a_false_alarm_unseats_nobody() {
     run(async |core| {
         for seed in 0..30 {
