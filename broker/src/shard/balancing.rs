@@ -87,7 +87,7 @@ impl Owned {
         let members = self.replicas.get(METADATA).expect("its owner is here");
         let members = members.members();
         let voters = members.voters().iter().chain(members.outgoing());
-        let since = self.connected_at.values();
+        let mut since = self.connected_at.values();
         let patience = Duration::from_millis(broker.balance_node_gone_ms);
         let unheard = metadata.unheard.iter();
         let gone = unheard.filter(|(_, since)| broker.balance_enable && now - **since >= patience);
@@ -98,7 +98,7 @@ impl Owned {
                 .copied()
                 .chain([self.node_id])
                 .collect(),
-            is_settled: since.fold(true, |all, since| all && *since + SETTLED_AFTER <= now),
+            is_settled: since.all(|since| *since + SETTLED_AFTER <= now),
             gone: gone.map(|(node, _)| *node).collect(),
             voters: voters.map(|id| id.node()).collect(),
             disks: metadata.balancing.disks.clone(),
