@@ -38,6 +38,8 @@ impl DevCluster {
             "corelane.journal.bytes=16777216",
         ]);
         command.args(["--set", "broker.session.timeout.ms=2000"]);
+        // Whatever else is on this machine's disk.
+        command.args(["--set", "corelane.balance.disk.full.percent=100"]);
         command.arg("--data").arg(&directory).stdout(Stdio::null());
         let mut cluster = DevCluster {
             foreground: command.spawn().expect("the binary runs"),
@@ -287,4 +289,39 @@ fn what_one_node_says_is_created_is_known_to_all() {
     // And no longer than that: the topic is there, whoever has not heard of it.
     cluster.tell(&cut);
     assert!(!is_known_to("later", first, &mut creator, &mut other));
+}
+
+#[test]
+fn a_node_that_is_added_is_filled_and_one_that_is_decommissioned_leaves() {
+    let cluster = DevCluster::start("grows", "3");
+    cluster.tell("topic create t --partitions 6");
+    cluster.tell("produce t --count 100 --size 20");
+    cluster.tell("dev cluster add");
+    let replicas = || -> Vec<(u64, u64)> {
+        let nodes = cluster.json("cluster nodes");
+        let nodes = nodes.as_array().into_iter().flatten();
+        let pairs =
+            nodes.filter_map(|node| Some((node["node"].as_u64()?, node["replicas"].as_u64()?)));
+        pairs.collect()
+    };
+    until("all hold as much", || {
+        let mut held: Vec<u64> = replicas().into_iter().map(|(_, count)| count).collect();
+        held.sort_unstable();
+        (held == [4, 4, 5, 5]).then_some(())
+    });
+    cluster.tell("produce t --count 100 --size 20");
+
+    let told = cluster.tell("cluster decommission 1 --wait 100s");
+    assert_eq!(told, "node 1 has left the cluster\n");
+    until("its process ends", || {
+        (cluster.node(1)["state"] == "stopped").then_some(())
+    });
+    until("the others hold everything", || {
+        (replicas() == [(2, 6), (3, 6), (4, 6)]).then_some(())
+    });
+    cluster.tell("cluster health --wait 30s");
+    let read = cluster.tell("consume t --from earliest --exit-at-end --format json");
+    assert_eq!(read.lines().count(), 200);
+    let refused = cluster.refused("cluster decommission 2");
+    assert!(refused.contains("topic 't' has 3 replicas"), "{refused}");
 }

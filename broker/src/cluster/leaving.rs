@@ -125,3 +125,146 @@ impl Draft<'_> {
         self.push(Record::NodeUnregistered { node });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::decide::{
+        ClusterAnswer, ClusterAsk, ConfigAlteration, Context, TopicRef, decide,
+    };
+    use super::super::record::Registration;
+    use super::*;
+    use crate::config::BrokerConfig;
+    use crate::config::ops::{Change, Operation};
+    use uuid::Uuid;
+
+    const ID: Uuid = Uuid::from_u128(7);
+
+    /// Nodes 1 to 4, and a topic with three replicas beside one of the cluster's own.
+    fn cluster() -> Cluster {
+        let mut cluster = Cluster::default();
+        for node in 1..=4 {
+            cluster.apply(&Record::NodeRegistered(Registration {
+                node,
+                incarnation: 1,
+                peer: String::new(),
+                endpoints: Vec::new(),
+                rack: None,
+                cores: 1,
+                level: 1,
+            }));
+        }
+        for (id, name, internal) in [(ID, "orders", false), (Uuid::from_u128(8), "own", true)] {
+            cluster.apply(&Record::TopicCreated {
+                id,
+                name: name.to_owned(),
+                partitions: vec![vec![1, 2, 3]],
+                configs: BTreeMap::new(),
+                internal,
+            });
+        }
+        cluster
+    }
+
+    fn ask(cluster: &mut Cluster, ask: &ClusterAsk) -> ClusterAnswer {
+        let broker = BrokerConfig::default();
+        let mut context = Context {
+            node_id: 1,
+            connected: &BTreeMap::new(),
+            full: &BTreeSet::new(),
+            broker: &broker,
+            next_id: &mut || Uuid::from_u128(9),
+        };
+        decide(cluster, ask, &mut context).1
+    }
+
+    fn alter(cluster: &mut Cluster, resource: Resource, change: Change) -> Result<(), Refusal> {
+        let alteration = ConfigAlteration {
+            resource,
+            replace: false,
+            operations: vec![Operation {
+                name: LEAVING.to_owned(),
+                change,
+            }],
+        };
+        let request = ClusterAsk::AlterConfigs {
+            resources: vec![alteration],
+            validate_only: false,
+        };
+        match ask(cluster, &request) {
+            ClusterAnswer::AlterConfigs(mut outcomes) => outcomes.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn leave(cluster: &mut Cluster, node: &str) -> Result<(), Refusal> {
+        let change = Change::Append(node.to_owned());
+        alter(cluster, Resource::BrokerDefault, change)
+    }
+
+    fn code(outcome: Result<(), Refusal>) -> ErrorCode {
+        outcome.map_or_else(|refusal| refusal.code, |()| ErrorCode::NONE)
+    }
+
+    #[test]
+    fn a_node_may_leave_if_the_others_can_hold_everything() {
+        let mut cluster = cluster();
+        leave(&mut cluster, "4").expect("three are left");
+        assert_eq!(cluster.leaving(), [4].into());
+        leave(&mut cluster, "4").expect("it leaves already");
+        let refused = leave(&mut cluster, "3").expect_err("two are left");
+        assert_eq!(refused.code, ErrorCode::INVALID_REPLICATION_FACTOR);
+        assert!(
+            refused.message.contains("topic 'orders' has 3 replicas"),
+            "{refused:?}"
+        );
+        assert_eq!(cluster.leaving(), [4].into());
+        let change = Change::Subtract("4".to_owned());
+        alter(&mut cluster, Resource::BrokerDefault, change).expect("it may stay");
+        assert!(cluster.leaving().is_empty());
+        // Who is not heard of is not counted on.
+        let (node, fenced) = (2, true);
+        cluster.apply(&Record::NodeFenced { node, fenced });
+        assert_eq!(
+            code(leave(&mut cluster, "4")),
+            ErrorCode::INVALID_REPLICATION_FACTOR
+        );
+        leave(&mut cluster, "2").expect("three are left that run");
+    }
+
+    #[test]
+    fn the_clusters_own_topics_keep_nobody_but_the_last() {
+        let mut cluster = cluster();
+        ask(
+            &mut cluster,
+            &ClusterAsk::DeleteTopics(vec![TopicRef::Id(ID)]),
+        );
+        for node in ["4", "3", "2"] {
+            leave(&mut cluster, node).expect("one is left");
+        }
+        let refused = leave(&mut cluster, "1").expect_err("none is left");
+        assert!(refused.message.contains("no other node"), "{refused:?}");
+    }
+
+    #[test]
+    fn only_ids_of_registered_nodes_are_listed_and_only_for_all_brokers() {
+        let mut cluster = cluster();
+        assert_eq!(
+            code(leave(&mut cluster, "9")),
+            ErrorCode::BROKER_ID_NOT_REGISTERED
+        );
+        assert_eq!(code(leave(&mut cluster, "four")), ErrorCode::INVALID_CONFIG);
+        let change = Change::Append("4".to_owned());
+        let of_one = alter(&mut cluster, Resource::Broker(4), change);
+        assert_eq!(code(of_one), ErrorCode::INVALID_REQUEST);
+        assert!(cluster.leaving().is_empty());
+    }
+
+    #[test]
+    fn who_is_let_go_is_not_listed_any_more() {
+        let mut cluster = cluster();
+        leave(&mut cluster, "4").expect("three are left");
+        ask(&mut cluster, &ClusterAsk::UnregisterNode(4));
+        assert!(!cluster.nodes().contains_key(&4));
+        assert!(cluster.leaving().is_empty());
+    }
+}

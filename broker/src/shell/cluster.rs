@@ -7,12 +7,12 @@ use std::io::Write;
 
 use protocol::messages::{
     ApiVersionsResponse, DescribeClusterBroker, DescribeClusterRequest, DescribeLogDirsRequest,
-    MetadataResponse,
+    MetadataResponse, MetadataResponseTopic,
 };
 use serde_json::{Value, json};
 
 use super::arguments::{ClusterCommand, StatusArguments};
-use super::client::Client;
+use super::client::{Client, topic_name};
 use super::cluster_health;
 use super::decommission;
 use super::error::{ShellError, check};
@@ -121,7 +121,9 @@ fn status(arguments: &StatusArguments, output: &mut Output<impl Write>) -> Resul
         }
     }
     let brokers = described(&mut client)?;
-    let status = Status::of(&metadata, &brokers, &client.first().greeting, disks);
+    let under_way = UnderWay::ask(&mut client)?;
+    let greeting = &client.first().greeting;
+    let status = Status::of(&metadata, &brokers, greeting, disks, &under_way);
     output.show(arguments.format.format, || status.text(), || status.json())?;
     Ok(())
 }
@@ -226,8 +228,15 @@ impl Status {
         brokers: &[DescribeClusterBroker],
         greeting: &ApiVersionsResponse,
         disks: BTreeMap<i32, Disk>,
+        under_way: &UnderWay,
     ) -> Status {
         let partitions = || metadata.topics.iter().flat_map(|topic| &topic.partitions);
+        let misses_replicas = |topic: &MetadataResponseTopic| {
+            let name = topic_name(topic);
+            let partitions = topic.partitions.iter();
+            let short = partitions.filter(|p| p.isr_nodes.len() < under_way.due(&name, p));
+            short.count()
+        };
         let features = greeting.finalized_features.iter();
         Status {
             cluster_id: metadata.cluster_id.as_ref().map(String::from),
@@ -246,9 +255,7 @@ impl Status {
                 .count(),
             partitions: partitions().count(),
             leaderless: partitions().filter(|p| p.leader_id < 0).count(),
-            under_replicated: partitions()
-                .filter(|p| p.isr_nodes.len() < p.replica_nodes.len())
-                .count(),
+            under_replicated: metadata.topics.iter().map(misses_replicas).sum(),
             features: features
                 .map(|feature| (String::from(&feature.name), feature.max_version_level))
                 .collect(),
@@ -344,7 +351,7 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
-    use protocol::messages::{MetadataResponsePartition, MetadataResponseTopic};
+    use protocol::messages::MetadataResponsePartition;
 
     use super::*;
 
@@ -390,6 +397,7 @@ mod tests {
             &brokers(),
             &greeting,
             BTreeMap::from([(1, disk)]),
+            &UnderWay::default(),
         );
         assert_eq!(
             status.nodes.iter().map(|node| node.id).collect::<Vec<_>>(),
@@ -419,6 +427,7 @@ mod tests {
             &brokers(),
             &ApiVersionsResponse::default(),
             BTreeMap::new(),
+            &UnderWay::default(),
         );
         assert_eq!(status.json()["state"], "healthy");
     }

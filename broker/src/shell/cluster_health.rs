@@ -107,12 +107,19 @@ fn look(arguments: &HealthArguments) -> Result<Health, ShellError> {
     let opinions = serving.map(|node| (node.id, controller_of(&mut client, node.id)));
     let opinions = opinions.collect();
     let min_in_sync = min_in_sync(&mut client, &metadata)?;
-    let under_way = UnderWay::ask(&mut client)?.sentences(|id| {
+    let under_way = UnderWay::ask(&mut client)?;
+    let replicas = |id| {
         let known = nodes.iter().find(|node| node.id == id);
         known.map_or(0, |node| node.replicas)
-    });
+    };
     let mut reasons = missing(nodes.len(), arguments.nodes);
-    reasons.extend(judge(&metadata, &nodes, &opinions, &min_in_sync));
+    reasons.extend(judge(
+        &metadata,
+        &nodes,
+        &opinions,
+        &min_in_sync,
+        &under_way,
+    ));
     Ok(Health {
         nodes: nodes.len(),
         partitions: metadata
@@ -121,7 +128,7 @@ fn look(arguments: &HealthArguments) -> Result<Health, ShellError> {
             .map(|topic| topic.partitions.len())
             .sum(),
         reasons,
-        under_way,
+        under_way: under_way.sentences(replicas),
     })
 }
 
@@ -191,6 +198,7 @@ fn judge(
     nodes: &[Node],
     opinions: &BTreeMap<i32, Result<i32, String>>,
     min_in_sync: &BTreeMap<String, usize>,
+    under_way: &UnderWay,
 ) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let mut reason = |kind, sentence| reasons.push(Reason { kind, sentence });
@@ -257,7 +265,7 @@ fn judge(
         &below,
     );
     partitions("under_replicated", "under-replicated", &|one| {
-        one.in_sync() < one.partition.replica_nodes.len()
+        one.in_sync() < under_way.due(&one.topic, one.partition)
     });
     reasons
 }
@@ -348,6 +356,7 @@ mod tests {
             &nodes,
             &opinions,
             &BTreeMap::from([("t".to_owned(), 2)]),
+            &UnderWay::default(),
         )
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::messages::{
     DescribeConfigsRequest, DescribeConfigsResource, ListPartitionReassignmentsRequest,
-    OngoingTopicReassignment,
+    MetadataResponsePartition, OngoingTopicReassignment,
 };
 
 use super::client::Client;
@@ -22,8 +22,8 @@ pub(super) const BROKER_RESOURCE: i8 = 4;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct UnderWay {
     pub(super) leaving: BTreeSet<i32>,
-    /// Partitions that are on their way to other nodes.
-    pub(super) partitions: usize,
+    /// Partitions that are on their way to other nodes, with the nodes that they come to.
+    pub(super) partitions: BTreeMap<(String, i32), Vec<i32>>,
     /// By node: replicas that it is to get.
     pub(super) coming: BTreeMap<i32, usize>,
     /// By node: replicas that it is to lose.
@@ -47,8 +47,16 @@ impl UnderWay {
 
     fn of(topics: &[OngoingTopicReassignment]) -> UnderWay {
         let mut found = UnderWay::default();
-        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
-            found.partitions += 1;
+        let partitions = topics.iter().flat_map(|topic| {
+            topic
+                .partitions
+                .iter()
+                .map(move |partition| (&topic.name, partition))
+        });
+        for (topic, partition) in partitions {
+            let (name, index) = (String::from(topic), partition.partition_index);
+            let coming = partition.adding_replicas.clone();
+            found.partitions.insert((name, index), coming);
             for node in &partition.adding_replicas {
                 *found.coming.entry(*node).or_default() += 1;
             }
@@ -59,6 +67,15 @@ impl UnderWay {
         found
     }
 
+    /// How many replicas of a partition should be in sync: those that are still to come are not missing.
+    pub(super) fn due(&self, topic: &str, partition: &MetadataResponsePartition) -> usize {
+        let replicas = &partition.replica_nodes;
+        let place = (topic.to_owned(), partition.partition_index);
+        let coming = self.partitions.get(&place).map_or(&[][..], Vec::as_slice);
+        let here = replicas.iter().filter(|node| !coming.contains(node));
+        here.count()
+    }
+
     /// For people, one sentence for each thing. `replicas` says how many a node has.
     pub(super) fn sentences(&self, replicas: impl Fn(i32) -> usize) -> Vec<String> {
         let leaving = self.leaving.iter().map(|node| {
@@ -66,7 +83,7 @@ impl UnderWay {
             format!("node {node} leaves: {left} replicas are still there")
         });
         let mut sentences: Vec<String> = leaving.collect();
-        match self.partitions {
+        match self.partitions.len() {
             0 => {}
             1 => sentences.push("1 partition is on its way to other nodes".to_owned()),
             count => sentences.push(format!(
@@ -114,18 +131,27 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_is_counted_by_node() {
-        let partition = |adding: &[i32], removing: &[i32]| OngoingPartitionReassignment {
+        let partition = |index, adding: &[i32], removing: &[i32]| OngoingPartitionReassignment {
+            partition_index: index,
             adding_replicas: adding.to_vec(),
             removing_replicas: removing.to_vec(),
             ..OngoingPartitionReassignment::default()
         };
         let topic = OngoingTopicReassignment {
-            partitions: vec![partition(&[4], &[1]), partition(&[4, 5], &[])],
-            ..OngoingTopicReassignment::default()
+            name: "t".into(),
+            partitions: vec![partition(0, &[4], &[1]), partition(1, &[4, 5], &[])],
         };
         let mut found = UnderWay::of(&[topic]);
         assert_eq!(found.coming, BTreeMap::from([(4, 2), (5, 1)]));
         assert_eq!(found.going, BTreeMap::from([(1, 1)]));
+        let of = |index, nodes: &[i32]| MetadataResponsePartition {
+            partition_index: index,
+            replica_nodes: nodes.to_vec(),
+            ..MetadataResponsePartition::default()
+        };
+        assert_eq!(found.due("t", &of(0, &[4, 2, 1])), 2);
+        assert_eq!(found.due("t", &of(1, &[1, 4, 5])), 1);
+        assert_eq!(found.due("u", &of(0, &[4, 2, 1])), 3);
         found.leaving.insert(1);
         let sentences = found.sentences(|_| 7);
         let expected = [

@@ -125,10 +125,14 @@ impl Node {
         let Some(running) = &mut self.running else {
             return false;
         };
-        if !matches!(running.child.try_wait(), Ok(Some(_))) {
+        let Ok(Some(status)) = running.child.try_wait() else {
             return false;
-        }
-        self.ended = running.ends_as;
+        };
+        // One that has left the cluster ends by itself, and in order.
+        self.ended = match running.ends_as {
+            NodeState::Failed if status.success() => NodeState::Stopped,
+            ends_as => ends_as,
+        };
         self.running = None;
         self.entry.process = None;
         true
