@@ -179,11 +179,30 @@ impl Shard {
         held
     }
 
-    /// Another node does not speak with this one any more. If this one was to leave, it has left: it ends.
+    /// Another node does not speak with this one any more. If this one was to leave, it has left: it is told so by
+    /// this, unless the record has come through in time.
     pub(super) fn turned_away(&self) {
         let node = self.settings.node_id;
-        let view = self.view.borrow();
-        if self.stopping.get() || !view.broker().nodes_leaving.contains(&node) {
+        let leaves = self.view.borrow().broker().nodes_leaving.contains(&node);
+        if leaves {
+            self.end();
+        }
+    }
+
+    /// What the metadata says of this node has changed: perhaps that it was let go, under the identity that it has.
+    pub(super) fn own_node_changed(&self) {
+        let was_let_go = {
+            let cluster = &self.view.borrow().cluster;
+            let is_registered = cluster.nodes().contains_key(&self.settings.node_id);
+            !is_registered && cluster.is_retired(self.settings.replica_id())
+        };
+        if was_let_go {
+            self.end();
+        }
+    }
+
+    fn end(&self) {
+        if self.stopping.get() || self.is_handing_over() {
             return;
         }
         tracing::info!("this node has left the cluster and ends; nothing needs its data directory");

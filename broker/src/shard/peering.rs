@@ -293,7 +293,7 @@ impl Shard {
     /// A node registered, left, or was fenced: links follow, and so do the members of the groups led here.
     pub(super) fn node_changed(&self, node: i32) {
         if node == self.settings.node_id {
-            return;
+            return self.own_node_changed();
         }
         if let Some(links) = self.links.get() {
             let view = self.view.borrow();
