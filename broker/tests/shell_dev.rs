@@ -311,7 +311,13 @@ fn a_node_that_is_added_is_filled_and_one_that_is_decommissioned_leaves() {
     });
     cluster.tell("produce t --count 100 --size 20");
 
-    let told = cluster.tell("cluster decommission 1 --wait 100s");
+    // Also if it is the only node that the command is told of.
+    let address = cluster.node(1)["client"]
+        .as_str()
+        .expect("an address")
+        .to_owned();
+    let decommission = format!("cluster decommission 1 --wait 100s --bootstrap {address}");
+    let told = cluster.tell(&decommission);
     assert_eq!(told, "node 1 has left the cluster\n");
     until("its process ends", || {
         (cluster.node(1)["state"] == "stopped").then_some(())

@@ -37,8 +37,17 @@ pub(super) struct Balancing {
 }
 
 impl Balancing {
-    pub(super) fn disk_used(&mut self, node: i32, disk: Disk) {
-        self.disks.insert(node, disk);
+    pub(super) fn disk_used(&mut self, node: i32, disk: Disk, broker: &BrokerConfig) {
+        let percent = broker.balance_disk_full_percent;
+        let is_full = disk.is_above(percent, 0);
+        let before = self.disks.insert(node, disk);
+        if is_full && before.is_none_or(|before| !before.is_above(percent, 0)) {
+            tracing::warn!(
+                node,
+                "the disk of a node is more than {percent} % full: it gets no replicas, and gives some away if others \
+                 have room"
+            );
+        }
     }
 
     /// The nodes whose disks are full.

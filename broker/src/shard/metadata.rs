@@ -209,7 +209,7 @@ impl Owned {
             }
             ClusterAsk::DiskUsed { node, disk } => {
                 if metadata.committed.nodes().contains_key(&node) {
-                    metadata.balancing.disk_used(node, disk);
+                    metadata.balancing.disk_used(node, disk, broker);
                 }
                 return self.reply(asker, 0, ClusterAnswer::Done);
             }

@@ -12,7 +12,7 @@ use protocol::messages::{
 };
 use serde_json::{Value, json};
 
-use super::arguments::DecommissionArguments;
+use super::arguments::{ClientArguments, DecommissionArguments};
 use super::client::Client;
 use super::cluster::{described, nodes};
 use super::error::{ShellError, check};
@@ -34,8 +34,9 @@ pub(crate) fn run(
     let mut client = Client::connect(&arguments.client)?;
     mark(&mut client, arguments)?;
     let mut progress = Progress::ask(&mut client, arguments.node)?;
-    if !arguments.cancel {
-        progress = wait(client, arguments, began, progress)?;
+    if !arguments.cancel && !arguments.wait.is_zero() {
+        let others = others(&mut client, arguments)?;
+        progress = wait(client, arguments, &others, began, progress)?;
     }
     output.show(
         arguments.format.format,
@@ -78,10 +79,28 @@ fn mark(client: &mut Client, arguments: &DecommissionArguments) -> Result<(), Sh
     })
 }
 
+/// How to reach the cluster without the node: it may be the only one that was named.
+fn others(
+    client: &mut Client,
+    arguments: &DecommissionArguments,
+) -> Result<ClientArguments, ShellError> {
+    let metadata = client.metadata(None, false)?;
+    let others = metadata.brokers.iter();
+    let others = others.filter(|broker| broker.node_id != arguments.node);
+    let others = others.map(|broker| format!("{}:{}", broker.host.as_str(), broker.port));
+    let named = arguments.client.bootstrap.clone();
+    let all: Vec<String> = others.chain([named]).collect();
+    Ok(ClientArguments {
+        bootstrap: all.join(","),
+        timeout: arguments.client.timeout,
+    })
+}
+
 /// Looks until the node has left, or for as long as was asked for.
 fn wait(
     mut client: Client,
     arguments: &DecommissionArguments,
+    others: &ClientArguments,
     began: Instant,
     first: Progress,
 ) -> Result<Progress, ShellError> {
@@ -98,7 +117,7 @@ fn wait(
         match Progress::ask(&mut client, arguments.node) {
             Ok(now) => progress = now,
             // Perhaps it was the node itself that was asked, and it has left.
-            Err(error) => match Client::connect(&arguments.client) {
+            Err(error) => match Client::connect(others) {
                 Ok(other) => client = other,
                 Err(_) => return Err(error),
             },
