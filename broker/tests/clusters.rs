@@ -6,5 +6,7 @@ mod cluster;
 mod followers;
 #[path = "clusters/in_sync.rs"]
 mod in_sync;
+#[path = "clusters/throttle.rs"]
+mod throttle;
 #[path = "simulated/wire.rs"]
 mod wire;

@@ -42,7 +42,8 @@ use storage::Entry;
 /// A snapshot counts as lost after so many election timeouts (of at least so many ticks).
 const SNAPSHOT_TIMEOUTS: usize = 5;
 
-/// Entries `low..high` that a follower needs and that are on disk only, as many of them as fit
+/// Entries `low..high` that a follower needs and that are on disk only, or are kept back
+/// ([`Replica::pace`]), as many of them as fit
 /// into `bytes_max` of payload, but at least one.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct CatchUp {
@@ -78,6 +79,17 @@ impl CatchUps {
 }
 
 impl Replica {
+    /// Whether what is committed goes to followers by reads alone, which the owner may hold up, even
+    /// if it is in memory. What is not committed goes at once to whoever has everything before it.
+    pub fn pace(&mut self, paced: bool) {
+        self.node.mut_store().paced = paced;
+    }
+
+    /// See [`Replica::pace`].
+    pub fn is_paced(&self) -> bool {
+        self.node.store().paced
+    }
+
     /// Takes entries that were read for a follower, from `read.low` on; none if they could not be
     /// read. They are sent at once, in one append. Call [`Replica::collect`] afterwards.
     pub fn fetched(&mut self, read: &CatchUp, entries: Vec<Entry>) {
@@ -192,7 +204,8 @@ impl Replica {
             if under_way || low < first || low >= high || !self.may_send(to) {
                 continue;
             }
-            if self.node.store().data(low).is_none() {
+            let store = self.node.store();
+            if store.is_kept_back(low) || store.data(low).is_none() {
                 let read = CatchUp {
                     to,
                     term,

@@ -50,6 +50,8 @@ pub(crate) struct Store {
     missing: Cell<Missing>,
     /// Entries that were read from the disk, for the append that is being made.
     fetched: Cell<Vec<Entry>>,
+    /// What is committed goes to followers only as it is read for them.
+    pub(crate) paced: bool,
     /// A snapshot, for the messages that are being made.
     pub(crate) offered: Option<Snapshot>,
 }
@@ -78,6 +80,7 @@ impl Store {
             append_bytes_max,
             missing: Cell::default(),
             fetched: Cell::default(),
+            paced: false,
             offered: None,
         }
     }
@@ -157,19 +160,30 @@ impl Store {
     }
 
     fn entries_to_send(&self, low: u64, high: u64) -> raft::Result<Vec<Entry>> {
+        if self.is_kept_back(low) {
+            return self.entries_read(low, high);
+        }
         match self.log.entries(low, high, self.append_bytes_max) {
             Ok(found) => Ok(found.into_iter().map(stored_entry).collect()),
             Err(EntriesMissing::Compacted) => Err(StorageError::Compacted.into()),
-            Err(EntriesMissing::OnDisk) => {
-                let mut fetched = self.fetched.take();
-                fetched.truncate((high - low) as usize);
-                if fetched.first().is_some_and(|first| first.index == low) {
-                    return Ok(fetched);
-                }
-                self.note_missing_entries();
-                Err(StorageError::LogTemporarilyUnavailable.into())
-            }
+            Err(EntriesMissing::OnDisk) => self.entries_read(low, high),
         }
+    }
+
+    /// Those that were read for the append that is being made.
+    fn entries_read(&self, low: u64, high: u64) -> raft::Result<Vec<Entry>> {
+        let mut fetched = self.fetched.take();
+        fetched.truncate((high - low) as usize);
+        if fetched.first().is_some_and(|first| first.index == low) {
+            return Ok(fetched);
+        }
+        self.note_missing_entries();
+        Err(StorageError::LogTemporarilyUnavailable.into())
+    }
+
+    /// Whether followers get the entry only as it is read for them, wherever it is.
+    pub(crate) fn is_kept_back(&self, index: u64) -> bool {
+        self.paced && index <= self.log.commit()
     }
 }
 

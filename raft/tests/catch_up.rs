@@ -108,6 +108,46 @@ fn what_a_follower_lacks_comes_from_segments() {
 }
 
 #[test]
+fn a_leader_that_is_paced_sends_what_is_committed_by_reads_alone() {
+    run(async |core| {
+        let mut cluster = Cluster::with_upkeep(&core, 9, &[1, 2, 3]).await;
+        let leader = cluster.heal().await;
+        let follower = (leader + 1) % 3;
+        let away = cluster.nodes[follower].id;
+        cluster.isolate(Some(away));
+        cluster.nodes[leader].replicas.unreachable(away);
+        go_on(&mut cluster, leader).await;
+        let low = cluster.replica(follower).last_index() + 1;
+        let found = cluster.replica(leader).log().entries(low, low + 1, 1);
+        assert!(found.is_ok(), "it is in memory: {found:?}");
+        cluster.replica_mut(leader).pace(true);
+        cluster.isolate(None);
+        let read = next_read(&mut cluster, leader).await;
+        assert_eq!((read.to, read.low), (away, low));
+        for _ in 0..30 {
+            cluster.tick_all().await;
+        }
+        let last = cluster.replica(follower).last_index();
+        assert_eq!(last, low - 1, "nothing comes by itself");
+        // Who has everything gets what is new as ever.
+        let commit = cluster.replica(leader).commit_index();
+        cluster.propose(leader, 1, b"new").unwrap();
+        cluster.settle().await;
+        assert!(cluster.replica(leader).commit_index() > commit);
+        let log = cluster.replica(leader).log();
+        let entries = log.entries(read.low, read.high, read.bytes_max).unwrap();
+        let end = entries.last().unwrap().index;
+        cluster.nodes[leader]
+            .replicas
+            .fetched(PARTITION, &read, entries);
+        cluster.settle().await;
+        assert_eq!(cluster.replica(follower).last_index(), end);
+        cluster.replica_mut(leader).pace(false);
+        assert_eq!(cluster.heal().await, leader);
+    });
+}
+
+#[test]
 fn a_read_gives_one_append_and_is_forgotten() {
     run(async |core| {
         let (mut cluster, leader, follower) = lagging(&core, 2).await;

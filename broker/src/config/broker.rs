@@ -68,6 +68,8 @@ settings! {
     balance_node_gone_ms: u64 = "corelane.balance.node.gone.ms";
     balance_disk_full_percent: u64 = "corelane.balance.disk.full.percent";
     nodes_leaving: BTreeSet<i32> = "corelane.nodes.leaving" via node_ids;
+    leader_replication_throttled_rate: u64 = "leader.replication.throttled.rate";
+    follower_replication_throttled_rate: u64 = "follower.replication.throttled.rate";
     replica_lag_time_max_ms: u64 = "replica.lag.time.max.ms";
     replica_selector: ReplicaSelector = "replica.selector.class" via selector;
     raft_election_timeout_ms: u64 = "corelane.raft.election.timeout.ms";

@@ -35,4 +35,4 @@ pub use load::{ConfigError, Loaded, load, read_file};
 pub use machine::{Cores, Memory, Size};
 pub use ops::{ResourceKind, validate, validate_topic, validate_topic_set};
 pub use per_listener::ListenerLimits;
-pub use topic::{Codec, Compression, TimestampType, TopicConfig};
+pub use topic::{Codec, Compression, ThrottledReplicas, TimestampType, TopicConfig};

@@ -1,12 +1,14 @@
 //! Brings followers up that need more than a leader has in memory: entries from segments, or a state to start from.
 //!
 //! Reads for followers run beside the hot path, a few at a time, and each is followed by a rest as long as the read
-//! took: live traffic has the disk at least half of the time.
+//! took: live traffic has the disk at least half of the time. Reads that are throttled ([`super::throttle`]) wait
+//! before that, and keep nobody else from reading.
 
 use super::Shard;
 use super::groups_host;
 use super::kept;
 use super::owned::Owned;
+use super::throttle::THROTTLED_READ_BYTES;
 use crate::cluster::{Image, METADATA};
 use crate::groups::Coordinator;
 use crate::partition::Producers;
@@ -23,7 +25,8 @@ const READS_MAX: usize = 4;
 /// Reads that wait for their turn.
 #[derive(Default)]
 pub struct CatchUps {
-    waiting: RefCell<VecDeque<(PartitionId, CatchUp)>>,
+    /// With the payload that they may bring at most.
+    waiting: RefCell<VecDeque<(PartitionId, CatchUp, u64)>>,
     running: Cell<usize>,
 }
 
@@ -31,15 +34,22 @@ impl Shard {
     /// Starts the reads that followers need, as far as there is room for them.
     pub(super) fn start_reads(self: &Rc<Shard>) {
         let wanted = std::mem::take(&mut self.owned.borrow_mut().reads);
-        self.catch_ups.waiting.borrow_mut().extend(wanted);
+        for (id, read) in wanted {
+            match self.is_throttled(id, read.to) {
+                (false, false) => self.queue_read(id, read, read.bytes_max),
+                _ => self.queue_read_later(id, read),
+            }
+        }
         while self.catch_ups.running.get() < READS_MAX {
             let next = self.catch_ups.waiting.borrow_mut().pop_front();
-            let Some((id, read)) = next else { return };
+            let Some((id, read, bytes_max)) = next else {
+                return;
+            };
             self.catch_ups.running.set(self.catch_ups.running.get() + 1);
             let shard = self.clone();
             self.core.spawn("catch-up", async move {
                 let began = shard.core.now();
-                let entries = shard.read_for_follower(id, &read).await;
+                let entries = shard.read_for_follower(id, &read, bytes_max).await;
                 {
                     let mut owned = shard.owned.borrow_mut();
                     let bytes = entries.iter().map(|entry| entry.data.len() as u64);
@@ -58,14 +68,39 @@ impl Shard {
         }
     }
 
+    fn queue_read(&self, id: PartitionId, read: CatchUp, bytes_max: u64) {
+        let mut waiting = self.catch_ups.waiting.borrow_mut();
+        waiting.push_back((id, read, bytes_max));
+    }
+
+    /// Queues a read when there is room for it. As with all reads there is one for each follower.
+    fn queue_read_later(self: &Rc<Shard>, id: PartitionId, read: CatchUp) {
+        let shard = self.clone();
+        self.core.spawn("throttled catch-up", async move {
+            if shard.await_room(id, &read).await {
+                shard.queue_read(id, read, read.bytes_max.min(THROTTLED_READ_BYTES));
+                shard.start_reads();
+                return;
+            }
+            // It is not led here any more.
+            let mut owned = shard.owned.borrow_mut();
+            owned.replicas.fetched(id, &read, Vec::new());
+        });
+    }
+
     /// Nothing if they cannot be read: the follower is served by another read, or a snapshot.
-    async fn read_for_follower(&self, id: PartitionId, read: &CatchUp) -> Vec<Entry> {
+    async fn read_for_follower(
+        &self,
+        id: PartitionId,
+        read: &CatchUp,
+        bytes_max: u64,
+    ) -> Vec<Entry> {
         let plan = {
             let mut owned = self.owned.borrow_mut();
             let Some(log) = owned.replicas.log_mut(id) else {
                 return Vec::new();
             };
-            log.plan_entries(read.low, read.high, read.bytes_max)
+            log.plan_entries(read.low, read.high, bytes_max)
         };
         match plan {
             storage::EntriesPlan::Memory(entries) => entries,

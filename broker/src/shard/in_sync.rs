@@ -254,7 +254,7 @@ impl Owned {
                 topic = name,
                 partition = id.partition,
                 ?lagging,
-                "others lag now"
+                "who lags behind the leader has changed"
             );
             self.tell_lead(id);
         }

@@ -5,6 +5,7 @@
 //! meantime, so answers to unknown asks are dropped silently. The number of asks in flight is bounded by the
 //! requests that the connections have admitted.
 
+use super::throttle::TakeRoom;
 use crate::cluster::{ClusterAnswer, ClusterAsk, Record};
 use crate::groups::{GroupRequest, GroupResponse, ListGroups, ListedGroup};
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use protocol::error::ErrorCode;
 use runtime::{Instant, Parcel};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use storage::PartitionId;
 use uuid::Uuid;
 
@@ -110,6 +112,8 @@ pub enum Question {
     EpochEnds(Vec<EpochEnd>),
     /// Sizes on disk of these partitions, or of all that the core owns.
     LogSizes(Option<Vec<PartitionId>>),
+    /// To core 0, which knows what the node may still move for replicas that catch up.
+    TakeRoom(TakeRoom),
     /// To the core that owns the partition of `__consumer_offsets` that the group hashes to.
     Group {
         partition: PartitionId,
@@ -129,6 +133,7 @@ pub enum Answer {
     DeleteRecords(Vec<Result<i64, ErrorCode>>),
     EpochEnds(Vec<Result<(i32, i64), ErrorCode>>),
     LogSizes(Vec<(PartitionId, u64)>),
+    TakeRoom(Option<Duration>),
     Group(Box<GroupResponse>),
     Groups(Result<Vec<ListedGroup>, ErrorCode>),
     Cluster(Box<ClusterAnswer>),
@@ -271,6 +276,7 @@ asks! {
     Vec<(PartitionId, i64)> => DeleteRecords -> Vec<Result<i64, ErrorCode>>;
     Vec<EpochEnd> => EpochEnds -> Vec<Result<(i32, i64), ErrorCode>>;
     Option<Vec<PartitionId>> => LogSizes -> Vec<(PartitionId, u64)>;
+    TakeRoom => TakeRoom -> Option<Duration>;
     ListGroups => Groups -> Result<Vec<ListedGroup>, ErrorCode>;
     ClusterAsk => Cluster -> Box<ClusterAnswer>;
 }

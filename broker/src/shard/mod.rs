@@ -29,6 +29,7 @@ pub mod produces;
 pub mod quorum;
 pub mod reading;
 pub mod remembered;
+pub mod throttle;
 pub mod turn;
 pub mod view;
 pub mod watch;
@@ -140,6 +141,7 @@ pub struct Shard {
     /// To the other nodes; not set on a node that is alone.
     pub links: OnceCell<Rc<crate::peers::Links>>,
     catch_ups: catch_up::CatchUps,
+    throttles: throttle::Throttles,
     handing_over: Cell<bool>,
     leads_looked_at: Cell<Instant>,
     /// Addresses of other nodes that the configuration of this one names.
@@ -180,6 +182,7 @@ impl Shard {
             led: Notify::new(),
             links: OnceCell::new(),
             catch_ups: catch_up::CatchUps::default(),
+            throttles: throttle::Throttles::default(),
             handing_over: Cell::new(false),
             leads_looked_at: Cell::new(core.now()),
             named_peers: RefCell::default(),
@@ -376,6 +379,7 @@ impl Shard {
                 let mut owned = self.owned.borrow_mut();
                 Answer::EpochEnds(wanted.iter().map(|ask| owned.epoch_end(ask)).collect())
             }
+            Question::TakeRoom(wanted) => Answer::TakeRoom(self.take_room(wanted)),
             Question::LogSizes(which) => Answer::LogSizes(self.owned.borrow().log_sizes(which)),
         };
         self.post.send(from, Mail::Answer { ask, answer });

@@ -396,9 +396,10 @@ impl Shard {
             // Nothing is written down of it: what could not be read now may be at the next start.
             return self.fence(id, &reason);
         }
-        let Some(replica) = self.replica(id, found.recorded, &wanted.founders) else {
+        let Some(mut replica) = self.replica(id, found.recorded, &wanted.founders) else {
             return;
         };
+        replica.pace(partition.config.throttles());
         let own = self.settings.replica_id().as_u64();
         let is_founder = wanted.founders.contains(&own);
         let mut owned = self.owned.borrow_mut();
@@ -633,6 +634,12 @@ fn configure_topic(view: &View, owned: &mut super::owned::Owned, topic: Uuid) {
             partition.config = config.clone();
             if let Some(log) = owned.replicas.log_mut(id) {
                 log.configure(log_config(&config));
+            }
+            let paced = config.throttles();
+            let replica = owned.replicas.get(id);
+            if replica.is_some_and(|replica| replica.is_paced() != paced) {
+                let replica = owned.replicas.get_mut(id).expect("looked up above");
+                replica.pace(paced);
             }
         }
     }

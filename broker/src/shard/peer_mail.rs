@@ -23,6 +23,8 @@ pub mod kind {
     pub const LEADERS: u8 = 5;
     pub const TRANSFER: u8 = 6;
     pub const TAKEN_IN: u8 = 7;
+    pub const TAKE_ROOM: u8 = 8;
+    pub const ROOM: u8 = 9;
 }
 
 /// Bytes of one leadership: topic, partition, leader, epoch, how many nodes lag. Those nodes follow.
@@ -55,6 +57,11 @@ pub enum PeerMail {
     /// All cores of a node have taken in the metadata up to a version. To whoever leads the metadata; said again over
     /// a new link and to a new leader, and what waits for it does so for a moment only.
     TakenIn { version: u64 },
+    /// A leader's core wants to send bytes to a throttled follower: to core 0 of its node. Answered by `Room` with the
+    /// same number, to that core; lost, it is asked again.
+    TakeRoom { number: u64, core: u16, bytes: u64 },
+    /// The bytes may be sent (0), or are asked for again after this time.
+    Room { number: u64, wait_us: u32 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -73,6 +80,11 @@ struct Answer {
 
 /// Bytes of a wish for a transfer: topic, partition, node.
 const TRANSFER_BYTES: usize = 16 + 4 + 4;
+
+/// Bytes of a wish for room: number, core, bytes.
+const TAKE_ROOM_BYTES: usize = 8 + 2 + 8;
+/// Bytes of its answer: number, time.
+const ROOM_BYTES: usize = 8 + 4;
 
 /// Not what a node of this release says.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +138,23 @@ impl PeerMail {
             PeerMail::TakenIn { version } => {
                 let version = version.to_le_bytes();
                 (kind::TAKEN_IN, Bytes::copy_from_slice(&version))
+            }
+            PeerMail::TakeRoom {
+                number,
+                core,
+                bytes,
+            } => {
+                let mut out = BytesMut::with_capacity(TAKE_ROOM_BYTES);
+                out.put_u64_le(number);
+                out.put_u16_le(core);
+                out.put_u64_le(bytes);
+                (kind::TAKE_ROOM, out.freeze())
+            }
+            PeerMail::Room { number, wait_us } => {
+                let mut out = BytesMut::with_capacity(ROOM_BYTES);
+                out.put_u64_le(number);
+                out.put_u32_le(wait_us);
+                (kind::ROOM, out.freeze())
             }
             PeerMail::Leaders(leaders) => {
                 let mut out = BytesMut::with_capacity(leaders.len() * LEADERSHIP_BYTES);
@@ -189,6 +218,23 @@ impl PeerMail {
                 Ok(PeerMail::TakenIn {
                     version: u64::from_le_bytes(version),
                 })
+            }
+            kind::TAKE_ROOM => {
+                if payload.len() != TAKE_ROOM_BYTES {
+                    return Err(Unreadable::CutShort);
+                }
+                Ok(PeerMail::TakeRoom {
+                    number: payload.get_u64_le(),
+                    core: payload.get_u16_le(),
+                    bytes: payload.get_u64_le(),
+                })
+            }
+            kind::ROOM => {
+                if payload.len() != ROOM_BYTES {
+                    return Err(Unreadable::CutShort);
+                }
+                let (number, wait_us) = (payload.get_u64_le(), payload.get_u32_le());
+                Ok(PeerMail::Room { number, wait_us })
             }
             other => Err(Unreadable::Kind(other)),
         }
@@ -271,6 +317,15 @@ mod tests {
                 to: 3,
             },
             PeerMail::TakenIn { version: 1 << 40 },
+            PeerMail::TakeRoom {
+                number: 1 << 40,
+                core: 513,
+                bytes: 1 << 33,
+            },
+            PeerMail::Room {
+                number: 1 << 41,
+                wait_us: 1_000_000,
+            },
         ];
         for mail in said {
             let (kind, payload) = mail.clone().encode();

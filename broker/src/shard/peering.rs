@@ -188,6 +188,12 @@ impl Shard {
                 self.owned.borrow_mut().taken_in(from, version);
                 self.flush_peers();
             }
+            PeerMail::TakeRoom {
+                number,
+                core,
+                bytes,
+            } => self.on_take_room(from, number, core, bytes),
+            PeerMail::Room { number, wait_us } => self.on_room(number, wait_us),
             PeerMail::Leaders(word) => {
                 let word = std::sync::Arc::new(word);
                 for core in 0..self.core.cores() {

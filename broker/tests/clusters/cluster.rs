@@ -144,13 +144,18 @@ pub async fn connect(core: &Core) -> Vec<Stream> {
 /// Creates the topic: one partition on all nodes, which node 1 leads by preference. Waits until every node knows who
 /// leads, and gives the leader and its epoch.
 pub async fn create_topic(core: &Core, streams: &[Stream]) -> (i32, i32) {
+    create_topic_on(core, streams, &[1, 2, 3]).await
+}
+
+/// As [`create_topic`], on these nodes.
+pub async fn create_topic_on(core: &Core, streams: &[Stream], nodes: &[i32]) -> (i32, i32) {
     let topic = CreatableTopic {
         name: TOPIC.into(),
         num_partitions: -1,
         replication_factor: -1,
         assignments: vec![CreatableReplicaAssignment {
             partition_index: 0,
-            broker_ids: vec![1, 2, 3],
+            broker_ids: nodes.to_vec(),
         }],
         ..CreatableTopic::default()
     };
@@ -196,6 +201,52 @@ pub async fn describe(stream: &Stream) -> MetadataResponsePartition {
         },
         false => topic.partitions.remove(0),
     }
+}
+
+/// The type and name of a resource that has configs.
+pub const TOPIC_RESOURCE: (i8, &str) = (2, TOPIC);
+/// All nodes.
+pub const NODES_RESOURCE: (i8, &str) = (4, "");
+
+/// Sets configs of a resource.
+pub async fn set(stream: &Stream, resource: (i8, &'static str), configs: &[(&'static str, &str)]) {
+    let configs = configs
+        .iter()
+        .map(|(name, value)| IncrementalAlterableConfig {
+            name: (*name).into(),
+            config_operation: 0,
+            value: Some(Str::copied(value)),
+        });
+    let request = IncrementalAlterConfigsRequest {
+        resources: vec![IncrementalAlterConfigsResource {
+            resource_type: resource.0,
+            resource_name: resource.1.into(),
+            configs: configs.collect(),
+        }],
+        ..IncrementalAlterConfigsRequest::default()
+    };
+    let answer = call(stream, 1, request).await;
+    let error = answer.responses[0].error_code;
+    assert_eq!(error, ErrorCode::NONE, "{:?}", answer.responses[0]);
+}
+
+/// The partition is to be on these nodes.
+pub async fn reassign(stream: &Stream, replicas: &[i32]) {
+    let request = AlterPartitionReassignmentsRequest {
+        timeout_ms: 30_000,
+        topics: vec![ReassignableTopic {
+            name: TOPIC.into(),
+            partitions: vec![ReassignablePartition {
+                partition_index: 0,
+                replicas: Some(replicas.to_vec()),
+            }],
+        }],
+        ..AlterPartitionReassignmentsRequest::default()
+    };
+    let answer = call(stream, 0, request).await;
+    assert_eq!(answer.error_code, ErrorCode::NONE);
+    let partition = &answer.responses[0].partitions[0];
+    assert_eq!(partition.error_code, ErrorCode::NONE);
 }
 
 /// A batch of one record with so many bytes.

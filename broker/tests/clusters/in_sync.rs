@@ -48,20 +48,12 @@ async fn becomes(core: &Core, streams: &[&Stream], expected: &[i32]) -> Duration
 }
 
 async fn demand(stream: &Stream, min_insync: &str) {
-    let request = IncrementalAlterConfigsRequest {
-        resources: vec![IncrementalAlterConfigsResource {
-            resource_type: 2,
-            resource_name: TOPIC.into(),
-            configs: vec![IncrementalAlterableConfig {
-                name: "min.insync.replicas".into(),
-                config_operation: 0,
-                value: Some(min_insync.to_owned().into()),
-            }],
-        }],
-        ..IncrementalAlterConfigsRequest::default()
-    };
-    let answer = call(stream, 1, request).await;
-    assert_eq!(answer.responses[0].error_code, ErrorCode::NONE);
+    set(
+        stream,
+        TOPIC_RESOURCE,
+        &[("min.insync.replicas", min_insync)],
+    )
+    .await;
 }
 
 /// A batch with `acks=all`, sent again for as long as that is the answer.
@@ -150,7 +142,10 @@ fn a_new_leader_knows_who_lagged() {
         let to_heir = &streams[heir as usize - 1];
         becomes(&core, &[to_leader, to_heir], &left).await;
         // The lead goes to the other one that has everything.
-        prefer(to_leader, heir).await;
+        // Who comes first is to lead.
+        let others = (1..=NODES).filter(|node| *node != heir);
+        let replicas: Vec<i32> = [heir].into_iter().chain(others).collect();
+        reassign(to_leader, &replicas).await;
         loop {
             let told = describe(to_heir).await;
             assert!(!told.isr_nodes.contains(&behind), "{told:?}");
@@ -165,24 +160,4 @@ fn a_new_leader_knows_who_lagged() {
         let all: Vec<&Stream> = streams.iter().collect();
         becomes(&core, &all, &[1, 2, 3]).await;
     });
-}
-
-/// Makes a node the first replica, so that the lead goes there.
-async fn prefer(stream: &Stream, first: i32) {
-    let others = (1..=NODES).filter(|node| *node != first);
-    let request = AlterPartitionReassignmentsRequest {
-        timeout_ms: 30_000,
-        topics: vec![ReassignableTopic {
-            name: TOPIC.into(),
-            partitions: vec![ReassignablePartition {
-                partition_index: 0,
-                replicas: Some([first].into_iter().chain(others).collect()),
-            }],
-        }],
-        ..AlterPartitionReassignmentsRequest::default()
-    };
-    let answer = call(stream, 0, request).await;
-    assert_eq!(answer.error_code, ErrorCode::NONE);
-    let partition = &answer.responses[0].partitions[0];
-    assert_eq!(partition.error_code, ErrorCode::NONE);
 }

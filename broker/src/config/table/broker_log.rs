@@ -54,7 +54,7 @@ knobs! { LOG: "Logs and retention",
     "auto.create.topics.enable", Boolean, "true", Any, Static, Honoured,
         "Whether asking for the metadata of an unknown topic may create it.";
     "min.insync.replicas", Int, "1", AtLeast(1), Cluster, Honoured,
-        "Replicas that must be alive before acks=all is accepted. A majority has the record \
+        "Replicas that must be in sync before acks=all is accepted. A majority has the record \
          on stable storage before any acknowledgement, whatever the value.";
     "log.message.timestamp.type", String, "CreateTime", OneOf(TIMESTAMP_TYPES), Cluster, Honoured,
         "Whether a record keeps the time its producer gave it or gets the time of its append.";

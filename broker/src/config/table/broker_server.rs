@@ -91,10 +91,13 @@ knobs! { QUOTA: "Quotas",
         Reported(QUOTAS);
     "controller.quota.window.size.seconds", Int, "1", AtLeast(1), Static, Reported(QUOTAS);
     "client.quota.callback.class", Class, unset, Any, Static, Refused(JVM);
-    "leader.replication.throttled.rate", Long, "9223372036854775807", AtLeast(0), Cluster,
-        Reported(NO_THROTTLE);
+    "leader.replication.throttled.rate", Long, "9223372036854775807", AtLeast(0), Cluster, Honoured,
+        "Bytes a second that the node reads for the followers that \
+         leader.replication.throttled.replicas is about.";
     "follower.replication.throttled.rate", Long, "9223372036854775807", AtLeast(0), Cluster,
-        Reported(NO_THROTTLE);
+        Honoured,
+        "Bytes a second that the node is sent for its replicas that \
+         follower.replication.throttled.replicas names.";
     "replica.alter.log.dirs.io.max.bytes.per.second", Long, "9223372036854775807", AtLeast(0),
         Cluster, Reported(ONE_DISK);
 }

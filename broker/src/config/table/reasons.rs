@@ -33,8 +33,6 @@ pub(super) const LOADING: &str =
     "State is loaded and written with buffers that are sized by what is there.";
 pub(super) const INTERNAL_CODEC: &str = "Internal topics are stored uncompressed.";
 pub(super) const QUOTAS: &str = "Read by quotas, which are not available in this version.";
-pub(super) const NO_THROTTLE: &str = "Reads for followers that lag give way to live traffic by \
-    themselves; there is no throttle to set in this version.";
 pub(super) const METRICS: &str =
     "Metrics are served over HTTP by corelane.admin.listener; there are no reporters.";
 pub(super) const TELEMETRY: &str = "Client metrics are not collected in this version.";

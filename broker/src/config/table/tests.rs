@@ -171,10 +171,6 @@ fn no_topic_config_is_ignored() {
         "preallocate",
         "unclean.leader.election.enable",
     ];
-    let throttles = [
-        "leader.replication.throttled.replicas",
-        "follower.replication.throttled.replicas",
-    ];
     for knob in topic() {
         let Effect::Reported(why) = knob.effect else {
             continue;
@@ -182,7 +178,6 @@ fn no_topic_config_is_ignored() {
         let name = knob.name;
         let known = why.contains("cleanup.policy=compact is refused")
             || why.contains("remote.storage.enable=true is refused")
-            || throttles.contains(&name) && why.contains("no throttle to set")
             || met.contains(&name);
         assert!(known, "{name} is accepted and ignored: {why}");
     }

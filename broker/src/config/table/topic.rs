@@ -55,10 +55,11 @@ knobs! { TOPIC: "Topics",
         "A record whose timestamp lies further in the past is refused (CreateTime only).";
     "message.timestamp.after.max.ms", Long, "3600000", AtLeast(0), Cluster, Honoured,
         "A record whose timestamp lies further in the future is refused (CreateTime only).";
-    "leader.replication.throttled.replicas", List, "", ThrottledReplicas, Cluster,
-        Reported(NO_THROTTLE);
-    "follower.replication.throttled.replicas", List, "", ThrottledReplicas, Cluster,
-        Reported(NO_THROTTLE);
+    "leader.replication.throttled.replicas", List, "", ThrottledReplicas, Cluster, Honoured,
+        "Replicas whose node, where it leads, sends to followers that are not in sync at \
+         leader.replication.throttled.rate.";
+    "follower.replication.throttled.replicas", List, "", ThrottledReplicas, Cluster, Honoured,
+        "Replicas that catch up at follower.replication.throttled.rate while they are not in sync.";
     "remote.storage.enable", Boolean, "false", Any, Cluster, Refused(TIERING);
     "local.retention.ms", Long, "-2", AtLeast(-2), Cluster, Reported(TIERED);
     "local.retention.bytes", Long, "-2", AtLeast(-2), Cluster, Reported(TIERED);
