@@ -15,6 +15,7 @@ pub mod handlers;
 pub mod machine;
 pub mod node;
 pub mod observe;
+pub mod operate;
 pub mod partition;
 pub mod peers;
 pub mod shard;

@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::cluster::partition_id;
 use crate::groups::{self, GroupState};
+use crate::operate::{self, Order, Outcome};
 use crate::shard::Shard;
 use crate::shard::owned::{Counters, Owned};
 use crate::shard::view::View;
@@ -172,6 +173,8 @@ pub enum Request {
         after: Option<OffsetsCursor>,
         reply: Reply<OffsetsPage>,
     },
+    /// What an operator wants done; to the core that has the metadata.
+    Operate { order: Order, reply: Reply<Outcome> },
     /// The high watermarks of some partitions, at most [`OFFSETS_PER_PAGE`], in the given order.
     /// `None` where the partition is not here, or not served.
     HighWatermarks {
@@ -352,6 +355,7 @@ pub fn answer(shard: &Rc<Shard>, request: Request) {
                 offsets_page(&shard.owned.borrow(), &shard.view.borrow(), after)
             });
         }
+        Request::Operate { order, reply } => operate::carry_out(shard, order, reply),
         Request::HighWatermarks { partitions, reply } => {
             send(reply, || {
                 high_watermarks(&shard.owned.borrow(), &partitions)

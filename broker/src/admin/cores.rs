@@ -54,7 +54,17 @@ impl Cores {
         core: usize,
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Answer<T> {
-        let until = Instant::now() + ANSWER_WITHIN;
+        self.ask_within(core, ANSWER_WITHIN, request)
+    }
+
+    /// The same for what may take longer.
+    pub(super) fn ask_within<T: 'static>(
+        &self,
+        core: usize,
+        within: Duration,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Answer<T> {
+        let until = Instant::now() + within;
         let overdue = self.overdue[core].clone();
         if overdue.get() >= OVERDUE_MAX {
             return Answer {

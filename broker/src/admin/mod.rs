@@ -1,4 +1,5 @@
-//! The HTTP server for whoever watches a node: metrics and health (DESIGN D9).
+//! The HTTP server for whoever watches a node: metrics and health; and for orders that Kafka's protocol has no words for
+//! (DESIGN D9).
 //!
 //! It runs on a thread of its own and owns nothing: every figure is asked of the cores by mail
 //! ([`cores`]), put together here ([`collect`]) and written down ([`metrics`], [`exposition`]).
@@ -11,6 +12,7 @@
 //! | `/metrics/partitions` | some figures of each partition, in the same format |
 //! | `/healthz` | 200 if every core answers within a second, else 503 |
 //! | `/readyz` | 200 if moreover the node accepts clients, else 503 |
+//! | POST `/partitions/...`, `/metadata/recover` | an operator's order, from the machine itself only ([`orders`]) |
 //!
 //! Must not know: Kafka's protocol, storage, the runtime beyond its mail. Deliberately absent: TLS
 //! and passwords. The default address is on the loopback; bind another one only where the network
@@ -20,6 +22,7 @@ mod collect;
 mod cores;
 mod exposition;
 mod metrics;
+mod orders;
 mod process;
 mod server;
 

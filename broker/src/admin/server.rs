@@ -3,11 +3,12 @@
 //! A stranger who connects gets little: one request a connection, a head of at most
 //! [`HEAD_BYTES_MAX`] within [`HEAD_WITHIN`], all of it over within [`CONNECTION_WITHIN`]. At most
 //! [`CONNECTIONS_MAX`] are served at once; the next wait in the kernel's queue. Bodies of requests
-//! are not read. Cores are asked for figures by one request at a time, whatever the number of
+//! are not read; an order is in its path. Cores are asked for figures by one request at a time, whatever the number of
 //! scrapers; health checks do not queue behind those.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ use super::collect::{self, Snapshot};
 use super::cores::Cores;
 use super::exposition;
 use super::metrics::{self, Host};
+use super::orders;
 use super::process::Process;
 use crate::observe::{Pulse, Request};
 
@@ -38,12 +40,14 @@ pub(super) const HEADERS_MAX: usize = 64;
 pub(super) const HEAD_WITHIN: Duration = Duration::from_secs(3);
 /// From the connection to its end.
 pub(super) const CONNECTION_WITHIN: Duration = Duration::from_secs(15);
+/// The same if it is an operator of this machine that waits for an order.
+const ORDER_CONNECTION_WITHIN: Duration = Duration::from_secs(60);
 /// How long the cores may be asked for one page of figures.
 pub(super) const PAGE_WITHIN: Duration = Duration::from_secs(8);
 /// How long the accept loop rests when it cannot accept (no descriptors, mostly).
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 const PATHS: &str = "/metrics\n/metrics/partitions\n/healthz\n/readyz\n";
 
 /// What all connections share.
@@ -90,11 +94,16 @@ impl Server {
                 .await
                 .expect("the semaphore stays open");
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, from)) => {
                     let server = self.clone();
+                    let from = from.ip();
+                    let within = match from.to_canonical().is_loopback() {
+                        true => ORDER_CONNECTION_WITHIN,
+                        false => CONNECTION_WITHIN,
+                    };
                     tokio::task::spawn_local(async move {
                         // Past the limit the connection is cut; there is nobody to tell.
-                        let _ = timeout(CONNECTION_WITHIN, server.connection(stream)).await;
+                        let _ = timeout(within, server.connection(stream, from)).await;
                         drop(slot);
                     });
                 }
@@ -106,10 +115,10 @@ impl Server {
         }
     }
 
-    async fn connection(self: Rc<Server>, stream: TcpStream) {
+    async fn connection(self: Rc<Server>, stream: TcpStream, from: IpAddr) {
         let service = service_fn(|request| {
             let server = self.clone();
-            async move { Ok::<_, Infallible>(server.respond(&request).await) }
+            async move { Ok::<_, Infallible>(server.respond(&request, from).await) }
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -124,19 +133,31 @@ impl Server {
         }
     }
 
-    async fn respond<B>(&self, request: &HttpRequest<B>) -> Response<String> {
+    async fn respond<B>(&self, request: &HttpRequest<B>, from: IpAddr) -> Response<String> {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        let (status, content_type, text) = match request.uri().path() {
+        let is_posted = *request.method() == Method::POST;
+        let order = orders::Kind::of(request.uri().path()).filter(|_| is_posted);
+        let path = request.uri().path();
+        let (status, content_type, text) = match (order, path) {
+            (Some(kind), _) => {
+                let query = request.uri().query().unwrap_or_default();
+                let order = orders::read(kind, query, request.headers(), from);
+                orders::carry_out(&self.cores, order).await
+            }
             _ if !is_read => (StatusCode::METHOD_NOT_ALLOWED, PLAIN_TEXT, String::new()),
-            "/metrics" => self.page(self.metrics()).await,
-            "/metrics/partitions" => self.page(self.partitions()).await,
-            "/healthz" => health(&self.pulses().await),
-            "/readyz" => readiness(&self.pulses().await),
-            "/" => (StatusCode::OK, PLAIN_TEXT, PATHS.to_owned()),
+            (None, "/metrics") => self.page(self.metrics()).await,
+            (None, "/metrics/partitions") => self.page(self.partitions()).await,
+            (None, "/healthz") => health(&self.pulses().await),
+            (None, "/readyz") => readiness(&self.pulses().await),
+            (None, "/") => (
+                StatusCode::OK,
+                PLAIN_TEXT,
+                format!("{PATHS}{}", orders::PATHS),
+            ),
             _ => (
                 StatusCode::NOT_FOUND,
                 PLAIN_TEXT,
-                format!("not found; there is:\n{PATHS}"),
+                format!("not found; there is:\n{PATHS}{}", orders::PATHS),
             ),
         };
         let mut response = Response::new(text);
@@ -144,7 +165,7 @@ impl Server {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if !is_read {
+        if !is_read && order.is_none() {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
         response

@@ -17,6 +17,7 @@ use crate::observe::{
     CoreReport, GroupsPage, OFFSETS_PER_PAGE, OffsetRow, OffsetsCursor, OffsetsPage, PartitionRow,
     PartitionState, PartitionTally, PartitionsPage, Pulse, Request,
 };
+use crate::operate::Order;
 
 const TOPIC: u128 = 0x7a;
 const ACCEPTING: Pulse = Pulse {
@@ -100,6 +101,12 @@ fn cursor() -> OffsetsCursor {
 /// two pages. The high watermark of partition `n` is `100 + n`.
 fn play(core: usize, request: Request) {
     match request {
+        Request::Operate { order, reply } => {
+            let _ = reply.send(match order {
+                Order::Recoveries => Ok(serde_json::json!([])),
+                other => Err(format!("not {other:?}")),
+            });
+        }
         Request::Pulse(reply) => {
             let _ = reply.send(Pulse {
                 is_accepting: core == 0,
@@ -332,6 +339,32 @@ fn other_paths_and_methods_are_refused() {
         head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"),
         "{head}"
     );
+}
+
+#[test]
+fn orders_are_posted_with_a_header_and_answered_with_json_or_a_sentence() {
+    let admin = admin(2, play);
+    let post = |path: &str, header: &str| {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: c\r\n{header}Content-Length: 0\r\n\r\n");
+        exchange(&admin, head.as_bytes())
+    };
+    let done = post("/partitions/recoveries", "Corelane-Order: 1\r\n");
+    assert!(
+        done.starts_with("HTTP/1.1 200 ") && done.ends_with("\r\n[]\n"),
+        "{done}"
+    );
+    let refused = post(
+        "/partitions/transfer?topic=t&partition=0&to=2",
+        "Corelane-Order: 1\r\n",
+    );
+    assert!(refused.starts_with("HTTP/1.1 409 "), "{refused}");
+    assert!(refused.contains("not Transfer"), "{refused}");
+    let forged = post("/partitions/recoveries", "");
+    assert!(forged.starts_with("HTTP/1.1 403 "), "{forged}");
+    let wrong = post("/metadata/recover", "Corelane-Order: 1\r\n");
+    assert!(wrong.starts_with("HTTP/1.1 400 "), "{wrong}");
+    // Looking is no order.
+    assert_eq!(get(&admin, "/partitions/recoveries").0, 404);
 }
 
 #[test]

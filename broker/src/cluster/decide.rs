@@ -6,6 +6,7 @@
 
 use super::placement;
 use super::record::{Record, Registration, Resource};
+use super::recovery::{Recovery, RecoveryAsk, RecoveryPlan};
 use super::state::{Cluster, Node, Topic};
 use crate::config;
 use protocol::error::ErrorCode;
@@ -72,6 +73,19 @@ pub enum ClusterAsk {
         node: i32,
         disk: super::balance::Disk,
     },
+    /// What is left of a partition without a majority; and if that is wanted, it goes on from there.
+    RecoverPartition(Box<RecoveryAsk>),
+    /// The replica that was to go on alone serves.
+    RecoveryDone {
+        topic: Uuid,
+        partition: u32,
+        number: u64,
+    },
+    /// The leader of the metadata says that its group went on from one node alone.
+    MetadataRecovered {
+        recovery: Recovery,
+        lost: BTreeSet<i32>,
+    },
     /// Who holds the metadata, and how far. Changes nothing: its leader answers from its replica.
     DescribeQuorum,
 }
@@ -99,6 +113,7 @@ pub enum ClusterAnswer {
     MovePartitions(Vec<Result<(), Refusal>>),
     UnregisterNode(Result<(), Refusal>),
     Quorum(Quorum),
+    Recovery(Result<Box<RecoveryPlan>, Refusal>),
     /// First id of a block of [`PRODUCER_ID_BLOCK`].
     ProducerIds(i64),
     RegisterNode(Result<(), Refusal>),
@@ -119,6 +134,7 @@ impl ClusterAnswer {
             | ClusterAnswer::MovePartitions(_) => true,
             ClusterAnswer::UnregisterNode(_)
             | ClusterAnswer::Quorum(_)
+            | ClusterAnswer::Recovery(_)
             | ClusterAnswer::ProducerIds(_)
             | ClusterAnswer::RegisterNode(_)
             | ClusterAnswer::Done
@@ -354,6 +370,21 @@ fn decide_for_real(
             ClusterAnswer::UnregisterNode(draft.unregister(*node, context))
         }
         ClusterAsk::DiskUsed { .. } => ClusterAnswer::Done,
+        ClusterAsk::RecoverPartition(ask) => {
+            ClusterAnswer::Recovery(draft.recover(ask, context).map(Box::new))
+        }
+        ClusterAsk::RecoveryDone {
+            topic,
+            partition,
+            number,
+        } => {
+            draft.recovery_done(*topic, *partition, *number);
+            ClusterAnswer::Done
+        }
+        ClusterAsk::MetadataRecovered { recovery, lost } => {
+            draft.metadata_recovered(recovery, lost);
+            ClusterAnswer::Done
+        }
         // Not a decision: who holds the replica has answered it.
         ClusterAsk::DescribeQuorum => ClusterAnswer::Unavailable(ErrorCode::NOT_CONTROLLER),
     };

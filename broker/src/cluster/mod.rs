@@ -1,8 +1,9 @@
 //! The cluster's metadata (DESIGN D6): a replay of its own committed log, and the decisions about it.
 //!
 //! [`state`] is what every core holds, [`record`] what the log holds, [`decide`] turns a request into records
-//! or a refusal, [`moves`] those about where partitions are, [`placement`] chooses nodes, [`balance`] says what is to
-//! move by itself, [`leaving`] empties nodes. Deliberately absent: who owns the replica, how records travel, Kafka's wire structs.
+//! or a refusal, [`moves`] those about where partitions are, [`recovery`] those about groups without a majority,
+//! [`placement`] chooses nodes, [`balance`] says what is to move by itself, [`leaving`] empties nodes. Deliberately
+//! absent: who owns the replica, how records travel, Kafka's wire structs.
 
 pub mod balance;
 pub mod decide;
@@ -10,6 +11,7 @@ pub mod leaving;
 mod moves;
 pub mod placement;
 pub mod record;
+pub mod recovery;
 pub mod state;
 
 pub use decide::{ClusterAnswer, ClusterAsk, Refusal};

@@ -68,6 +68,18 @@ pub enum Record {
     NodeUnregistered { node: i32 },
     /// A node was not heard of for a session, or is heard of again.
     NodeFenced { node: i32, fenced: bool },
+    /// An operator says that a node never comes back with the disk that it had: that one is retired for good.
+    NodeLost { node: i32, incarnation: u32 },
+    /// A partition's majority is gone for good, and one replica goes on alone. Which records that may have lost is not
+    /// known to anybody.
+    PartitionRecovered {
+        id: Uuid,
+        recovery: super::recovery::Recovery,
+    },
+    /// The replica that was to go on alone serves.
+    RecoveryEnded { id: Uuid, partition: u32 },
+    /// The metadata's own majority was gone for good: from here on it is what one node had.
+    MetadataRecovered { recovery: super::recovery::Recovery },
     /// Everything up to here, in one entry: a replay starts from nothing at this record.
     Snapshot { state: Box<super::state::Image> },
 }

@@ -5,9 +5,10 @@
 //! knows for itself (which core owns what, what is on disk).
 
 use super::record::{Record, Registration, Resource};
+use super::recovery::{PendingRecovery, REMEMBERED_MAX, Recovery};
 use raft_group::ReplicaId;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;
 
 /// One topic.
@@ -25,11 +26,34 @@ pub struct Topic {
     #[serde(default)]
     pub founders: Vec<Vec<u64>>,
     /// Partitions that are on their way to other nodes.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, with = "pairs", skip_serializing_if = "BTreeMap::is_empty")]
     pub moves: BTreeMap<u32, Move>,
     /// Nodes that held some partition once, and may still have its files.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub former: BTreeSet<i32>,
+    /// Partitions that one replica is to go on alone with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recoveries: Vec<PendingRecovery>,
+}
+
+/// A map whose keys are numbers, as a list: see [`Image`].
+mod pairs {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::collections::BTreeMap;
+
+    pub fn serialize<V: Serialize, S: Serializer>(
+        map: &BTreeMap<u32, V>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub fn deserialize<'de, V: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<u32, V>, D::Error> {
+        let pairs = Vec::<(u32, V)>::deserialize(from)?;
+        Ok(pairs.into_iter().collect())
+    }
 }
 
 /// A partition on its way. As long as it is, [`Topic::partitions`] names all nodes that hold a replica or are to:
@@ -93,6 +117,21 @@ impl Topic {
         }
     }
 
+    /// One replica goes on alone: from here on the group is what it makes of it.
+    fn recover(&mut self, recovery: &Recovery, number: u64) {
+        let partition = recovery.partition;
+        self.recoveries.retain(|one| one.partition != partition);
+        self.recoveries.push(PendingRecovery {
+            partition,
+            number,
+            survivor: recovery.survivor,
+            gone: recovery.gone.clone(),
+            term: recovery.term,
+        });
+        self.founders.resize(self.partitions.len(), Vec::new());
+        self.founders[partition as usize] = vec![recovery.survivor];
+    }
+
     fn settle_replicas(&mut self, partition: u32, members: &[u64]) {
         let moving = self.moves.remove(&partition);
         let moving = moving.unwrap_or_else(|| panic!("partition {partition} does not move"));
@@ -152,6 +191,8 @@ pub struct Image {
     pub next_producer_id: i64,
     #[serde(default)]
     pub changes_of_replicas: u64,
+    #[serde(default)]
+    pub recoveries: Vec<Recovery>,
 }
 
 /// The metadata of the cluster, as of some index of the metadata log.
@@ -171,6 +212,8 @@ pub struct Cluster {
     next_producer_id: i64,
     /// How many there were: each has a number of its own.
     changes_of_replicas: u64,
+    /// What was recovered from a minority, oldest first, at most [`REMEMBERED_MAX`].
+    recoveries: VecDeque<Recovery>,
 }
 
 /// What a record changed, for those who keep something beside the state (partitions, resolved configs).
@@ -290,6 +333,7 @@ impl Cluster {
                     founders: self.founders(partitions),
                     moves: BTreeMap::new(),
                     former: BTreeSet::new(),
+                    recoveries: Vec::new(),
                 };
                 self.insert_topic(topic);
                 if !configs.is_empty() {
@@ -406,6 +450,31 @@ impl Cluster {
                 known.unwrap_or_else(|| panic!("no node {node}")).fenced = *fenced;
                 Some(Change::NodeChanged { node: *node })
             }
+            Record::NodeLost { node, incarnation } => {
+                let known = self.nodes.get_mut(node);
+                let known = known.unwrap_or_else(|| panic!("no node {node}"));
+                known.retired.insert(*incarnation);
+                known.fenced = true;
+                Some(Change::NodeChanged { node: *node })
+            }
+            Record::PartitionRecovered { id, recovery } => {
+                self.changes_of_replicas += 1;
+                let number = self.changes_of_replicas;
+                self.topic_mut(*id).recover(recovery, number);
+                self.remember(recovery);
+                let (id, partition) = (*id, recovery.partition);
+                Some(Change::ReplicasChanged { id, partition })
+            }
+            Record::RecoveryEnded { id, partition } => {
+                let topic = self.topic_mut(*id);
+                topic.recoveries.retain(|one| one.partition != *partition);
+                let (id, partition) = (*id, *partition);
+                Some(Change::ReplicasChanged { id, partition })
+            }
+            Record::MetadataRecovered { recovery } => {
+                self.remember(recovery);
+                None
+            }
             Record::Snapshot { state } => {
                 *self = Cluster::from_image(state);
                 Some(Change::Replaced)
@@ -431,6 +500,19 @@ impl Cluster {
                 .collect(),
             next_producer_id: self.next_producer_id,
             changes_of_replicas: self.changes_of_replicas,
+            recoveries: self.recoveries.iter().cloned().collect(),
+        }
+    }
+
+    /// What was recovered from a minority of its replicas, oldest first.
+    pub fn recoveries(&self) -> impl Iterator<Item = &Recovery> {
+        self.recoveries.iter()
+    }
+
+    fn remember(&mut self, recovery: &Recovery) {
+        self.recoveries.push_back(recovery.clone());
+        while self.recoveries.len() > REMEMBERED_MAX {
+            self.recoveries.pop_front();
         }
     }
 
@@ -445,6 +527,7 @@ impl Cluster {
             departed: image.departed.iter().cloned().collect(),
             next_producer_id: image.next_producer_id,
             changes_of_replicas: image.changes_of_replicas,
+            recoveries: image.recoveries.iter().cloned().collect(),
             ..Cluster::default()
         };
         for topic in &image.topics {

@@ -22,6 +22,9 @@ pub enum RefusalCode {
     NotReady,
     /// What came on the connection makes no sense.
     Malformed,
+    /// The disk of the one who is refused was given up for good: it may stop, since no node of the cluster will ever speak
+    /// with it.
+    Retired,
     /// A code that this build does not know.
     Other(u16),
 }
@@ -44,6 +47,7 @@ impl RefusalCode {
             RefusalCode::TooOld => 4,
             RefusalCode::NotReady => 5,
             RefusalCode::Malformed => 6,
+            RefusalCode::Retired => 7,
             RefusalCode::Other(code) => code,
         }
     }
@@ -56,6 +60,7 @@ impl RefusalCode {
             4 => RefusalCode::TooOld,
             5 => RefusalCode::NotReady,
             6 => RefusalCode::Malformed,
+            7 => RefusalCode::Retired,
             other => RefusalCode::Other(other),
         }
     }
@@ -75,6 +80,11 @@ impl Refusal {
     /// The other's identity is retired, or that of an impostor.
     pub fn not_admitted(sentence: impl fmt::Display) -> Refusal {
         Refusal::new(RefusalCode::NotAdmitted, sentence)
+    }
+
+    /// The other's disk was given up for good.
+    pub fn retired(sentence: impl fmt::Display) -> Refusal {
+        Refusal::new(RefusalCode::Retired, sentence)
     }
 
     /// The node cannot speak yet, has no room now, or has given up a connection that another one may replace.

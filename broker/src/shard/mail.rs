@@ -62,6 +62,18 @@ pub enum Mail {
     Transfer { partition: PartitionId, to: i32 },
     /// Core 0 has not heard from a node for a while, or hears it again.
     Heard { node: i32, heard: bool },
+    /// A node wants to know what this one has of a partition: to its owner. Answered to the asking node's core 0, by
+    /// `Surveyed` if it is this one; who asked goes on without a lost answer.
+    Survey {
+        asker: i32,
+        number: u64,
+        partition: PartitionId,
+    },
+    /// See `Survey`.
+    Surveyed {
+        number: u64,
+        holding: Box<crate::cluster::recovery::Holding>,
+    },
     /// An owner tells every core who leads its partitions since when, and who lags. Repeated on every change only:
     /// mail is not lost.
     Leaders(Arc<Vec<Leadership>>),

@@ -28,7 +28,9 @@ pub mod peering;
 pub mod produces;
 pub mod quorum;
 pub mod reading;
+pub mod recovering;
 pub mod remembered;
+pub mod survey;
 pub mod throttle;
 pub mod turn;
 pub mod view;
@@ -144,6 +146,9 @@ pub struct Shard {
     throttles: throttle::Throttles,
     handing_over: Cell<bool>,
     leads_looked_at: Cell<Instant>,
+    surveys: survey::Surveys,
+    /// Why this node may not be part of its cluster any more.
+    pub retired: RefCell<Option<String>>,
     /// Addresses of other nodes that the configuration of this one names.
     named_peers: RefCell<BTreeMap<i32, String>>,
 }
@@ -185,6 +190,8 @@ impl Shard {
             throttles: throttle::Throttles::default(),
             handing_over: Cell::new(false),
             leads_looked_at: Cell::new(core.now()),
+            surveys: survey::Surveys::default(),
+            retired: RefCell::default(),
             named_peers: RefCell::default(),
             settings,
             core,
@@ -342,6 +349,12 @@ impl Shard {
                 self.owned.borrow_mut().transfer(partition, to);
                 self.wake_turn();
             }
+            Mail::Survey {
+                asker,
+                number,
+                partition,
+            } => self.answer_survey(asker, number, partition),
+            Mail::Surveyed { number, holding } => self.surveys.heard(number, *holding),
             Mail::Abreast => self.set_abreast(),
             Mail::Stop => self.begin_to_stop(),
         }

@@ -218,6 +218,7 @@ impl Shard {
     }
 
     async fn take_in(self: &Rc<Shard>, version: u64, records: &[Record]) {
+        self.tell_recoveries(records);
         let changes = self.view.borrow_mut().apply(version, records);
         for change in changes {
             match change {
@@ -410,6 +411,8 @@ impl Shard {
             owned.lead_first(id);
         }
         owned.open(partition, replica, version);
+        // Its recovery may have been decided before the start.
+        owned.unsettled.insert(id);
     }
 
     /// Makes a replica of a log that is fit for one. Another one is kept as it is, and what it holds with it; its

@@ -60,6 +60,8 @@ pub struct Owned {
     pub(super) told_arrivals: BTreeMap<PartitionId, super::moves::Told>,
     pub(super) in_sync: InSync,
     pub lags: super::lags::Lags,
+    /// Recoveries that were said to be over: ticks until that is said again.
+    pub(super) told_recoveries: BTreeMap<PartitionId, u32>,
 }
 
 /// A frame for another node.
@@ -130,6 +132,7 @@ impl Owned {
             told_arrivals: BTreeMap::new(),
             in_sync: InSync::default(),
             lags: super::lags::Lags::default(),
+            told_recoveries: BTreeMap::new(),
         }
     }
 

@@ -7,6 +7,7 @@
 //! Must not know how frames travel ([`crate::peers`]).
 
 use super::mail::Leadership;
+use crate::cluster::recovery::Holding;
 use crate::cluster::{ClusterAnswer, ClusterAsk};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub mod kind {
     pub const TAKEN_IN: u8 = 7;
     pub const TAKE_ROOM: u8 = 8;
     pub const ROOM: u8 = 9;
+    pub const SURVEY: u8 = 10;
+    pub const SURVEYED: u8 = 11;
 }
 
 /// Bytes of one leadership: topic, partition, leader, epoch, how many nodes lag. Those nodes follow.
@@ -62,7 +65,21 @@ pub enum PeerMail {
     TakeRoom { number: u64, core: u16, bytes: u64 },
     /// The bytes may be sent (0), or are asked for again after this time.
     Room { number: u64, wait_us: u32 },
+    /// A node's metadata core wants to know what another node has of a partition. Answered by `Surveyed` with the same
+    /// number; who asked goes on without an answer that does not come in time.
+    Survey { number: u64, partition: PartitionId },
+    /// See `Survey`.
+    Surveyed { number: u64, holding: Box<Holding> },
 }
+
+#[derive(Serialize, Deserialize)]
+struct Surveyed {
+    number: u64,
+    holding: Box<Holding>,
+}
+
+/// Bytes of a survey: number, topic, partition.
+const SURVEY_BYTES: usize = 8 + 16 + 4;
 
 #[derive(Serialize, Deserialize)]
 struct Ask {
@@ -156,6 +173,17 @@ impl PeerMail {
                 out.put_u32_le(wait_us);
                 (kind::ROOM, out.freeze())
             }
+            PeerMail::Survey { number, partition } => {
+                let mut out = BytesMut::with_capacity(SURVEY_BYTES);
+                out.put_u64_le(number);
+                out.put_u128_le(partition.topic);
+                out.put_u32_le(partition.partition);
+                (kind::SURVEY, out.freeze())
+            }
+            PeerMail::Surveyed { number, holding } => {
+                let surveyed = Surveyed { number, holding };
+                (kind::SURVEYED, json(serde_json::to_vec(&surveyed)))
+            }
             PeerMail::Leaders(leaders) => {
                 let mut out = BytesMut::with_capacity(leaders.len() * LEADERSHIP_BYTES);
                 for leadership in leaders {
@@ -235,6 +263,19 @@ impl PeerMail {
                 }
                 let (number, wait_us) = (payload.get_u64_le(), payload.get_u32_le());
                 Ok(PeerMail::Room { number, wait_us })
+            }
+            kind::SURVEY => {
+                if payload.len() != SURVEY_BYTES {
+                    return Err(Unreadable::CutShort);
+                }
+                let number = payload.get_u64_le();
+                let (topic, partition) = (payload.get_u128_le(), payload.get_u32_le());
+                let partition = PartitionId { topic, partition };
+                Ok(PeerMail::Survey { number, partition })
+            }
+            kind::SURVEYED => {
+                let Surveyed { number, holding } = serde_json::from_slice(&payload)?;
+                Ok(PeerMail::Surveyed { number, holding })
             }
             other => Err(Unreadable::Kind(other)),
         }
@@ -325,6 +366,19 @@ mod tests {
             PeerMail::Room {
                 number: 1 << 41,
                 wait_us: 1_000_000,
+            },
+            PeerMail::Survey {
+                number: 9,
+                partition: leadership.partition,
+            },
+            PeerMail::Surveyed {
+                number: 9,
+                holding: Box::new(Holding {
+                    node: 2,
+                    voters: vec![1 << 32 | 1, 2 << 32 | 1],
+                    unfit: Some("fenced".to_owned()),
+                    ..Holding::default()
+                }),
             },
         ];
         for mail in said {

@@ -194,6 +194,8 @@ impl Shard {
                 bytes,
             } => self.on_take_room(from, number, core, bytes),
             PeerMail::Room { number, wait_us } => self.on_room(number, wait_us),
+            PeerMail::Survey { number, partition } => self.on_survey(from, number, partition),
+            PeerMail::Surveyed { number, holding } => self.surveys.heard(number, *holding),
             PeerMail::Leaders(word) => {
                 let word = std::sync::Arc::new(word);
                 for core in 0..self.core.cores() {
@@ -309,6 +311,14 @@ impl Shard {
                     // What the operator of this node says of the way to another one counts more.
                     let named = self.named_peers.borrow().get(&node).cloned();
                     let address = named.unwrap_or_else(|| peer.clone());
+                    if view.cluster.is_retired(known.replica_id()) {
+                        // Lost for good, or so it was said: if it lives, it is not heard any more.
+                        links.expel(node, &retired(node));
+                        links.forget(node);
+                        let mut owned = self.owned.borrow_mut();
+                        owned.connected.remove(&node);
+                        owned.connected_at.remove(&node);
+                    }
                     links.reach(node, address, None);
                 }
                 None => {
@@ -328,6 +338,10 @@ impl Shard {
         }
         let view = self.view.borrow();
         for id in std::mem::take(&mut owned.unsettled) {
+            if owned.go_on_alone(&view.cluster, id) {
+                owned.unsettled.insert(id);
+                continue;
+            }
             let Some((voters, listening)) = wanted_members(&view.cluster, id, owned) else {
                 owned.told_arrivals.remove(&id);
                 continue;
@@ -364,9 +378,11 @@ impl Owned {
             return replica.role() == Role::Leader;
         }
         let last = replica.last_index();
-        let near = |peer| {
-            let matched = replica.matched(peer);
-            matched.is_some_and(|matched| matched + CAUGHT_UP_WITHIN >= last)
+        // Who has never answered is not near, however short the log is; and who is not there now may not be again.
+        let near = |peer: ReplicaId| {
+            let matched = replica.matched(peer).filter(|matched| *matched > 0);
+            self.connected.contains_key(&peer.node())
+                && matched.is_some_and(|matched| matched + CAUGHT_UP_WITHIN >= last)
         };
         let own = replica.id();
         let near = |peer| peer == own || near(peer);
@@ -410,7 +426,10 @@ fn wanted_members(
     let nodes = topic.wanted(id.partition)?;
     let voters: Option<Vec<ReplicaId>> =
         nodes.iter().map(|node| cluster.replica_id(*node)).collect();
-    Some((voters?, Vec::new()))
+    let mut voters = voters?;
+    // A disk that was given up for lost never votes again; the node may come with another one.
+    voters.retain(|id| !cluster.is_retired(*id));
+    (!voters.is_empty()).then_some((voters, Vec::new()))
 }
 
 /// Who votes on the metadata: those who do, as long as they are heard of, and others up to an odd number of at most
@@ -431,6 +450,7 @@ fn metadata_members(cluster: &Cluster, voters: &[ReplicaId]) -> (Vec<ReplicaId>,
         _ => METADATA_VOTERS_MAX,
     };
     let mut free: Vec<_> = cluster.nodes().values().collect();
+    free.retain(|node| !cluster.is_retired(node.replica_id()));
     while chosen.len() < wanted && !free.is_empty() {
         let in_rack = |rack: &Option<String>| {
             let racks = chosen.iter().filter_map(|id| {
@@ -474,6 +494,12 @@ fn leaving_the_vote(cluster: &Cluster) -> BTreeSet<i32> {
 /// What the links of a core bring goes to its shard, and so do those who come to the accepting core.
 pub struct PeerHost(pub Rc<Shard>);
 
+fn retired(node: i32) -> Refusal {
+    Refusal::retired(format!(
+        "the disk of node {node} has been replaced, or was given up for lost: give the node an empty data directory"
+    ))
+}
+
 impl Identity for PeerHost {
     fn introduction(&self) -> Introduction {
         let settings = &self.0.settings;
@@ -498,11 +524,7 @@ impl Identity for PeerHost {
         let id = ReplicaId::new(who.node, who.incarnation);
         let view = self.0.view.borrow();
         if id.is_none_or(|id| view.cluster.is_retired(id)) {
-            let sentence = format!(
-                "the disk of node {} has been replaced: give the node an empty data directory",
-                who.node
-            );
-            return Err(Refusal::not_admitted(sentence));
+            return Err(retired(who.node));
         }
         Ok(())
     }
@@ -544,6 +566,10 @@ impl Host for PeerHost {
     fn link_up(&self, reached: &Introduction) {
         let (node, incarnation) = (reached.node, reached.incarnation);
         let shard = &self.0;
+        let id = ReplicaId::new(node, incarnation);
+        if id.is_none_or(|id| shard.view.borrow().cluster.is_retired(id)) {
+            return; // It lets us in, but nobody listens to it any more.
+        }
         let mut owned = shard.owned.borrow_mut();
         owned.connected.insert(node, incarnation);
         owned.connected_at.insert(node, shard.core.now());
@@ -567,6 +593,11 @@ impl Host for PeerHost {
             && refusal.code == RefusalCode::NotAdmitted
         {
             shard.turned_away();
+        }
+        if let LinkEnd::Rejected(refusal) = reason
+            && refusal.code == RefusalCode::Retired
+        {
+            shard.end_retired(node, &refusal.sentence);
         }
         let was_up = {
             let mut owned = shard.owned.borrow_mut();
@@ -654,6 +685,19 @@ impl Shard {
             false => replicas.peer_unheard(node),
         }
         self.wake_turn();
+    }
+
+    /// Another node of the cluster says that this one's disk was given up for good: that is a committed fact and stays
+    /// one. To go on would be to serve, perhaps with others of its kind, what the cluster has left behind.
+    fn end_retired(&self, told_by: i32, sentence: &str) {
+        if self.retired.borrow().is_some() {
+            return;
+        }
+        tracing::error!(told_by, "this node stops: {sentence}");
+        self.retired.replace(Some(sentence.to_owned()));
+        for core in (0..self.core.cores()).rev() {
+            self.post.send(core, Mail::Stop);
+        }
     }
 
     /// Another node's connection that is to land on this core.

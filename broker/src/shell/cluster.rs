@@ -17,6 +17,7 @@ use super::cluster_health;
 use super::decommission;
 use super::error::{ShellError, check};
 use super::output::Output;
+use super::partition_recover;
 use super::table::{Table, size};
 use super::under_way::UnderWay;
 
@@ -33,6 +34,9 @@ pub(crate) fn run(
         ClusterCommand::Nodes(arguments) => show_nodes(&arguments, output),
         ClusterCommand::Health(arguments) => cluster_health::run(&arguments, output),
         ClusterCommand::Decommission(arguments) => decommission::run(&arguments, output),
+        ClusterCommand::RecoverMetadata(arguments) => {
+            partition_recover::metadata(&arguments, output)
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! The operator's commands: everything that `corelane` does besides being a broker.
 //!
-//! A command is a Kafka client like any other: it knows nothing of the broker's inside, so it works
+//! A command is a Kafka client like any other, but for orders: it knows nothing of the broker's inside, so it works
 //! against every broker that speaks the protocol, and a broker can be judged by it. It is blocking
 //! and on one thread. Whatever goes wrong ends as one sentence with a remedy on stderr and exit
 //! code 1; wrong usage is explained by the command line itself, with exit code 2.
 //!
 //! - [`arguments`]: the command line; [`client`]: connections and requests.
-//! - [`topic`], [`produce`], [`consume`], [`group`], [`cluster`]: one file for each command.
+//! - [`topic`], [`partition`], [`produce`], [`consume`], [`group`], [`cluster`]: one file for each command.
+//! - [`orders`]: what Kafka's protocol has no words for, to a node on this machine.
 //! - [`dev`]: clusters on this machine.
 //! - [`membership`], [`assignor`]: being a member of a consumer group.
 //! - [`output`], [`table`], [`template`]: what is printed; [`moment`]: times as people write them.
@@ -28,7 +29,11 @@ mod group_reset;
 mod membership;
 mod moment;
 mod offsets;
+mod orders;
 mod output;
+mod partition;
+mod partition_move;
+mod partition_recover;
 mod partitioner;
 mod produce;
 mod reset;
@@ -84,6 +89,7 @@ fn run(command: Command, output: &mut Output<impl Write>) -> Result<(), ShellErr
     match command {
         Command::Start(_) => Ok(()),
         Command::Topic(command) => topic::run(command, output),
+        Command::Partition(command) => partition::run(command, output),
         Command::Produce(arguments) => produce::run(&arguments, output),
         Command::Consume(arguments) => consume::run(&arguments, output),
         Command::Group(command) => group::run(command, output),

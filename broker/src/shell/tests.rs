@@ -22,6 +22,7 @@ corelane cluster
 corelane cluster decommission [bootstrap cancel format timeout wait]
 corelane cluster health [bootstrap format nodes timeout wait]
 corelane cluster nodes [bootstrap format timeout]
+corelane cluster recover-metadata [accept-data-loss admin by format lost]
 corelane cluster status [bootstrap format timeout]
 corelane completion
 corelane consume [bootstrap count exit-at-end format from group isolation partition template \
@@ -47,6 +48,12 @@ corelane group describe [bootstrap format timeout]
 corelane group list [bootstrap format state timeout]
 corelane group reset [all-topics bootstrap execute format shift-by timeout to-earliest to-latest \
 to-offset to-time topic]
+corelane partition
+corelane partition list [bootstrap format moving node offline timeout topic under-replicated]
+corelane partition move [bootstrap cancel format timeout to wait]
+corelane partition recover [accept-data-loss admin by format lost]
+corelane partition recoveries [admin format]
+corelane partition transfer [admin bootstrap format timeout to]
 corelane produce [acks batch-bytes bootstrap compression count file format header key \
 key-separator null partition size timeout]
 corelane start [config cores data listen memory node-id overprovisioned set]

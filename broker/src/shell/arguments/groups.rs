@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::super::reset::TopicScope;
+use super::partitions::MetadataRecover;
 use super::{ClientArguments, FormatArguments, parse_duration};
 
 #[derive(Debug, Subcommand)]
@@ -127,6 +128,9 @@ pub(crate) enum ClusterCommand {
     /// Move everything from a node to the others, then let it go
     #[command(after_help = DECOMMISSION_HELP)]
     Decommission(DecommissionArguments),
+    /// Let the cluster's metadata go on from this node, when its majority is gone for good
+    #[command(after_help = RECOVER_METADATA_HELP)]
+    RecoverMetadata(MetadataRecover),
 }
 
 const DECOMMISSION_HELP: &str = "\
@@ -154,6 +158,15 @@ pub(crate) struct DecommissionArguments {
     #[command(flatten)]
     pub client: ClientArguments,
 }
+
+const RECOVER_METADATA_HELP: &str = "\
+Examples:
+  corelane cluster recover-metadata --lost 2,3          what would be kept, and what may be lost
+  corelane cluster recover-metadata --lost 2,3 --accept-data-loss
+
+On the machine of the node that has the most of it; another one refuses, and says which it is. Topics,
+configs, users and committed moves that only the lost nodes knew are gone. Their disks are retired. After
+this recover the partitions that have no majority: corelane partition list --offline.";
 
 const HEALTH_HELP: &str = "\
 Examples:

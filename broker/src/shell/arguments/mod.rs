@@ -2,6 +2,7 @@
 
 mod dev;
 mod groups;
+mod partitions;
 mod records;
 mod start;
 mod topics;
@@ -12,6 +13,10 @@ pub(crate) use dev::{
 pub(crate) use groups::{
     ClusterCommand, DecommissionArguments, GroupCommand, GroupDelete, GroupDescribe, GroupList,
     GroupReset, HealthArguments, StatusArguments,
+};
+pub(crate) use partitions::{
+    AdminArguments, LossArguments, MetadataRecover, PartitionCommand, PartitionList, PartitionMove,
+    PartitionRecover, PartitionTransfer, Recoveries,
 };
 pub(crate) use records::{
     Acks, Begin, ConsumeArguments, Isolation, ProduceArguments, RecordFormat,
@@ -66,6 +71,9 @@ pub(crate) enum Command {
     /// Create, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// List and move partitions, hand leads over, go on after a loss
+    #[command(subcommand)]
+    Partition(PartitionCommand),
     /// Write records to a topic: lines of text, or generated load
     #[command(after_help = records::PRODUCE_EXAMPLES)]
     Produce(ProduceArguments),
