@@ -331,3 +331,107 @@ fn a_node_that_is_added_is_filled_and_one_that_is_decommissioned_leaves() {
     let refused = cluster.refused("cluster decommission 2");
     assert!(refused.contains("topic 't' has 3 replicas"), "{refused}");
 }
+
+#[test]
+fn partitions_are_listed_handed_over_moved_and_recovered() {
+    let cluster = DevCluster::start("partitions", "3");
+    cluster.tell("topic create t --partitions 1 --replication-factor 2");
+    cluster.tell("produce t --count 10 --size 20");
+    let admin = |node: u64| {
+        cluster.node(node)["admin"]
+            .as_str()
+            .expect("an address")
+            .to_owned()
+    };
+    let row = || {
+        let rows = cluster.json("partition list --topic t");
+        rows[0].clone()
+    };
+    let numbers = |value: &Value| -> Vec<u64> {
+        let numbers = value.as_array().expect("a list").iter();
+        numbers.filter_map(Value::as_u64).collect()
+    };
+    let replicas = numbers(
+        &until("a leader", || {
+            let row = row();
+            (row["leader"] == row["replicas"][0]).then_some(row)
+        })["replicas"],
+    );
+    let [first, second] = replicas[..] else {
+        panic!("two replicas: {replicas:?}")
+    };
+    assert_eq!(row()["state"], "healthy");
+    assert!(
+        cluster
+            .tell("partition list --offline")
+            .starts_with("no such")
+    );
+
+    // To one that is not preferred only by an order.
+    let at = admin(first);
+    let said = cluster.tell(&format!(
+        "partition transfer t 0 --to {second} --admin {at}"
+    ));
+    assert!(
+        said.starts_with(&format!("node {second} leads now t-0")),
+        "{said}"
+    );
+    // It goes back by itself soon, and at once if that is asked for.
+    let said = cluster.tell("partition transfer t 0");
+    assert!(said.contains(&format!("node {first} leads")), "{said}");
+    let third = 6 - first - second;
+    let refused = cluster.refused(&format!("partition transfer t 0 --to {third} --admin {at}"));
+    assert!(refused.contains("has no replica of t-0"), "{refused}");
+
+    let said = cluster.tell(&format!(
+        "partition move t 0 --to {third},{first} --wait 60s"
+    ));
+    assert!(
+        said.contains("has arrived") && said.contains(&format!("{third},{first}")),
+        "{said}"
+    );
+    let refused = cluster.refused("partition move t 0 --cancel");
+    assert!(refused.contains("NO_REASSIGNMENT_IN_PROGRESS"), "{refused}");
+
+    // One of two is lost for good.
+    let recover = format!("partition recover t 0 --lost {third} --by ada --admin {at}");
+    let refused = cluster.refused(&recover);
+    assert!(refused.contains(&format!("Node {third} runs")), "{refused}");
+    cluster.tell(&format!("dev cluster kill {third}"));
+    let plan = until("a plan", || {
+        let output = cluster.command(&recover);
+        output.status.success().then(|| text(&output.stdout))
+    });
+    assert!(
+        plan.contains("nothing was changed") && plan.contains("up to offset 10"),
+        "{plan}"
+    );
+    assert!(
+        cluster
+            .tell("partition list --offline")
+            .contains("no leader")
+    );
+    let done = cluster.tell(&format!("{recover} --accept-data-loss"));
+    assert!(
+        done.starts_with(&format!("t-0 goes on from node {first} alone")),
+        "{done}"
+    );
+    cluster.tell("produce t --count 5 --size 20");
+    let told = cluster.tell(&format!("partition recoveries --admin {at}"));
+    assert!(told.contains("ada") && told.lines().count() == 2, "{told}");
+    let state = row()["state"].clone();
+    assert_eq!(state, "under-replicated");
+
+    // The old disk is nobody's any more; an empty one is welcome.
+    cluster.command(&format!("dev cluster start-node {third} --timeout 20s"));
+    until("the node ends", || {
+        (cluster.node(third)["state"] == "failed").then_some(())
+    });
+    cluster.tell(&format!("dev cluster wipe {third}"));
+    cluster.tell(&format!("dev cluster start-node {third}"));
+    until("all is well", || {
+        (row()["state"] == "healthy").then_some(())
+    });
+    let read = cluster.tell("consume t --from earliest --exit-at-end --format json");
+    assert_eq!(read.lines().count(), 15);
+}

@@ -589,15 +589,12 @@ impl Host for PeerHost {
 
     fn link_down(&self, node: i32, reason: &LinkEnd) {
         let shard = &self.0;
-        if let LinkEnd::Rejected(refusal) = reason
-            && refusal.code == RefusalCode::NotAdmitted
-        {
-            shard.turned_away();
-        }
-        if let LinkEnd::Rejected(refusal) = reason
-            && refusal.code == RefusalCode::Retired
-        {
-            shard.end_retired(node, &refusal.sentence);
+        if let LinkEnd::Rejected(refusal) = reason {
+            match refusal.code {
+                RefusalCode::NotAdmitted => shard.turned_away(),
+                RefusalCode::Retired => shard.end_retired(node, &refusal.sentence),
+                _ => {}
+            }
         }
         let was_up = {
             let mut owned = shard.owned.borrow_mut();

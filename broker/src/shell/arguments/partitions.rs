@@ -44,7 +44,8 @@ Examples:
 
 Kafka's protocol can ask for the preferred replica only. For another one the order goes to the admin
 listener of a node of the cluster, which takes orders from its own machine only. A lead that is not at
-its preferred replica goes back there by itself, unless auto.leader.rebalance.enable is false.";
+its preferred replica goes back there by itself, unless auto.leader.rebalance.enable is false; to make
+another one preferred, name the same nodes in another order: corelane partition move orders 0 --to 2,1,3";
 
 const RECOVER_HELP: &str = "\
 Examples:
