@@ -335,7 +335,7 @@ fn a_node_that_is_added_is_filled_and_one_that_is_decommissioned_leaves() {
 #[test]
 fn partitions_are_listed_handed_over_moved_and_recovered() {
     let cluster = DevCluster::start("partitions", "3");
-    cluster.tell("topic create t --partitions 1 --replication-factor 2");
+    cluster.tell("topic create t --partitions 1 --replication-factor 2 -c min.insync.replicas=1");
     cluster.tell("produce t --count 10 --size 20");
     let admin = |node: u64| {
         cluster.node(node)["admin"]
