@@ -153,7 +153,7 @@ impl Client {
         ));
     }
 
-    /// From now on nothing is due; waits until everything is acknowledged.
+    /// From now on no schedule makes anything due; waits until everything is acknowledged.
     pub fn rest(&mut self) -> Result<()> {
         self.schedule = None;
         self.settle()
