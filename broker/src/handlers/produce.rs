@@ -273,7 +273,10 @@ fn settle(
         return;
     }
     answer.refuse(outcome.error, None);
-    let about_leadership = outcome.error == ErrorCode::NOT_LEADER_OR_FOLLOWER;
+    let about_leadership = matches!(
+        outcome.error,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+    );
     let leader = session.shard.view.borrow().leader(id);
     if let Some(leader) = leader.filter(|_| version >= 10 && about_leadership) {
         answer.current_leader = LeaderIdAndEpoch {

@@ -25,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const TRANSFERS_PER_LOOK: usize = 32;
 /// A stopping node hands over within this time, or stops without.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
+/// A stopping node that has handed over waits at most this long to tell clients to whom.
+const NAME_SUCCESSORS_WITHIN: Duration = Duration::from_secs(1);
 /// Pause between two looks at what is still led while a node stops.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(10);
 /// A transfer that has not happened by then is tried again, perhaps to another one.
@@ -137,7 +139,7 @@ impl Shard {
                         "some leads could not be handed over; others elect a leader"
                     );
                 }
-                return;
+                return self.name_successors().await;
             }
             {
                 let mut owned = self.owned.borrow_mut();
@@ -153,6 +155,17 @@ impl Shard {
                 self.core.sleep(HAND_OVER_LOOK).await;
             }
         }
+    }
+
+    /// Those who have produced here learn from this node who leads now, before it goes: they turn there at once,
+    /// while others have to find out.
+    async fn name_successors(&self) {
+        let deadline = self.core.now() + NAME_SUCCESSORS_WITHIN;
+        while !self.owned.borrow().between_leads.is_empty() && self.core.now() < deadline {
+            self.core.sleep(HAND_OVER_LOOK).await;
+            self.wake_turn();
+        }
+        self.core.sleep(HAND_OVER_LOOK).await;
     }
 
     /// Whether this core gives away what it leads, to stop then.

@@ -8,6 +8,7 @@ pub mod anew;
 pub mod asks;
 pub mod background;
 pub mod balancing;
+mod between_leads;
 pub mod catch_up;
 pub mod everywhere;
 pub mod fetching;

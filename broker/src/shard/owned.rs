@@ -3,6 +3,7 @@
 //! Synchronous (law 1): mail comes in, a turn is passed, mail goes out. Whatever has to wait for a disk leaves as
 //! a job in the return value and is run by [`super::Shard`], which then brings its result back.
 
+use super::between_leads::BetweenLeads;
 use super::groups_host::GroupsHost;
 use super::in_sync::InSync;
 use super::mail::*;
@@ -37,6 +38,7 @@ pub struct Owned {
     pub(super) produces: Produces,
     outputs: Outputs,
     changed_leaders: Vec<Leadership>,
+    pub(super) between_leads: BetweenLeads,
     /// Partitions whose tails are worth draining, found in passes since this was last taken.
     pub drains: Vec<PartitionId>,
     /// Partitions still to serve for the first time, by the view's version that brought them.
@@ -119,6 +121,7 @@ impl Owned {
             produces: Produces::default(),
             outputs: Outputs::default(),
             changed_leaders: Vec::new(),
+            between_leads: BetweenLeads::default(),
             drains: Vec::new(),
             opening: BTreeMap::new(),
             counters: Counters::default(),
@@ -254,6 +257,7 @@ impl Owned {
         outputs.clear();
         self.outputs = outputs;
         self.tell_leaders();
+        self.release_held(now, wall_ms);
     }
 
     /// The write of a turn has come back.
@@ -410,10 +414,7 @@ impl Owned {
         let mut tickets = Vec::new();
         partition.abandon(&mut tickets);
         self.watches.touch(&partition.watches);
-        for ticket in tickets {
-            // Appended, and perhaps replicated: retriable, and no definite failure.
-            self.settle(ticket, ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND);
-        }
+        self.lost_lead(id, tickets, now);
         self.groups_lost(id, now, wall_ms);
     }
 

@@ -136,6 +136,19 @@ impl Owned {
     }
 
     fn append_one(&mut self, ticket: Ticket, id: PartitionId, batch: Bytes, wall_ms: i64) {
+        if let Some(batch) = self.hold_for_lead(ticket, id, batch) {
+            self.append_now(ticket, id, batch, wall_ms);
+        }
+    }
+
+    /// Appends or refuses.
+    pub(super) fn append_now(
+        &mut self,
+        ticket: Ticket,
+        id: PartitionId,
+        batch: Bytes,
+        wall_ms: i64,
+    ) {
         let size = batch.len() as u64;
         let outcome = self.append(id, batch, wall_ms);
         let replica = self.replicas.get(id);
