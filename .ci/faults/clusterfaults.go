@@ -9,6 +9,9 @@ import (
 // askLimit is how long a fault looks for its victim while another one lasts, which may leave no majority.
 const askLimit = 3 * time.Second
 
+// errNoVictim ends what a second fault has begun: the first one has taken all nodes in hand.
+var errNoVictim = errors.New("no node is left that a fault could meet")
+
 // hit takes a node in hand, so that no second fault does the same.
 func (s *siege) hit(n int) *broker {
 	s.cluster.hurt[n] = true
@@ -24,7 +27,7 @@ func (s *siege) victim(wanted int) (int, error) {
 		}
 	}
 	if len(untouched) == 0 {
-		return 0, errors.New("no node is left that no fault has in hand")
+		return 0, errNoVictim
 	}
 	return untouched[s.random.IntN(len(untouched))], nil
 }
@@ -45,7 +48,7 @@ func (s *siege) founder(wanted int) (int, error) {
 		}
 	}
 	if len(founders) == 0 {
-		return 0, errors.New("none of the first three nodes is left that no fault has in hand")
+		return 0, errNoVictim
 	}
 	return founders[s.random.IntN(len(founders))], nil
 }

@@ -37,6 +37,7 @@ func fillDisk(s *siege, n int) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.filled = c.nodes[n]
 	disk := c.disks[n]
 	if err := disk.fill(); err != nil {
 		return nil, err
@@ -69,11 +70,8 @@ func needTheFullOne(s *siege) error {
 	if err := s.cluster.wholeAgain(); err != nil {
 		return err
 	}
-	n, err := s.anyNode()
-	if err != nil {
-		return err
-	}
-	if err := s.cluster.nodes[n].kill(); err != nil {
+	others := slices.DeleteFunc(slices.Clone(s.cluster.nodes), func(b *broker) bool { return b == s.filled })
+	if err := others[s.random.IntN(len(others))].kill(); err != nil {
 		return err
 	}
 	if err := s.load.progress(); err != nil {

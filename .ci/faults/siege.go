@@ -38,6 +38,8 @@ type siege struct {
 	producers int32
 	// stranded are clients behind a cut, until it is lifted.
 	stranded *stranded
+	// filled is the node whose disk was full last.
+	filled *broker
 	// gaps are the longest waits for an acknowledgement, for each kind of fault, until everything went on after it.
 	gaps map[string][]time.Duration
 }
@@ -135,10 +137,14 @@ func (s *siege) survive(together ...fault) error {
 	l.beginGaps()
 	var lifts []func() error
 	var failed error
-	for _, f := range together {
+	for number, f := range together {
 		lift, err := f.do(s)
 		if lift != nil {
 			lifts = append(lifts, lift)
+		}
+		if number > 0 && errors.Is(err, errNoVictim) {
+			together = together[:number]
+			break
 		}
 		if failed = err; failed != nil {
 			failed = fmt.Errorf("%s: %w", f.name, err)

@@ -2,11 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -26,8 +27,6 @@ type stranded struct {
 	acknowledged atomic.Int64
 }
 
-var errUnreachable = errors.New("beyond the cut")
-
 // strand begins a client at a partition that the node leads, and comes back when a first record is acknowledged.
 func (s *siege) strand(n int) (*stranded, error) {
 	at := place{loadTopic(0), 0}
@@ -43,7 +42,10 @@ func (s *siege) strand(n int) (*stranded, error) {
 		kgo.SeedBrokers(only),
 		kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
 			if address != only && !c.free.Load() {
-				return nil, errUnreachable
+				// As through a broken cable, only sooner.
+				time.Sleep(100 * time.Millisecond)
+				err := os.NewSyscallError("connect", syscall.ETIMEDOUT)
+				return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 			}
 			return dialer.DialContext(ctx, network, address)
 		}),
