@@ -1,5 +1,6 @@
 // Faults on a real broker process, with unmodified clients at work: kill -9 under load, SIGTERM, a second
-// process on the same data, a full disk, and hostile frames.
+// process on the same data, a full disk, and hostile frames; and on three nodes, each of which is met by all that can
+// happen to a machine.
 //
 //	faults [flags] -- COMMAND WITH {data}, {port} AND {next}
 //

@@ -176,6 +176,7 @@ impl House {
         let mut context = Context {
             node_id: 1,
             connected: &self.connected,
+            full: &BTreeSet::new(),
             broker: &broker,
             next_id: &mut || ID,
         };
