@@ -22,6 +22,8 @@ const (
 	bulkMost = 512
 	// bulkBehind is written behind the back of the full node, which follows until it cannot any more.
 	bulkBehind = 128
+	// bulkPatience is how long that may take on a machine that has much else to do.
+	bulkPatience = 2 * time.Minute
 )
 
 // fillDisk takes all the space of a node. It must refuse to lead writes, or give the lead away, and must not hold up
@@ -146,17 +148,21 @@ func (b *bulk) writeBehind(c *cluster, full int) error {
 	if err != nil {
 		return err
 	}
-	partition := others[0]
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(bulkPatience)
 	for written := 0; written < bulkBehind; {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		err := b.client.ProduceSync(ctx, &kgo.Record{Partition: partition, Value: b.value}).FirstErr()
+		said := b.client.ProduceSync(ctx, &kgo.Record{Partition: others[0], Value: b.value}).FirstErr()
 		cancel()
-		switch {
-		case err == nil:
+		if said == nil {
 			written++
-		case time.Now().After(deadline):
-			return fmt.Errorf("%s %d took %d records while node %d is full: %w", bulkTopic, partition, written, full+1, err)
+			continue
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s took %d records while node %d is full: %w", bulkTopic, written, full+1, said)
+		}
+		// The lead may have moved, perhaps to the full node.
+		if _, others, err = ledBy(c, full); err != nil {
+			return err
 		}
 	}
 	return nil

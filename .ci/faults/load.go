@@ -426,18 +426,13 @@ func reread(address string, h *history) error {
 func eachPartition(address string, use func(place, []entry)) error {
 	ends := map[place]int64{}
 	if err := withAdmin(address, func(ctx context.Context, admin *kadm.Client) error {
-		listed, err := admin.ListEndOffsets(ctx)
-		if err != nil {
-			return err
-		}
-		for _, at := range loadPlaces() {
-			end, found := listed.Lookup(at.topic, at.partition)
-			if !found || end.Err != nil {
-				return fmt.Errorf("no end offset of %v: %w", at, end.Err)
+		for {
+			err := listEnds(ctx, admin, ends)
+			if err == nil || ctx.Err() != nil {
+				return err
 			}
-			ends[at] = end.Offset
+			time.Sleep(50 * time.Millisecond) // leaders are still being elected
 		}
-		return nil
 	}); err != nil {
 		return err
 	}
@@ -447,6 +442,21 @@ func eachPartition(address string, use func(place, []entry)) error {
 			return fmt.Errorf("%v: %w", at, err)
 		}
 		use(at, log)
+	}
+	return nil
+}
+
+func listEnds(ctx context.Context, admin *kadm.Client, ends map[place]int64) error {
+	listed, err := admin.ListEndOffsets(ctx, loadTopicNames()...)
+	if err != nil {
+		return err
+	}
+	for _, at := range loadPlaces() {
+		end, found := listed.Lookup(at.topic, at.partition)
+		if !found || end.Err != nil {
+			return fmt.Errorf("no end offset of %v: %w", at, end.Err)
+		}
+		ends[at] = end.Offset
 	}
 	return nil
 }
