@@ -277,13 +277,7 @@ impl Log {
         }
         let at = self.segments.partition_point(|s| s.last_index < index);
         let segment = self.segments.get(at).filter(|s| s.base_index <= index);
-        let Some(segment) = segment else {
-            return self.first_offset();
-        };
-        let entries = i128::from(segment.last_index - segment.base_index + 1);
-        let before = i128::from(index - segment.base_index + 1);
-        let offsets = i128::from(segment.end_offset - segment.base_offset);
-        segment.base_offset + (offsets * before / entries) as i64
+        segment.map_or(self.first_offset(), |segment| segment.offset_near(index))
     }
 
     /// The answer to OffsetForLeaderEpoch (KIP-320): the largest epoch not above `epoch` and the

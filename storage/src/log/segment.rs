@@ -75,6 +75,14 @@ impl Segment {
         }
     }
 
+    /// About the offset after entry `index`, which is in here: as if all entries had equally many offsets.
+    pub fn offset_near(&self, index: u64) -> i64 {
+        let entries = i128::from(self.last_index - self.base_index + 1);
+        let up_to = i128::from(index - self.base_index + 1);
+        let offsets = i128::from(self.end_offset - self.base_offset);
+        self.base_offset + (offsets * up_to / entries) as i64
+    }
+
     pub fn path(&self, directory: &Path, file: SegmentFile) -> PathBuf {
         segment_path(directory, self.base_index, self.generation, file)
     }
@@ -139,5 +147,22 @@ mod tests {
             (50, 0)
         );
         assert_eq!((segment.last_index, segment.end_offset), (3, 6));
+    }
+
+    #[test]
+    fn an_offset_within_is_estimated_and_the_last_is_exact() {
+        let mut segment = Segment::new(10, 1, 100, 0);
+        for index in 10..20 {
+            let base_offset = 100 + (index as i64 - 10) * 7;
+            segment.push(index, base_offset, base_offset + 7, -1);
+        }
+        assert_eq!(segment.offset_near(10), 107);
+        assert_eq!(segment.offset_near(14), 135);
+        assert_eq!(segment.offset_near(19), 170);
+        // Far more offsets than a product of two numbers of their size has room for.
+        let mut large = Segment::new(1, 1, 0, 0);
+        large.push(1, 0, i64::MAX / 2, -1);
+        large.push(2, i64::MAX / 2, i64::MAX - 1, -1);
+        assert_eq!(large.offset_near(2), i64::MAX - 1);
     }
 }
