@@ -140,8 +140,10 @@ fn a_leader_that_is_paced_sends_what_is_committed_by_reads_alone() {
         cluster.nodes[leader]
             .replicas
             .fetched(PARTITION, &read, entries);
-        cluster.settle().await;
+        let next = next_read(&mut cluster, leader).await;
         assert_eq!(cluster.replica(follower).last_index(), end);
+        assert_eq!((next.to, next.low), (away, end + 1));
+        cluster.nodes[leader].reads.push(next);
         cluster.replica_mut(leader).pace(false);
         assert_eq!(cluster.heal().await, leader);
     });
