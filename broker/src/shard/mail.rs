@@ -74,6 +74,8 @@ pub enum Mail {
         number: u64,
         holding: Box<crate::cluster::recovery::Holding>,
     },
+    /// Where nodes listen for others, as another node knows it: to every core, which has links of its own.
+    Nodes(std::sync::Arc<Vec<(i32, String)>>),
     /// An owner tells every core who leads its partitions since when, and who lags. Repeated on every change only:
     /// mail is not lost.
     Leaders(Arc<Vec<Leadership>>),

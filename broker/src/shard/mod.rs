@@ -318,6 +318,7 @@ impl Shard {
             } => self.on_cluster(asker, *request, hops),
             Mail::PeerConnection { parcel, hello } => self.take_link(parcel, *hello),
             Mail::Peer { from, mail } => self.on_peer_mail(from, mail),
+            Mail::Nodes(nodes) => self.reach_unknown(&nodes),
             Mail::Raft(messages) => self.on_raft(messages),
             Mail::Beats(frame) => self.on_beats(frame),
             Mail::Answer { ask, answer } => self.asks.borrow_mut().answer(ask, answer),

@@ -28,6 +28,7 @@ pub mod kind {
     pub const ROOM: u8 = 9;
     pub const SURVEY: u8 = 10;
     pub const SURVEYED: u8 = 11;
+    pub const NODES: u8 = 12;
 }
 
 /// Bytes of one leadership: topic, partition, leader, epoch, how many nodes lag. Those nodes follow.
@@ -70,6 +71,9 @@ pub enum PeerMail {
     Survey { number: u64, partition: PartitionId },
     /// See `Survey`.
     Surveyed { number: u64, holding: Box<Holding> },
+    /// Where nodes listen for others, by id: from core 0 to core 0 when a link comes up. Who is new, or was away, has
+    /// to answer nodes that its own metadata does not know yet. Lost, it is said again by the next link.
+    Nodes(Vec<(i32, String)>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -184,6 +188,7 @@ impl PeerMail {
                 let surveyed = Surveyed { number, holding };
                 (kind::SURVEYED, json(serde_json::to_vec(&surveyed)))
             }
+            PeerMail::Nodes(nodes) => (kind::NODES, json(serde_json::to_vec(&nodes))),
             PeerMail::Leaders(leaders) => {
                 let mut out = BytesMut::with_capacity(leaders.len() * LEADERSHIP_BYTES);
                 for leadership in leaders {
@@ -277,6 +282,7 @@ impl PeerMail {
                 let Surveyed { number, holding } = serde_json::from_slice(&payload)?;
                 Ok(PeerMail::Surveyed { number, holding })
             }
+            kind::NODES => Ok(PeerMail::Nodes(serde_json::from_slice(&payload)?)),
             other => Err(Unreadable::Kind(other)),
         }
     }
@@ -380,6 +386,7 @@ mod tests {
                     ..Holding::default()
                 }),
             },
+            PeerMail::Nodes(vec![(4, "broker-4:9192".to_owned())]),
         ];
         for mail in said {
             let (kind, payload) = mail.clone().encode();

@@ -196,6 +196,12 @@ impl Shard {
             PeerMail::Room { number, wait_us } => self.on_room(number, wait_us),
             PeerMail::Survey { number, partition } => self.on_survey(from, number, partition),
             PeerMail::Surveyed { number, holding } => self.surveys.heard(number, *holding),
+            PeerMail::Nodes(nodes) => {
+                let nodes = std::sync::Arc::new(nodes);
+                for core in 0..self.core.cores() {
+                    self.post.send(core, Mail::Nodes(nodes.clone()));
+                }
+            }
             PeerMail::Leaders(word) => {
                 let word = std::sync::Arc::new(word);
                 for core in 0..self.core.cores() {
@@ -295,6 +301,23 @@ impl Shard {
         };
         for node in nodes {
             self.node_changed(node);
+        }
+    }
+
+    /// Keeps links to nodes that the metadata here does not know yet: the leader of the metadata may be one of them, and
+    /// what it says is not heard for long if it gets no answer.
+    pub(super) fn reach_unknown(&self, nodes: &[(i32, String)]) {
+        let Some(links) = self.links.get() else {
+            return;
+        };
+        let view = self.view.borrow();
+        let named = self.named_peers.borrow();
+        let unknown = nodes.iter().filter(|(node, _)| {
+            let is_known = view.cluster.nodes().contains_key(node) || named.contains_key(node);
+            *node != self.settings.node_id && !is_known
+        });
+        for (node, address) in unknown {
+            links.reach(*node, address.clone(), None);
         }
     }
 
@@ -581,6 +604,10 @@ impl Host for PeerHost {
         owned.unsettle_all();
         if shard.core.id() == METADATA_CORE {
             owned.metadata_link_up(node, shard.core.now());
+            let view = shard.view.borrow();
+            let nodes = view.cluster.nodes().iter();
+            let nodes = nodes.map(|(id, known)| (*id, known.registration.peer.clone()));
+            owned.say(node, METADATA_CORE as u16, PeerMail::Nodes(nodes.collect()));
         }
         drop(owned);
         shard.flush_peers();
