@@ -90,6 +90,8 @@ pub struct Mutations {
     pub forget_retries: bool,
     /// A batch is acknowledged when it is appended.
     pub ack_uncommitted: bool,
+    /// No bug, but a network that is worse than ours: see `shard::echoes`.
+    pub frames_come_again: bool,
     pub raft: Option<raft_group::Mutation>,
 }
 
@@ -186,7 +188,7 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
         return core.stop();
     };
     if let Some(server) = &server {
-        server.set_door(Rc::new(PeerHost(shard.clone())));
+        server.set_door(PeerHost::of(&shard));
     }
     match &plan.peers {
         Some(peers) => shard.join_others(peers),

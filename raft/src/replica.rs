@@ -25,7 +25,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{any::Any, fmt, slice};
 
 use bytes::Bytes;
-use raft::{RawNode, StateRole};
+use raft::{ProgressState, RawNode, StateRole};
 
 use crate::backlog::Backlog;
 use crate::catch_up::CatchUps;
@@ -329,6 +329,11 @@ impl Replica {
         if let Body::Heartbeat { commit, .. } = message.body {
             let last_index = self.last_index();
             if commit > last_index && message.term >= ours {
+                if !self.configuration.members.contains(self.id) {
+                    // Said to the replica that was here before this one and was given up. This one has no say yet,
+                    // and has acknowledged nothing.
+                    return Ok(());
+                }
                 // The leader sends at most what this replica once acknowledged.
                 self.fence(format!(
                     "acknowledged entries are gone: the leader knows of {commit}, the log ends at \
@@ -347,6 +352,9 @@ impl Replica {
         }
         if may_start_campaign && !self.may_campaign() {
             return Ok(()); // as if lost; its sender lives with that
+        }
+        if self.is_of_an_earlier_life(&message) {
+            return Ok(());
         }
         let Some(message) = self.without_stale_rejection(message) else {
             return Ok(());
@@ -422,6 +430,28 @@ impl Replica {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A member that left and came back begins with an empty log, as a learner under its old identity. What it
+    /// acknowledged before may still come: it is below everything that was asked of it since it is back.
+    fn is_of_an_earlier_life(&self, message: &Message) -> bool {
+        let Body::AppendReply {
+            index,
+            reject: None,
+            ..
+        } = message.body
+        else {
+            return false;
+        };
+        let ours = self.role() == Role::Leader && message.term == self.node.raft.term;
+        if !ours || self.configuration.members.is_voter(message.from) {
+            return false;
+        }
+        let progress = self.node.raft.prs().get(message.from.as_u64());
+        progress.is_some_and(|progress| {
+            let answered = progress.matched > 0 || progress.state != ProgressState::Probe;
+            !answered && index < progress.next_idx
+        })
     }
 
     /// tikv/raft-rs #557: while probing, the crate moves a follower's `next` to a rejected index

@@ -490,6 +490,63 @@ fn members_change_under_faults() {
     });
 }
 
+/// A replica that was given up and comes back begins anew under its old identity: nothing that was said of or by the
+/// one before counts.
+#[test]
+fn what_concerns_an_earlier_life_of_a_replica_is_not_taken() {
+    run(async |core| {
+        let mut cluster = Cluster::new(&core, 18, &[1, 2, 3], &[4]).await;
+        let leader = cluster.heal().await;
+        for _ in 0..5 {
+            cluster.propose(leader, 1, b"x").unwrap();
+        }
+        cluster.settle().await;
+        let known = cluster.replica(leader).last_index();
+        let (from, to) = (cluster.nodes[leader].id, cluster.nodes[3].id);
+        let term = cluster.replica(leader).term();
+        let body = Body::Heartbeat {
+            commit: known,
+            sleep: false,
+        };
+        let beat = Message {
+            from,
+            to,
+            term,
+            body,
+        };
+        assert_eq!(cluster.replica_mut(3).step(beat), Ok(()));
+        assert_eq!(cluster.replica(3).fenced(), None);
+        let comes = [Change::AddLearner(to)];
+        cluster.replica_mut(leader).propose_members(&comes).unwrap();
+        while cluster.replica(leader).matched(to).is_none() {
+            // It hears nothing yet.
+            cluster.pass(leader);
+            cluster.finish_write(leader).await;
+            cluster.deliver_to_others(3);
+            for other in 0..3 {
+                cluster.pass(other);
+                cluster.finish_write(other).await;
+            }
+        }
+        let body = Body::AppendReply {
+            index: known,
+            commit: known,
+            reject: None,
+        };
+        let late = Message {
+            from: to,
+            to: from,
+            term,
+            body,
+        };
+        assert_eq!(cluster.replica_mut(leader).step(late), Ok(()));
+        assert_eq!(cluster.replica(leader).matched(to), Some(0));
+        cluster.heal().await;
+        let last_index = cluster.replica(leader).last_index();
+        assert_eq!(cluster.replica(leader).matched(to), Some(last_index));
+    });
+}
+
 #[test]
 fn a_replica_that_lost_acknowledged_entries_is_fenced() {
     run(async |core| {

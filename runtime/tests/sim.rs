@@ -131,6 +131,29 @@ fn time_leaps_over_what_nobody_waits_for() {
 }
 
 #[test]
+fn a_frozen_node_does_nothing_until_it_thaws() {
+    let sim = Sim::new(Options::seeded(4));
+    let ticks = Rc::new(Cell::new(0));
+    let told = ticks.clone();
+    let node = sim.client("n", move |core| async move {
+        loop {
+            core.sleep(Duration::from_millis(10)).await;
+            told.set(told.get() + 1);
+        }
+    });
+    sim.run_for(Duration::from_millis(105));
+    assert_eq!(ticks.get(), 10);
+    sim.freeze(node);
+    sim.run_for(Duration::from_secs(5));
+    assert_eq!(ticks.get(), 10);
+    sim.thaw(node);
+    // The timer that is overdue fires at once, and the next one in its own time.
+    sim.run_for(Duration::from_millis(15));
+    assert_eq!(ticks.get(), 12);
+    assert!(sim.is_up(node));
+}
+
+#[test]
 fn ready_tasks_run_in_seeded_order() {
     let order = |seed| {
         let sim = Sim::new(Options::seeded(seed));

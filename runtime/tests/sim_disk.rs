@@ -594,6 +594,34 @@ fn damage_is_done_where_it_is_ordered() {
 }
 
 #[test]
+fn a_copy_of_a_disk_has_what_was_durable_and_can_be_put_back() {
+    let sim = Sim::new(Options::seeded(1));
+    let write = |content: &'static [u8; 3]| {
+        move |core: Core| async move {
+            let disk = core.disk();
+            disk.replace(Path::new("/f"), content).await.unwrap();
+            // Its name is never synced.
+            open(&core, "/unsynced").await;
+        }
+    };
+    let node = run(&sim, "n", write(b"old"));
+    let old = sim.copy_disk(node);
+    sim.wipe_disk(node);
+    run(&sim, "n", write(b"new"));
+    let new = sim.copy_disk(node);
+    for (copy, content) in [(&old, b"old"), (&new, b"new"), (&old, b"old")] {
+        sim.replace_disk(node, copy);
+        assert_eq!(sim.durable(node, "/f", 0, 9), Some(content.to_vec()));
+        run(&sim, "n", move |core| async move {
+            let read = core.disk().read_to_end(Path::new("/f")).await.unwrap();
+            assert_eq!(read, content.to_vec());
+            let exists = core.disk().exists(Path::new("/unsynced")).await;
+            assert!(!exists.unwrap(), "what was not synced is in no copy");
+        });
+    }
+}
+
+#[test]
 fn open_files_outlive_their_names() {
     let sim = Sim::new(Options::seeded(1));
     run(&sim, "n", |core| async move {

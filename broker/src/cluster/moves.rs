@@ -121,7 +121,7 @@ mod tests {
     use crate::cluster::decide::{
         ClusterAnswer, ClusterAsk, Context, NewTopic, PartitionMove, Refusal, TopicRef, decide,
     };
-    use crate::cluster::{Cluster, Move, Record, Registration, Topic};
+    use crate::cluster::{Cluster, Move, Record, Records, Registration, Topic};
     use crate::config::BrokerConfig;
     use protocol::error::ErrorCode;
     use raft_group::ReplicaId;
@@ -183,8 +183,10 @@ mod tests {
             let decided = decide(&mut self.cluster, &ask, &mut context);
             // What a restart would read back is what there is.
             let state = Box::new(self.cluster.image());
+            let written = Records(vec![Record::Snapshot { state }]).encode();
+            let read = Records::decode(&written, 1).expect("a state that can be read back");
             let mut again = Cluster::default();
-            again.apply(&Record::Snapshot { state });
+            again.apply(&read.0[0]);
             assert_eq!(again, self.cluster);
             self.cluster.verify();
             decided

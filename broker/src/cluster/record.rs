@@ -133,9 +133,14 @@ pub struct Unreadable {
 }
 
 impl Records {
-    /// The entry's bytes.
+    /// The entry's bytes. An entry that cannot be read back would stop the metadata of every node.
     pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("records hold only maps with text keys")
+        let bytes = serde_json::to_vec(self).expect("records hold only maps with text keys");
+        debug_assert!(
+            serde_json::from_slice::<Records>(&bytes).is_ok(),
+            "{self:?} cannot be read back"
+        );
+        bytes
     }
 
     /// Reads the entry at `index`.

@@ -10,6 +10,7 @@ pub mod background;
 pub mod balancing;
 mod between_leads;
 pub mod catch_up;
+mod echoes;
 pub mod everywhere;
 pub mod fetching;
 pub mod groups_host;

@@ -65,6 +65,7 @@ impl Owned {
             *peer == own || matched.is_some_and(|matched| matched >= since)
         };
         if !in_place || !wanted.iter().all(knows) {
+            tracing::trace!(partition = %id, in_place, since, ?members, "has not arrived");
             return true;
         }
         if let Some(told) = self.told_arrivals.get_mut(&id)
@@ -79,6 +80,7 @@ impl Owned {
             ticks_left: SAY_AGAIN_TICKS,
         };
         self.told_arrivals.insert(id, told);
+        tracing::debug!(partition = %id, number = moving.number, "has arrived");
         let request = Box::new(ClusterAsk::MoveDone {
             topic,
             partition: id.partition,

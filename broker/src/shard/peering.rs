@@ -24,7 +24,7 @@ use runtime::Parcel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use storage::PartitionId;
 use uuid::Uuid;
 
@@ -235,7 +235,7 @@ impl Shard {
     }
 
     /// Gives a frame of Raft messages to the cores that own their partitions.
-    fn sort_raft(&self, from: ReplicaId, payload: Bytes) -> Result<(), String> {
+    pub(super) fn sort_raft(&self, from: ReplicaId, payload: Bytes) -> Result<(), String> {
         let reader = FrameReader::new(payload).map_err(|error| error.to_string())?;
         let mut by_core: Vec<Vec<(PartitionId, Message)>> = vec![Vec::new(); self.core.cores()];
         for message in reader {
@@ -255,7 +255,7 @@ impl Shard {
         Ok(())
     }
 
-    fn sort_beats(&self, from: ReplicaId, payload: &[u8]) -> Result<(), String> {
+    pub(super) fn sort_beats(&self, from: ReplicaId, payload: &[u8]) -> Result<(), String> {
         let frame = BeatFrame::decode(payload).map_err(|error| error.to_string())?;
         if frame.from != from {
             return Err(format!("{} speaks for {}", from, frame.from));
@@ -278,7 +278,7 @@ impl Shard {
 
     /// Opens this core's links, and lets time pass, if the node has others beside it.
     pub fn join_others(self: &Rc<Shard>, plan: &PeerPlan) {
-        let host = Rc::new(PeerHost(self.clone()));
+        let host = PeerHost::of(self);
         let links = Links::new(&self.core, host, plan.names.clone(), plan.settings.clone());
         if self.links.set(links).is_err() {
             return; // It has them already.
@@ -410,6 +410,9 @@ impl Owned {
         let own = replica.id();
         let near = |peer| peer == own || near(peer);
         let next = membership::next(replica.members(), own, voters, listening, near);
+        if next != Next::Nothing {
+            tracing::trace!(partition = %id, members = ?replica.members(), ?next, "members change");
+        }
         match next {
             Next::Nothing => false,
             Next::Wait => true,
@@ -515,7 +518,19 @@ fn leaving_the_vote(cluster: &Cluster) -> BTreeSet<i32> {
 }
 
 /// What the links of a core bring goes to its shard, and so do those who come to the accepting core.
-pub struct PeerHost(pub Rc<Shard>);
+pub struct PeerHost(Weak<Shard>);
+
+impl PeerHost {
+    /// The shard has its links, and they have this: so this does not keep the shard.
+    pub fn of(shard: &Rc<Shard>) -> Rc<PeerHost> {
+        Rc::new(PeerHost(Rc::downgrade(shard)))
+    }
+
+    fn shard(&self) -> Rc<Shard> {
+        let shard = self.0.upgrade();
+        shard.expect("links run on the core of their shard, and end with it")
+    }
+}
 
 fn retired(node: i32) -> Refusal {
     Refusal::retired(format!(
@@ -525,18 +540,20 @@ fn retired(node: i32) -> Refusal {
 
 impl Identity for PeerHost {
     fn introduction(&self) -> Introduction {
-        let settings = &self.0.settings;
+        let shard = self.shard();
+        let settings = &shard.settings;
         Introduction {
             cluster_id: settings.cluster_id.clone(),
             node: settings.node_id,
             incarnation: settings.incarnation,
-            cores: self.0.core.cores() as u16,
+            cores: shard.core.cores() as u16,
             level: LEVEL,
         }
     }
 
     fn admit(&self, who: &Introduction) -> Result<(), Refusal> {
-        let own = &self.0.settings;
+        let shard = self.shard();
+        let own = &shard.settings;
         if who.node == own.node_id {
             let sentence = format!(
                 "this is node {} itself: each node needs an id of its own",
@@ -545,7 +562,7 @@ impl Identity for PeerHost {
             return Err(Refusal::not_admitted(sentence));
         }
         let id = ReplicaId::new(who.node, who.incarnation);
-        let view = self.0.view.borrow();
+        let view = shard.view.borrow();
         if id.is_none_or(|id| view.cluster.is_retired(id)) {
             return Err(retired(who.node));
         }
@@ -555,10 +572,11 @@ impl Identity for PeerHost {
 
 impl Host for PeerHost {
     fn heard(&self, from: Origin, to: u16, kind: u8, payload: Bytes) {
-        let shard = &self.0;
+        let shard = &self.shard();
         let Some(identity) = ReplicaId::new(from.node, from.incarnation) else {
             return; // Was not admitted.
         };
+        shard.echo(identity, kind, &payload);
         let taken = match kind {
             kind::RAFT => shard.sort_raft(identity, payload),
             kind::BEATS => shard.sort_beats(identity, &payload),
@@ -588,7 +606,7 @@ impl Host for PeerHost {
 
     fn link_up(&self, reached: &Introduction) {
         let (node, incarnation) = (reached.node, reached.incarnation);
-        let shard = &self.0;
+        let shard = &self.shard();
         let id = ReplicaId::new(node, incarnation);
         if id.is_none_or(|id| shard.view.borrow().cluster.is_retired(id)) {
             return; // It lets us in, but nobody listens to it any more.
@@ -615,7 +633,7 @@ impl Host for PeerHost {
     }
 
     fn link_down(&self, node: i32, reason: &LinkEnd) {
-        let shard = &self.0;
+        let shard = &self.shard();
         if let LinkEnd::Rejected(refusal) = reason {
             match refusal.code {
                 RefusalCode::NotAdmitted => shard.turned_away(),
@@ -651,7 +669,7 @@ impl Host for PeerHost {
 
     fn silent(&self, node: i32) {
         tracing::debug!(node, "nothing is heard from a node");
-        let shard = &self.0;
+        let shard = &self.shard();
         shard.owned.borrow_mut().replicas.peer_silent(node);
         shard.wake_turn();
         shard.tell_heard(node, false);
@@ -659,14 +677,15 @@ impl Host for PeerHost {
 
     fn heard_again(&self, node: i32) {
         tracing::debug!(node, "a node is heard again");
-        self.0.tell_heard(node, true);
+        self.shard().tell_heard(node, true);
     }
 }
 
 /// What the accepting core does with those who come, once the node has recovered.
 impl Door for PeerHost {
     fn sought(&self, _request: Bytes) -> Pin<Box<dyn Future<Output = Bytes>>> {
-        let settings = &self.0.settings;
+        let shard = self.shard();
+        let settings = &shard.settings;
         let standing = Standing {
             node: settings.node_id,
             incarnation: settings.incarnation,
@@ -677,7 +696,7 @@ impl Door for PeerHost {
     }
 
     fn hand_over(&self, core: u16, parcel: Parcel, hello: Hello) {
-        let shard = &self.0;
+        let shard = &self.shard();
         match usize::from(core) == shard.core.id() {
             true => shard.take_link(parcel, hello),
             false => shard.post.send(

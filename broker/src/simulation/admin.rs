@@ -5,7 +5,6 @@ use super::client::Client;
 use super::history::{Floor, Place};
 use super::violation::Violation;
 use super::{AUTO, LEDGER, REPLICAS, Stage, produce::OVERSIZED_BYTES};
-use protocol::api::Message;
 use protocol::codec::Str;
 use protocol::error::ErrorCode;
 use protocol::messages::*;
@@ -19,59 +18,6 @@ const PASSING: [&str; 2] = ["passing-0", "passing-1"];
 const PARTITIONS_MAX: i32 = 4;
 const TOPIC: i8 = 2;
 const SET: i8 = 0;
-
-/// Looks at the metadata of every node until all say the same, leaders among it.
-pub(super) async fn compare_views(stage: Rc<Stage>, mut client: Client) {
-    while !stage.is_over() {
-        let mut views = Vec::new();
-        for node in 0..stage.nodes.len() {
-            client.at = node;
-            let request = MetadataRequest {
-                topics: None,
-                ..MetadataRequest::default()
-            };
-            let version = MetadataRequest::KEY.api().versions.max;
-            views.extend(client.call(&request, version).await.map(seen));
-        }
-        let led = |view: &View| view.values().all(|(leader, _)| *leader >= 0);
-        let same = views.windows(2).all(|pair| pair[0] == pair[1]);
-        if views.len() == stage.nodes.len() && same && views.iter().all(led) {
-            stage.history().count("views compared");
-            return;
-        }
-        stage
-            .history()
-            .tell(|| format!("views differ: {}", differences(&views)));
-        client.core.sleep(Duration::from_millis(200)).await;
-    }
-}
-
-/// Leader and epoch of every partition.
-type View = BTreeMap<Place, (i32, i32)>;
-
-fn seen(response: MetadataResponse) -> View {
-    let partitions = response.topics.into_iter().flat_map(|topic| {
-        let id = topic.topic_id;
-        topic.partitions.into_iter().map(move |partition| {
-            let leader = (partition.leader_id, partition.leader_epoch);
-            ((id, partition.partition_index), leader)
-        })
-    });
-    partitions.collect()
-}
-
-/// What nodes do not agree on, and what has no leader.
-fn differences(views: &[View]) -> String {
-    let places: BTreeSet<&Place> = views.iter().flat_map(View::keys).collect();
-    let told = places.into_iter().filter_map(|place| {
-        let told: Vec<Option<&(i32, i32)>> = views.iter().map(|view| view.get(place)).collect();
-        let agreed = told.windows(2).all(|pair| pair[0] == pair[1]);
-        let led = told.iter().flatten().all(|(leader, _)| *leader >= 0);
-        (!agreed || !led).then(|| format!("{}/{}: {told:?}", place.0, place.1))
-    });
-    let told: Vec<String> = told.collect();
-    format!("{} nodes answered; {}", views.len(), told.join(", "))
-}
 
 struct Admin {
     stage: Rc<Stage>,

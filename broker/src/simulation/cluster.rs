@@ -5,10 +5,12 @@
 
 use super::character::{Character, Draw, cluster_config};
 use super::client::Client;
+use super::disks::Changed;
+use super::fault::{Fault, draw_kinds};
 use super::history::History;
 use super::violation::Violation;
-use super::{MEMORY_PER_CORE, Mutation, Options, Outcome, PORT, Stage};
-use super::{admin, group, produce, read};
+use super::{MEMORY_PER_CORE, Mutation, Options, Outcome, PORT, REPLICAS, Stage};
+use super::{admin, group, moves, produce, read, views};
 use crate::config::{Endpoint, Voter};
 use crate::node::{ClientListener, News, PeerPlan, Plan, StartError};
 use crate::peers::{self, Names};
@@ -35,83 +37,25 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// No load of these clients makes so many events in the window, for each node; a task that never waits makes 33,000.
 const BUSY_WINDOW: Duration = Duration::from_millis(10);
 const BUSY_EVENTS: u64 = 12_000;
-
-/// What can happen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fault {
-    Kill,
-    Stop,
-    PowerLoss,
-    /// In the middle of a disk operation.
-    PowerLossAtOperation,
-    PowerLossOfTwo,
-    PowerLossOfAll,
-    Stall,
-    /// Two nodes do not hear each other.
-    Cut,
-    /// One node does not hear the others, nor they it; clients reach it.
-    Isolation,
-    /// Nobody reaches it.
-    IsolationFromAll,
-    /// What one node sends to another does not arrive.
-    OneWayCut,
-    Delay,
-    Reset,
-    /// The node comes back with an empty directory. Once in a run.
-    WipedDisk,
-    FullDisk,
-}
-
-impl Fault {
-    const ALL: [Fault; 15] = [
-        Fault::Kill,
-        Fault::Stop,
-        Fault::PowerLoss,
-        Fault::PowerLossAtOperation,
-        Fault::PowerLossOfTwo,
-        Fault::PowerLossOfAll,
-        Fault::Stall,
-        Fault::Cut,
-        Fault::Isolation,
-        Fault::IsolationFromAll,
-        Fault::OneWayCut,
-        Fault::Delay,
-        Fault::Reset,
-        Fault::WipedDisk,
-        Fault::FullDisk,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Fault::Kill => "fault: a node is killed",
-            Fault::Stop => "fault: a node is stopped",
-            Fault::PowerLoss => "fault: a node loses power",
-            Fault::PowerLossAtOperation => "fault: a node loses power at an operation",
-            Fault::PowerLossOfTwo => "fault: two nodes lose power",
-            Fault::PowerLossOfAll => "fault: all nodes lose power",
-            Fault::Stall => "fault: a disk stalls",
-            Fault::Cut => "fault: two nodes are cut off from each other",
-            Fault::Isolation => "fault: a node is cut off from the others",
-            Fault::IsolationFromAll => "fault: a node is cut off from everybody",
-            Fault::OneWayCut => "fault: one direction is cut off",
-            Fault::Delay => "fault: messages are late",
-            Fault::Reset => "fault: connections are reset",
-            Fault::WipedDisk => "fault: a disk is wiped",
-            Fault::FullDisk => "fault: a disk is full",
-        }
-    }
-}
+/// Less than what a broker lets timestamps be off, and than any retention of what is kept for ever here.
+const CLOCK_JUMP_MS: u64 = 30 * 60_000;
 
 /// What ends a fault.
-enum End {
+pub(super) enum End {
     Start(usize),
     Unblock(Vec<(NodeId, NodeId)>),
     OnTime(NodeId, NodeId),
     Room(usize),
+    Thaw(usize),
+    RightTime(usize),
+    Swift(usize),
+    /// The operation of this number was to fail.
+    Failed(usize, u64),
+    OwnDisk,
 }
 
-struct Member {
-    node: NodeId,
+pub(super) struct Member {
+    pub node: NodeId,
     plan: Plan,
     cores: usize,
     stop: Rc<Notify>,
@@ -119,20 +63,25 @@ struct Member {
     /// A full disk may keep it from starting.
     excused: bool,
     /// Its disk was replaced.
-    is_another: bool,
+    pub is_another: bool,
     starts: u64,
+    /// Starts with what it has on its disk since that was changed from outside.
+    pub starts_as_is: u64,
 }
 
-struct Fate {
-    sim: Sim,
-    stage: Rc<Stage>,
-    draw: Draw,
-    members: Vec<Member>,
+pub(super) struct Fate {
+    pub sim: Sim,
+    pub stage: Rc<Stage>,
+    pub draw: Draw,
+    pub members: Vec<Member>,
     clients: Vec<(String, NodeId)>,
     kinds: Vec<Fault>,
     /// Faults that last, with their ends.
     under_way: Vec<(Instant, End)>,
-    wiped: bool,
+    /// The one disk of the run that was replaced or damaged.
+    pub changed: Option<Changed>,
+    /// A client moves partitions.
+    moves: bool,
 }
 
 pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome {
@@ -142,9 +91,16 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
     let sim = Sim::new(character.world);
     history.borrow_mut().stale_us = STALE.as_micros() as u64;
     let mut members = Vec::new();
+    // Replicas that come back under their old identity rely on what connections promise.
+    let (frames_come_again, moves) = match draw.below(4) {
+        0 => (true, false),
+        1 => (false, false),
+        _ => (false, true),
+    };
     for index in 0..options.nodes {
         let (news, heard) = mpsc::channel();
-        let plan = plan(options, index, &character.storage, news);
+        let mut plan = plan(options, index, &character.storage, news);
+        plan.mutations.frames_come_again = frames_come_again;
         let cores = 1 + draw.below(2) as usize;
         let (node, stop) = super::fate::start(&sim, &name(index), cores, &plan);
         assert_eq!(sim.ip(node), ip(index), "the addresses of the plan");
@@ -157,11 +113,17 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
             excused: false,
             is_another: false,
             starts: 0,
+            starts_as_is: 0,
         });
     }
     let nodes = members.iter().map(|member| member.node).collect();
     let stage = Rc::new(Stage::new(history, &sim, nodes));
     let kinds = draw_kinds(&mut draw);
+    // Of two replicas one that forgets is a majority that is lost.
+    let forgets = [Fault::WipedDisk, Fault::FlippedBits];
+    if !kinds.iter().any(|kind| forgets.contains(kind)) {
+        stage.replicas_min.set(REPLICAS - 1);
+    }
     let mut fate = Fate {
         sim,
         stage,
@@ -170,13 +132,14 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
         clients: Vec::new(),
         kinds,
         under_way: Vec::new(),
-        wiped: false,
+        changed: None,
+        moves,
     };
     fate.run(character.lives);
     fate.outcome()
 }
 
-fn name(index: usize) -> String {
+pub(super) fn name(index: usize) -> String {
     format!("node-{}", index + 1)
 }
 
@@ -218,21 +181,6 @@ fn plan(
         anew_bytes_min: 1_024,
         mutations: Mutation::in_broker(options.mutation),
         news,
-    }
-}
-
-/// One kind alone, two, or any number.
-fn draw_kinds(draw: &mut Draw) -> Vec<Fault> {
-    let any = |draw: &mut Draw| Fault::ALL[draw.below(Fault::ALL.len() as u64) as usize];
-    match draw.below(4) {
-        0 => vec![any(draw)],
-        1 | 2 => vec![any(draw), any(draw)],
-        _ => {
-            let chosen = Fault::ALL.into_iter().filter(|_| draw.below(2) == 0);
-            let mut chosen: Vec<Fault> = chosen.collect();
-            chosen.push(any(draw));
-            chosen
-        }
     }
 }
 
@@ -283,6 +231,10 @@ impl Fate {
             self.client("member", 8, group::member),
             self.client("asker", 11, read::asker),
         ];
+        if self.moves {
+            let mover = self.client("mover", 12, moves::mover);
+            self.clients.push(mover);
+        }
     }
 
     fn client<F, Fut>(&self, kind: &str, number: u32, main: F) -> (String, NodeId)
@@ -308,7 +260,7 @@ impl Fate {
         self.run_for(Duration::from_micros(us));
     }
 
-    fn run_for(&mut self, time: Duration) {
+    pub(super) fn run_for(&mut self, time: Duration) {
         self.run_until(time, |_| false);
     }
 
@@ -365,6 +317,22 @@ impl Fate {
                 self.tell(format!("{} has room again", name(index)));
                 self.stage.full.set(false);
             }
+            End::Thaw(index) => {
+                self.sim.thaw(self.members[index].node);
+                self.tell(format!("{} thaws", name(index)));
+            }
+            End::RightTime(index) => self.sim.skew_wall_clock(self.members[index].node, 0),
+            End::Swift(index) => self.sim.slow_disk(self.members[index].node, 1),
+            End::Failed(index, operation) => {
+                let node = self.members[index].node;
+                self.sim.forget_planned_faults(node);
+                if self.sim.disk_ops(node) >= operation && self.sim.is_up(node) {
+                    self.tell(format!("{} had an error and is started again", name(index)));
+                    self.sim.kill(node);
+                    self.start_later(index);
+                }
+            }
+            End::OwnDisk => self.put_own_disk_in(),
         }
     }
 
@@ -382,18 +350,18 @@ impl Fate {
         }
     }
 
-    fn start_later(&mut self, index: usize) {
+    pub(super) fn start_later(&mut self, index: usize) {
         let longest_ms = [30, 500, 2_000][self.draw.below(3) as usize];
         self.later(longest_ms, End::Start(index));
     }
 
-    fn later(&mut self, longest_ms: u64, end: End) {
+    pub(super) fn later(&mut self, longest_ms: u64, end: End) {
         let us = 1_000 + self.draw.below(1_000 * longest_ms);
         let at = self.sim.now() + Duration::from_micros(us);
         self.under_way.push((at, end));
     }
 
-    fn start(&mut self, index: usize) {
+    pub(super) fn start(&mut self, index: usize) {
         let cores = match self.draw.below(4) {
             0 => 1 + self.draw.below(2) as usize,
             _ => self.members[index].cores,
@@ -407,22 +375,36 @@ impl Fate {
         self.tell(format!("{} is started again", name(index)));
     }
 
-    fn tell(&self, event: String) {
+    pub(super) fn tell(&self, event: String) {
         self.stage.history().tell_fate(event);
     }
 
     fn hear_news(&mut self) {
         for index in 0..self.members.len() {
+            let (has_old_disk, is_damaged) = (self.has_old_disk(index), self.is_damaged(index));
             let member = &mut self.members[index];
             while let Ok(news) = member.news.try_recv() {
                 match news {
+                    News::Ready { .. } if has_old_disk => {
+                        let what = format!("{} is ready with it", name(index));
+                        self.stage.history().violate(Violation::OldDiskTaken, what);
+                    }
+                    News::Failed(StartError::NotTakenIn(_)) if has_old_disk => {
+                        self.stage.history().count("old disks refused");
+                    }
                     News::Ready { .. } => {
+                        member.starts_as_is += 1;
                         member.starts += 1;
                         let mut history = self.stage.history();
                         history.count("starts");
                         history.tell_fate(format!("{} is ready", name(index)));
                     }
                     News::Recovered { .. } => {}
+                    News::Failed(_) if is_damaged => {
+                        self.stage
+                            .history()
+                            .count("starts refused to a damaged disk");
+                    }
                     News::Failed(StartError::Data { .. }) if member.excused => {
                         self.stage.history().count("starts refused by the disk");
                     }
@@ -474,6 +456,28 @@ impl Fate {
                 let all: Vec<usize> = (0..self.members.len()).collect();
                 self.lose_power(&all);
             }
+            Fault::Freeze => {
+                self.sim.freeze(first);
+                let longest_ms = [100, 1_000, 6_000][self.draw.below(3) as usize];
+                self.later(longest_ms, End::Thaw(one));
+            }
+            Fault::ClockJump => {
+                let ms = self.draw.below(2 * CLOCK_JUMP_MS) as i64 - CLOCK_JUMP_MS as i64;
+                self.sim.skew_wall_clock(first, ms);
+                self.later(2_000, End::RightTime(one));
+            }
+            Fault::SlowDisk => {
+                let factor = 2 + self.draw.below(40) as u32;
+                self.sim.slow_disk(first, factor);
+                self.later(2_000, End::Swift(one));
+            }
+            Fault::FailedOperation => {
+                let operation = self.sim.disk_ops(first) + 1 + self.draw.below(100);
+                self.sim
+                    .fail_op(first, operation, std::io::ErrorKind::Other);
+                self.members[one].excused = true;
+                self.later(1_500, End::Failed(one, operation));
+            }
             Fault::Stall => {
                 let longest_ms = [40, 400, 2_500][self.draw.below(3) as usize];
                 let stall = Duration::from_millis(1 + self.draw.below(longest_ms));
@@ -501,13 +505,15 @@ impl Fate {
             }
             Fault::Reset => self.sim.cut(first, second),
             Fault::WipedDisk => self.wipe(one),
+            Fault::ReturnedDisk => self.put_old_disk_in(),
+            Fault::FlippedBits => self.flip_bits(one),
             Fault::FullDisk => self.fill(one),
         }
     }
 
     fn whom(&self, kind: Fault, one: usize, two: usize) -> String {
         match kind {
-            Fault::PowerLossOfAll => String::new(),
+            Fault::PowerLossOfAll | Fault::ReturnedDisk => String::new(),
             Fault::PowerLossOfTwo | Fault::Cut | Fault::OneWayCut | Fault::Delay | Fault::Reset => {
                 format!("{} and {}", name(one), name(two))
             }
@@ -530,24 +536,6 @@ impl Fate {
         self.later(longest_ms, End::Unblock(ways));
     }
 
-    /// The node comes back as another one of the same id. Once in a run: who has lost what it had promised may be one
-    /// of three, not two.
-    fn wipe(&mut self, index: usize) {
-        if std::mem::replace(&mut self.wiped, true) {
-            return;
-        }
-        let node = self.members[index].node;
-        self.sim.crash(node);
-        if !self.sim.is_done(node) {
-            return;
-        }
-        self.sim.wipe_disk(node);
-        self.members[index].is_another = true;
-        let now_us = self.sim.now().0 / 1_000;
-        self.stage.wiped_us.set(Some(now_us));
-        self.start_later(index);
-    }
-
     fn fill(&mut self, index: usize) {
         let node = self.members[index].node;
         let left = [0, 8_192, 100_000][self.draw.below(3) as usize];
@@ -567,9 +555,9 @@ impl Fate {
         }
         self.sim.heal_all();
         for member in &self.members {
-            // Forgets the operation at which it was to lose power.
-            self.sim.crash_at_op(member.node, u64::MAX);
+            self.sim.forget_planned_faults(member.node);
         }
+        self.replace_damaged();
         self.stage.healed.set(true);
         self.tell("no more faults".to_owned());
         let began = self.sim.now();
@@ -603,7 +591,7 @@ impl Fate {
             return self.not_served("the last reading", LAST_READING_WITHIN);
         }
         let viewer = self.client("viewer", 10, |stage, client, _| {
-            admin::compare_views(stage, client)
+            views::compare(stage, client)
         });
         if !self.run_until(SAME_WITHIN, |fate| fate.sim.is_done(viewer.1)) {
             let what = format!("the metadata, after {SAME_WITHIN:?}");

@@ -62,6 +62,36 @@ struct PartitionHistory {
     deletable: i64,
     /// Leader epoch of records by offset, where it changes.
     epochs: BTreeMap<i64, i32>,
+    /// What was sent once and acknowledged: when, us, and its offset. Whoever appended it has acknowledged it.
+    acks: Vec<(u64, i64)>,
+    doubts: Vec<Doubt>,
+}
+
+/// An answer that told less than had been acknowledged. It is right if the epoch it was given for ended before.
+struct Doubt {
+    asked_us: u64,
+    epoch: i32,
+    node: usize,
+    told: i64,
+}
+
+impl PartitionHistory {
+    /// The leader epoch of the record at an offset, of a log that was read as a whole.
+    fn epoch_of(&self, offset: i64) -> Option<i32> {
+        let before = self.epochs.range(..=offset).next_back();
+        before.map(|(_, epoch)| *epoch)
+    }
+
+    /// An acknowledgement that an answer in the same or a later epoch, asked for after it, did not know of.
+    fn unknown_ack(&self) -> Option<(&Doubt, i64, i32)> {
+        self.doubts.iter().find_map(|doubt| {
+            self.acks.iter().find_map(|(at, offset)| {
+                let epoch = self.epoch_of(*offset)?;
+                let due = *at < doubt.asked_us && epoch <= doubt.epoch;
+                (due && *offset >= doubt.told).then_some((doubt, *offset, epoch))
+            })
+        })
+    }
 }
 
 /// Values by the time from which on they hold, us.
@@ -248,9 +278,12 @@ impl History {
             .get_mut(&value)
             .expect("acknowledged values were sent");
         sent.fate = Fate::Acked;
-        let place = sent.place;
+        let (place, once) = (sent.place, sent.attempts == 1);
         self.seen(place, offset, value, "acknowledged");
         let partition = self.partitions.entry(place).or_default();
+        if once {
+            partition.acks.push((self.now_us, offset));
+        }
         partition.floor.high_watermark = partition.floor.high_watermark.max(offset + 1);
         let floor = partition.floor;
         partition.floors.note(self.now_us, self.stale_us, floor);
@@ -331,11 +364,29 @@ impl History {
     }
 
     /// A node answered as the leader of an epoch, whatever it may have missed since.
-    pub fn served(&mut self, place: Place, epoch: i32, node: usize, before: i64, told: i64) {
+    pub fn served(
+        &mut self,
+        place: Place,
+        epoch: i32,
+        node: usize,
+        asked_us: u64,
+        before: i64,
+        told: i64,
+    ) {
         self.leads(place, epoch, node);
-        let served = &mut self.partitions.entry(place).or_default().served;
-        let mark = served.get_mut(&epoch).expect("entered above");
+        let partition = self.partitions.entry(place).or_default();
+        let mark = partition.served.get_mut(&epoch).expect("entered above");
         mark.1 = mark.1.max(told);
+        let acked = partition.acks.iter().rev();
+        let mut acked = acked.filter(|(at, _)| *at < asked_us);
+        if acked.any(|(_, offset)| *offset >= told) {
+            partition.doubts.push(Doubt {
+                asked_us,
+                epoch,
+                node,
+                told,
+            });
+        }
         if told < before {
             let what = format!(
                 "the high watermark of {place:?} is {told} in epoch {epoch}; it was {before} in that or an earlier one"
@@ -485,6 +536,20 @@ impl History {
             return self.violate(Violation::Lost, told);
         }
         let partition = self.partitions.entry(place).or_default();
+        if let Some((doubt, offset, epoch)) = partition.unknown_ack() {
+            let Doubt {
+                epoch: later,
+                node,
+                told,
+                ..
+            } = doubt;
+            let what = format!(
+                "node {} told a high watermark of {told} of {place:?} in epoch {later}; offset {offset}, of epoch \
+                 {epoch}, had been acknowledged before it was asked",
+                node + 1
+            );
+            return self.violate(Violation::WentBack, what);
+        }
         let mut last: BTreeMap<u32, (i64, u32)> = BTreeMap::new();
         let mut disordered = None;
         for (offset, value) in &partition.at {

@@ -12,15 +12,19 @@ mod admin;
 mod character;
 mod client;
 mod cluster;
+mod disks;
 mod fate;
+mod fault;
 mod group;
 mod history;
 mod log;
+mod moves;
 mod platter;
 mod produce;
 mod read;
 mod route;
 mod value;
+mod views;
 mod violation;
 
 use bytes::Bytes;
@@ -156,6 +160,7 @@ impl Mutation {
         crate::node::Mutations {
             forget_retries: mutation == Some(Mutation::DuplicateWindowZero),
             ack_uncommitted: mutation == Some(Mutation::AckBeforeMajority),
+            frames_come_again: false,
             raft: match mutation {
                 Some(Mutation::FollowerAcksBeforeSync) => Some(raft_group::Mutation::AckBeforeSync),
                 Some(Mutation::ServeBeforeCommit) => Some(raft_group::Mutation::ServeBeforeCommit),
@@ -272,8 +277,14 @@ struct Stage {
     /// The disk has little or no room.
     full: Cell<bool>,
     commits: Cell<i64>,
-    /// When a disk was replaced by an empty one, us.
+    /// When a disk was last replaced or damaged, us.
     wiped_us: Cell<Option<u64>>,
+    /// Replicas that a partition has at least, wherever it is moved.
+    replicas_min: Cell<usize>,
+    /// A node whose disk was damaged and is not replaced: it may lack what it does not serve.
+    damaged: Cell<Option<usize>>,
+    /// By partition: the nodes that hold it, as all of them say in the end.
+    replicas: RefCell<BTreeMap<Place, Vec<usize>>>,
     /// Batches that were acknowledged, with their first offset: every replica has to have them in the end.
     promised: RefCell<Vec<(Place, i64, Bytes)>>,
 }
@@ -291,6 +302,9 @@ impl Stage {
             full: Cell::new(false),
             commits: Cell::new(0),
             wiped_us: Cell::new(None),
+            replicas_min: Cell::new(REPLICAS),
+            damaged: Cell::new(None),
+            replicas: RefCell::default(),
             promised: RefCell::default(),
         }
     }
@@ -384,26 +398,32 @@ impl Stage {
             .collect()
     }
 
-    /// A batch that was acknowledged and is still on fewer disks than there are replicas.
+    /// A batch that was acknowledged and that a replica still lacks.
     fn missing_copy(&self) -> Option<String> {
         let promised = self.promised.borrow();
         let history = self.history.borrow();
-        let due = promised
-            .iter()
-            .filter(|(place, ..)| history.keeps_all(*place));
-        let (places, wanted): (Vec<Place>, Vec<(i64, Bytes)>) = due
-            .map(|(place, offset, batch)| (*place, (*offset, batch.clone())))
-            .unzip();
-        let mut copies = vec![0; wanted.len()];
-        for node in &self.nodes {
+        let replicas = self.replicas.borrow();
+        for (index, node) in self.nodes.iter().enumerate() {
+            if self.damaged.get() == Some(index) {
+                continue;
+            }
+            let due = promised.iter().filter(|(place, ..)| {
+                let here = replicas
+                    .get(place)
+                    .is_some_and(|nodes| nodes.contains(&index));
+                here && history.keeps_all(*place)
+            });
+            let (places, wanted): (Vec<Place>, Vec<(i64, Bytes)>) = due
+                .map(|(place, offset, batch)| (*place, (*offset, batch.clone())))
+                .unzip();
             let held = platter::held(&self.control, *node, &wanted);
-            for (copies, held) in copies.iter_mut().zip(held) {
-                *copies += usize::from(held);
+            if let Some(missing) = held.iter().position(|held| !held) {
+                let (place, offset) = (places[missing], wanted[missing].0);
+                let what = format!("offset {offset} of {place:?} is not on node {}", index + 1);
+                return Some(what);
             }
         }
-        let short = copies.iter().position(|copies| *copies < REPLICAS)?;
-        let (place, offset, copies) = (places[short], wanted[short].0, copies[short]);
-        Some(format!("offset {offset} of {place:?} is on {copies} disks"))
+        None
     }
 
     /// At the acknowledgement the platter must hold the batch: now, not after some later sync.

@@ -76,6 +76,7 @@ async fn ask_ends(stage: &Stage, client: &mut Client) -> Option<()> {
         ..ListOffsetsRequest::default()
     };
     let before = stage.history().served_by_now();
+    let asked_us = stage.history().now_us;
     let version = client.version::<ListOffsetsRequest>(4);
     let response = client.call(&request, version).await?;
     for topic in &response.topics {
@@ -86,7 +87,7 @@ async fn ask_ends(stage: &Stage, client: &mut Client) -> Option<()> {
             let epoch = answer.leader_epoch;
             let before = served_up_to(&before, place, epoch);
             let mut history = stage.history();
-            history.served(place, epoch, client.at, before, answer.offset);
+            history.served(place, epoch, client.at, asked_us, before, answer.offset);
         }
     }
     Some(())
@@ -160,6 +161,7 @@ impl Reader {
         let asked_epoch = request.topics[0].partitions[0].current_leader_epoch;
         let epoch = Some(asked_epoch).filter(|epoch| *epoch >= 0 && version >= EPOCHS_SINCE);
         let marked = epoch.map(|epoch| self.stage.history().served_floor(place, epoch));
+        let asked_us = self.stage.history().now_us;
         let response = self.client.call(request, version).await?;
         let code = self.stage.history().code("Fetch", response.error_code);
         self.stage.follow(&mut self.client, code);
@@ -201,7 +203,8 @@ impl Reader {
         };
         history.stands("Fetch", place, before, told);
         if let (Some(epoch), Some(marked)) = (epoch, marked) {
-            history.served(place, epoch, self.client.at, marked, told.high_watermark);
+            let (node, told) = (self.client.at, told.high_watermark);
+            history.served(place, epoch, node, asked_us, marked, told);
         }
         let bytes = answer
             .records

@@ -51,6 +51,8 @@ pub enum Violation {
     NotStarted,
     /// The node was told to stop and does not, or leaves work to the next start.
     NotStopped,
+    /// A node serves with a disk that was replaced before.
+    OldDiskTaken,
     /// Two nodes led a partition in the same epoch.
     TwoLeaders,
     /// A replica lacks what is committed, long after the last fault, or has something else there.
@@ -88,6 +90,7 @@ impl fmt::Display for Violation {
             Violation::WrongAnswer => "an answer that nothing explains",
             Violation::NotStarted => "the node does not start",
             Violation::NotStopped => "the node does not stop in order",
+            Violation::OldDiskTaken => "a disk that was replaced is let in",
             Violation::TwoLeaders => "two leaders in one epoch",
             Violation::ReplicasDiffer => "not the same on all replicas",
             Violation::TurnsRound => "a core turns round and does nothing",

@@ -558,6 +558,13 @@ impl Cluster {
         }
     }
 
+    /// Delivers what is under way, but to one node.
+    pub fn deliver_to_others(&mut self, deaf: usize) {
+        let deaf = self.nodes[deaf].id;
+        self.letters.retain(|letter| letter.to != deaf);
+        self.deliver_all();
+    }
+
     /// What is under way is lost.
     pub fn lose_letters(&mut self) {
         self.letters.clear();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::NodeId;
 use super::disk::SimDisk;
 use super::network;
+use super::tree::Platter;
 use super::world::{End, World};
 use crate::handle::Core;
 use crate::mail::{Inbox, Post};
@@ -123,6 +124,13 @@ impl Control {
         self.disk(node).fail_at.borrow_mut().insert(n, error);
     }
 
+    /// Takes back every [`crash_at_op`](Self::crash_at_op) and [`fail_op`](Self::fail_op) that is still to come.
+    pub fn forget_planned_faults(&self, node: NodeId) {
+        let disk = self.disk(node);
+        disk.crash_at.set(None);
+        disk.fail_at.borrow_mut().clear();
+    }
+
     /// From now on so many disk operations of a million fail with an I/O error.
     pub fn set_disk_errors(&self, node: NodeId, per_million: u32) {
         self.disk(node).error_per_million.set(per_million);
@@ -154,6 +162,17 @@ impl Control {
             .tree
             .borrow_mut()
             .flip(path.as_ref(), offset, bit)
+    }
+
+    /// What the platter of a node holds now, for [`replace_disk`](Self::replace_disk).
+    pub fn copy_disk(&self, node: NodeId) -> DiskCopy {
+        DiskCopy(self.disk(node).tree.borrow().copy_of_the_platter())
+    }
+
+    /// Gives a node that is down the disk that was copied.
+    pub fn replace_disk(&self, node: NodeId, copy: &DiskCopy) {
+        assert!(self.is_done(node), "the disk of a running node is replaced");
+        self.disk(node).tree.borrow_mut().become_copy(&copy.0);
     }
 
     /// Replaces the disk of a node that is down by an empty one.
@@ -236,11 +255,26 @@ impl Control {
             .set_extra_delay(from.0, to.0, extra);
     }
 
+    /// Nothing of a node runs until [`thaw`](Self::thaw), as after SIGSTOP: its disks complete what they were
+    /// given, its system takes what comes from the network. A start thaws, too.
+    pub fn freeze(&self, node: NodeId) {
+        self.world().nodes.borrow_mut()[node.0].frozen = true;
+    }
+
+    /// Ends a [`freeze`](Self::freeze).
+    pub fn thaw(&self, node: NodeId) {
+        self.world().nodes.borrow_mut()[node.0].frozen = false;
+    }
+
     /// Sets a node's wall clock off the world's, in ms.
     pub fn skew_wall_clock(&self, node: NodeId, ms: i64) {
         self.world().nodes.borrow_mut()[node.0].wall_skew_ms = ms;
     }
 }
+
+/// A copy of a platter: see [`Control::copy_disk`].
+#[derive(Clone, Debug)]
+pub struct DiskCopy(Platter);
 
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -41,7 +41,7 @@ struct Change {
     done: Option<u64>,
 }
 
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Inode {
     /// What readers see.
     live: Content,
@@ -56,6 +56,17 @@ pub(crate) struct Inode {
 }
 
 impl Inode {
+    /// The file as a reader finds it whose system knows nothing but the platter.
+    pub(crate) fn copy_of_the_platter(&self) -> Inode {
+        Inode {
+            live: self.durable.clone(),
+            durable: self.durable.clone(),
+            live_blocks: self.durable_blocks.clone(),
+            durable_blocks: self.durable_blocks.clone(),
+            ..Inode::default()
+        }
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.live.len()
     }

@@ -41,7 +41,7 @@ use crate::handle::{Backend, Core, CoreState};
 use crate::mail::{Courier, Desk, Inbox, Post, Route as MailRoute};
 use world::{SimLane, SimNode, World};
 
-pub use control::Control;
+pub use control::{Control, DiskCopy};
 pub use options::{DiskOptions, Latency, NetworkOptions, Options};
 pub(crate) use port::{Port, Route};
 pub use world::{Running, running};
@@ -163,6 +163,7 @@ fn begin_life(world: &Rc<World>, name: &str) -> (usize, u64) {
                 up: false,
                 life: 0,
                 wall_skew_ms: 0,
+                frozen: false,
             });
             nodes.len() - 1
         }
@@ -175,6 +176,7 @@ fn begin_life(world: &Rc<World>, name: &str) -> (usize, u64) {
         "node {name:?} is started while it runs"
     );
     node.up = true;
+    node.frozen = false;
     node.life += 1;
     world.network.borrow_mut().node_started(index);
     (index, node.life)

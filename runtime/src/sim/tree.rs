@@ -42,13 +42,13 @@ const ROOT: InodeId = 0;
 const UNLIMITED_BYTES: u64 = 1 << 40;
 
 /// A directory's names, as seen and as on the platter.
-#[derive(Default, Debug)]
+#[derive(Clone, Default, Debug)]
 struct Dir {
     live: BTreeMap<String, InodeId>,
     durable: BTreeMap<String, InodeId>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Node {
     File(Inode),
     Dir(Dir),
@@ -76,7 +76,41 @@ pub(crate) struct Tree {
     pub(crate) random: Random,
 }
 
+/// What a power loss at some moment would have left at least: names and files that were synced.
+#[derive(Clone, Debug)]
+pub(crate) struct Platter {
+    nodes: BTreeMap<InodeId, Node>,
+    next_id: InodeId,
+}
+
 impl Tree {
+    pub(crate) fn copy_of_the_platter(&self) -> Platter {
+        let nodes = self.nodes.iter().map(|(id, node)| {
+            let durable = match node {
+                Node::File(file) => Node::File(file.copy_of_the_platter()),
+                Node::Dir(dir) => Node::Dir(Dir {
+                    live: dir.durable.clone(),
+                    durable: dir.durable.clone(),
+                }),
+            };
+            (*id, durable)
+        });
+        Platter {
+            nodes: nodes.collect(),
+            next_id: self.next_id,
+        }
+    }
+
+    /// Holds what the platter held, and nothing else. Nobody has a file open.
+    pub(crate) fn become_copy(&mut self, platter: &Platter) {
+        self.nodes = platter.nodes.clone();
+        self.next_id = platter.next_id.max(self.next_id);
+        self.changes.clear();
+        self.handles.clear();
+        self.unswept = true;
+        self.sweep();
+    }
+
     pub(crate) fn new(random: Random, capacity_bytes: Option<u64>) -> Tree {
         Tree {
             nodes: BTreeMap::from([(ROOT, Node::Dir(Dir::default()))]),

@@ -94,6 +94,8 @@ pub(crate) struct SimNode {
     /// Counts starts.
     pub(crate) life: u64,
     pub(crate) wall_skew_ms: i64,
+    /// Its tasks do not run, as after SIGSTOP. Time passes, and disks and networks go on.
+    pub(crate) frozen: bool,
 }
 
 type Event = (&'static str, u64, Box<dyn FnOnce(&Rc<World>)>);
@@ -193,13 +195,21 @@ impl World {
 
     fn choose_lane(&self) -> Option<Rc<SimLane>> {
         let lanes = self.lanes.borrow();
-        let mut runnable = lanes.iter().filter(|lane| lane.is_runnable());
+        let mut runnable = lanes.iter().filter(|lane| self.may_run(lane));
         let count = runnable.clone().count() as u64;
         if count == 0 {
             return None;
         }
         let chosen = self.schedule.borrow_mut().below(count) as usize;
         runnable.nth(chosen).cloned()
+    }
+
+    fn is_frozen(&self, lane: &SimLane) -> bool {
+        self.nodes.borrow()[lane.node].frozen
+    }
+
+    fn may_run(&self, lane: &SimLane) -> bool {
+        lane.is_runnable() && !self.is_frozen(lane)
     }
 
     /// Polls one task of a core, or ends its pass.
@@ -286,7 +296,7 @@ impl World {
     }
 
     pub(crate) fn has_runnable(&self) -> bool {
-        !self.endings.borrow().is_empty() || self.lanes.borrow().iter().any(|l| l.is_runnable())
+        !self.endings.borrow().is_empty() || self.lanes.borrow().iter().any(|l| self.may_run(l))
     }
 
     /// Moves time forward when nothing happens before `at`.
@@ -298,6 +308,7 @@ impl World {
         let lanes = self.lanes.borrow();
         lanes
             .iter()
+            .filter(|lane| !self.is_frozen(lane))
             .filter_map(|lane| lane.core.executor().next_timer())
             .map(|at| at.0)
             .min()
@@ -318,7 +329,7 @@ impl World {
             run(self);
         }
         let lanes = self.lanes.borrow();
-        for lane in lanes.iter() {
+        for lane in lanes.iter().filter(|lane| !self.is_frozen(lane)) {
             let executor = lane.core.executor();
             if executor.next_timer().is_some_and(|at| at <= self.now()) {
                 executor.set_now(self.now());
