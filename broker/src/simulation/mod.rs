@@ -6,7 +6,7 @@
 //! in the second nothing goes wrong any more: everything has to work again, and all that was acknowledged is read.
 //! docs/simulation.md says what is checked, and how a seed is played again.
 //!
-//! Deliberately absent: damage of what is durable (storage's own model test has that).
+//! Deliberately absent: damage of what is durable on a single node (storage's own model test has that).
 
 mod admin;
 mod character;
@@ -59,7 +59,7 @@ pub const RED_SEEDS: [u64; 19] = [
 ];
 
 /// Seeds of three nodes that were red once.
-pub const RED_CLUSTER_SEEDS: [u64; 7] = [3, 6, 9, 13, 72, 180, 841];
+pub const RED_CLUSTER_SEEDS: [u64; 9] = [3, 6, 9, 13, 72, 180, 841, 142, 239];
 
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl Mutation {
             Mutation::DuplicateWindowZero => 0..60,
             Mutation::AckBeforeMajority => 0..10,
             Mutation::FollowerAcksBeforeSync => 0..10,
-            Mutation::ServeBeforeCommit => 20..60,
+            Mutation::ServeBeforeCommit => 50..60,
             Mutation::StaleAppendTruncates => 0..10,
         }
     }
