@@ -24,6 +24,7 @@ mod replicas;
 mod room;
 mod sleep;
 pub mod snapshot;
+mod step;
 mod store;
 pub mod timing;
 pub mod wire;
