@@ -88,7 +88,7 @@ class Content:
         consumer = self._session.consumer()
         try:
             for partition in self._partitions(0):
-                low, high = consumer.get_watermark_offsets(partition, timeout=10)
+                low, high = _once_led(lambda: consumer.get_watermark_offsets(partition, timeout=10))
                 same(f"earliest of {partition}", 0, low)
                 same(f"latest of {partition}", corpus.length(partition.partition), high)
         finally:
@@ -105,7 +105,7 @@ class Content:
 
     def _times_from(self, consumer, wanted):
         query = self._partitions(corpus.FIRST_TIMESTAMP + wanted)
-        for found in consumer.offsets_for_times(query, timeout=10):
+        for found in _offsets_for_times(consumer, query):
             number = wanted
             while corpus.partition(number) != found.partition:
                 number += 1
@@ -116,12 +116,36 @@ class Content:
     def _read_from(self, consumer, wanted):
         partition = corpus.partition(wanted)
         start = TopicPartition(self._topic, partition, corpus.timestamp(wanted))
-        [found] = consumer.offsets_for_times([start], timeout=10)
+        [found] = _offsets_for_times(consumer, [start])
         consumer.assign([found])
         [message] = consumer.consume(1, timeout=10)
         following = [0] * corpus.PARTITIONS
         following[partition] = corpus.offset(wanted)
         self._verify(message, following)
+
+
+def _once_led(ask):
+    """librdkafka asks for offsets once, and calls a partition unknown that has no leader at that moment, as
+    while a lead changes."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return ask()
+        except KafkaException as problem:
+            if problem.args[0].name() != "_UNKNOWN_PARTITION" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _offsets_for_times(consumer, query):
+    def ask():
+        answer = consumer.offsets_for_times(query, timeout=10)
+        for found in answer:
+            if found.error is not None:
+                raise KafkaException(found.error)
+        return answer
+
+    return _once_led(ask)
 
 
 def _expect(offset, problems):

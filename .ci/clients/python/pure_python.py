@@ -1,16 +1,20 @@
 """kafka-python, which speaks the protocol in Python alone: the corpus, and what `groups` needs."""
 
 import threading
+import time
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import CommitFailedError, RebalanceInProgressError
+from kafka.errors import CommitFailedError, KafkaConnectionError, RebalanceInProgressError
 from kafka.structs import OffsetAndMetadata
 
 import corpus
 from checks import eventually, same
+
+# How long a node may be away.
+PATIENCE = 30
 
 CLASSIC = {"session_timeout_ms": 15000, "heartbeat_interval_ms": 500}
 PROTOCOLS = {
@@ -131,6 +135,19 @@ class Content:
         consumer.close()
 
 
+def again(call, *arguments):
+    """A node that does not run may refuse: kafka-python 3.0 tries again by itself, but for the metadata
+    that it asks for while it looks for a coordinator (coordinator/base.py). That failure is the caller's."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return call(*arguments)
+        except KafkaConnectionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 class Producer:
     def __init__(self, session):
         self._producer = KafkaProducer(bootstrap_servers=session.bootstrap, enable_idempotence=True)
@@ -150,7 +167,7 @@ def committed(session, group, partitions):
     wanted = [TopicPartition(group, p) for p in range(partitions)]
     ends = consumer.end_offsets(wanted)
     for partition in wanted:
-        yield partition.partition, consumer.committed(partition), ends[partition]
+        yield partition.partition, again(consumer.committed, partition), ends[partition]
     consumer.close()
 
 
@@ -161,13 +178,13 @@ def resumed(session, topic, config, count, patience):
     values = []
 
     def read(wait_ms):
-        for records in consumer.poll(wait_ms).values():
+        for records in again(consumer.poll, wait_ms).values():
             values.extend(record.value for record in records)
         return len(values) >= count
 
     eventually("the new records", patience, lambda: read(200))
     read(300)
-    consumer.commit()
+    again(consumer.commit)
     consumer.close()
     return values
 
@@ -200,7 +217,7 @@ class Member(ConsumerRebalanceListener):
     def _run(self):
         try:
             while not self._leaving.is_set():
-                for partition, records in self._consumer.poll(100).items():
+                for partition, records in again(self._consumer.poll, 100).items():
                     for record in records:
                         self._handle(partition, record)
                 self._commit_if_possible()
@@ -223,7 +240,7 @@ class Member(ConsumerRebalanceListener):
 
     def _commit(self):
         if self._uncommitted:
-            self._consumer.commit(self._uncommitted)
+            again(self._consumer.commit, self._uncommitted)
             self._uncommitted = {}
 
     def on_partitions_assigned(self, assigned):

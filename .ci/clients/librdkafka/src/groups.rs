@@ -143,7 +143,11 @@ impl ConsumerContext for MemberContext {
             if let Some(Err(problem)) = consumer.map(|consumer| commit_if_possible(&consumer)) {
                 *self.problem.lock().expect("one thread only") = Some(problem.to_string());
             }
+            let mut uncommitted = self.uncommitted.lock().expect("one thread only");
             for partition in numbers(partitions) {
+                // What was refused comes again, to the next owner. Committed later from here, it would undo
+                // what that one has committed meanwhile.
+                uncommitted.remove(&partition);
                 self.ledger.released(self.number, partition);
             }
             self.owned.fetch_sub(partitions.count(), Ordering::Relaxed);
@@ -196,7 +200,8 @@ impl Member {
 fn consume(consumer: &BaseConsumer<MemberContext>, leaving: &AtomicBool) -> Outcome {
     let context = consumer.context();
     let mut waiting = 0;
-    while !leaving.load(Ordering::Relaxed) {
+    loop {
+        let leaves = leaving.load(Ordering::Relaxed);
         let polled = consumer.poll(Duration::from_millis(20)).transpose()?;
         let idle = polled.is_none();
         if let Some(message) = polled {
@@ -208,17 +213,24 @@ fn consume(consumer: &BaseConsumer<MemberContext>, leaving: &AtomicBool) -> Outc
             uncommitted.insert(message.partition(), message.offset() + 1);
             waiting += 1;
         }
-        if idle || waiting >= 100 {
+        if idle || leaves || waiting >= 100 {
             waiting = 0;
             commit_if_possible(consumer)?;
         }
         if let Some(problem) = context.problem.lock().expect("one thread only").take() {
             return Err(format!("commit at a revocation: {problem}").into());
         }
+        // One that left before may have begun a rebalance, which refuses commits until polls have ended it.
+        let settled = context
+            .uncommitted
+            .lock()
+            .expect("one thread only")
+            .is_empty();
+        if leaves && settled {
+            consumer.unsubscribe();
+            return Ok(());
+        }
     }
-    commit_if_possible(consumer)?;
-    consumer.unsubscribe();
-    Ok(())
 }
 
 /// During a rebalance the offsets stay, and go out at the revocation or the next time.
