@@ -259,7 +259,10 @@ impl Replica {
     pub(crate) fn mark_sleep(&self, message: &mut Message) {
         match &mut message.body {
             Body::Heartbeat { sleep, .. } => {
-                *sleep = self.rest.asks && self.is_caught_up(message.to);
+                // A beat may be due at the very tick at which the leader fell asleep: it must not wake those
+                // who agreed, whom nobody would beat then.
+                let asks = self.rest.asks || self.is_asleep();
+                *sleep = asks && self.is_caught_up(message.to);
             }
             Body::HeartbeatReply { sleep, .. } => *sleep = self.is_asleep(),
             _ => {}

@@ -96,6 +96,31 @@ fn followers_learn_of_a_commit_at_the_next_tick() {
 }
 
 #[test]
+fn a_beat_that_is_due_when_the_leader_falls_asleep_wakes_nobody() {
+    run(async |core| {
+        // Answers that take longer than a tick come before one at which a beat is due, or before
+        // one at which none is.
+        for earlier in 0..2 {
+            let (mut cluster, leader) = at_rest(&core, 10).await;
+            let term = cluster.replica(leader).term();
+            for _ in 0..earlier {
+                cluster.tick_all().await;
+            }
+            for _ in 0..60 {
+                for _ in 0..2 {
+                    for node in &mut cluster.nodes {
+                        node.replicas.tick();
+                    }
+                }
+                cluster.settle().await;
+            }
+            assert_eq!(sleepers(&cluster), 3, "{:#?}", cluster.states());
+            assert_eq!(cluster.replica(leader).term(), term, "nobody campaigned");
+        }
+    });
+}
+
+#[test]
 fn an_idle_group_falls_asleep_and_costs_nothing() {
     run(async |core| {
         let (mut cluster, leader) = asleep(&core, 2).await;
