@@ -3,6 +3,8 @@
 
 #[path = "simulated/cluster.rs"]
 mod cluster;
+#[path = "simulated/wire.rs"]
+mod wire;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -13,17 +13,15 @@ use broker::observe::{Reply, Request};
 use broker::operate::{Order, Outcome};
 use broker::peers::{self, Names};
 use broker::shard::mail::Mail;
-use bytes::BytesMut;
 use protocol::ErrorCode;
-use protocol::api::{Message, RequestMessage};
-use protocol::codec::Decoder;
 use protocol::compression::Budget;
-use protocol::frame;
 use protocol::messages::*;
 use protocol::records::{self, BatchBuilder};
 use runtime::sim::{NodeId, Options, Sim};
 use runtime::{Core, Inbox, Post, Stream};
 use tokio::sync::oneshot;
+
+pub use super::wire::call;
 
 const PORT: u16 = 9092;
 const PEER_PORT: u16 = 9192;
@@ -362,33 +360,5 @@ async fn probe(core: Core, post: Post<Mail>, asked: Asked) {
             post.send(to, Mail::Observe(request));
         }
         core.sleep(Duration::from_millis(1)).await;
-    }
-}
-
-/// One request, one answer.
-pub async fn call<R: RequestMessage>(stream: &Stream, version: i16, request: R) -> R::Response {
-    let parts =
-        frame::request(None, 1, version, &request).expect("a request that fits its version");
-    stream.write_all(parts).await.expect("the node takes it");
-    let mut received = BytesMut::new();
-    loop {
-        if let Some(answer) = frame::cut(&mut received, 16 << 20).expect("a frame") {
-            let mut input = Decoder::new(answer);
-            assert_eq!(input.i32().expect("a correlation id"), 1);
-            if R::KEY.api().response_header_version(version) >= 1 {
-                input
-                    .tagged_fields(|_, _| Ok(false))
-                    .expect("tagged fields");
-            }
-            return R::Response::decode(&mut input, version).expect("an answer");
-        }
-        received.reserve(64 << 10);
-        let (got, buffer) = stream.read(received).await;
-        received = buffer;
-        assert_ne!(
-            got.expect("the node answers"),
-            0,
-            "the node closed the connection"
-        );
     }
 }
