@@ -371,6 +371,27 @@ fn a_machine_that_dies_falls_silent() {
     assert!(told.contains(&Event::HeardAgain { node: 2 }), "{told:?}");
 }
 
+/// Each finds at once that it has not heard the other, who could no more speak than it could listen.
+#[test]
+fn nodes_that_stood_still_together_do_not_call_each_other_silent() {
+    for seed in 0..20 {
+        let world = World::of(2, 50 + seed);
+        world.sim.run_for(ms(1_000));
+        world.clear_told();
+        for node in [1, 2] {
+            world.sim.freeze(world.id(node));
+        }
+        world.sim.run_for(ms(1_500));
+        for node in [1, 2] {
+            world.sim.thaw(world.id(node));
+        }
+        world.sim.run_for(ms(2_000));
+        for node in [1, 2] {
+            assert_eq!(world.first(node, is_silent), None, "seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn a_short_partition_loses_nothing() {
     let world = World::of(3, 6);

@@ -259,6 +259,7 @@ impl Arrivals {
     /// Says when a node falls silent, and cuts connections that are dead, until there are none.
     async fn look_for_silence(&self, peer: &Peer) {
         let Settings {
+            keep_alive,
             silent_after,
             dead_after,
             ..
@@ -267,6 +268,10 @@ impl Arrivals {
             let due = peer.heard_at.get() + silent_after;
             if self.core.now() < due {
                 self.core.sleep_until(due).await;
+                if self.core.now() - due > keep_alive {
+                    // This process, or the whole machine, stood still. Whoever did so with us could not speak either.
+                    self.core.sleep(2 * keep_alive).await;
+                }
             }
             // If it was this core that was busy, what has come meanwhile is heard first.
             self.core.yield_now().await;
