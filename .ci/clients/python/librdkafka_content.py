@@ -6,7 +6,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaException, Producer, TopicPar
 
 import corpus
 from checks import same, that
-from librdkafka_groups import create_topic
+from librdkafka_groups import create_topic, once_led
 
 
 class Content:
@@ -88,7 +88,7 @@ class Content:
         consumer = self._session.consumer()
         try:
             for partition in self._partitions(0):
-                low, high = _once_led(lambda: consumer.get_watermark_offsets(partition, timeout=10))
+                low, high = once_led(lambda: consumer.get_watermark_offsets(partition, timeout=10))
                 same(f"earliest of {partition}", 0, low)
                 same(f"latest of {partition}", corpus.length(partition.partition), high)
         finally:
@@ -124,19 +124,6 @@ class Content:
         self._verify(message, following)
 
 
-def _once_led(ask):
-    """librdkafka asks for offsets once, and calls a partition unknown that has no leader at that moment, as
-    while a lead changes."""
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return ask()
-        except KafkaException as problem:
-            if problem.args[0].name() != "_UNKNOWN_PARTITION" or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
 def _offsets_for_times(consumer, query):
     def ask():
         answer = consumer.offsets_for_times(query, timeout=10)
@@ -145,7 +132,7 @@ def _offsets_for_times(consumer, query):
                 raise KafkaException(found.error)
         return answer
 
-    return _once_led(ask)
+    return once_led(ask)
 
 
 def _expect(offset, problems):

@@ -1,6 +1,7 @@
 """What `groups` needs of a client, in librdkafka's words."""
 
 import threading
+import time
 
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka import Producer as ConfluentProducer
@@ -46,13 +47,26 @@ class Producer:
         same("records without an answer", 0, self._producer.flush(30))
 
 
+def once_led(ask):
+    """librdkafka asks for offsets once, and calls a partition unknown that has no leader at that moment, as
+    while a lead changes."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return ask()
+        except KafkaException as problem:
+            if problem.args[0].name() != "_UNKNOWN_PARTITION" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 def committed(session, group, partitions):
     """Partition, committed offset and end offset of each partition."""
     consumer = session.consumer({"group.id": group})
     try:
         wanted = [TopicPartition(group, p) for p in range(partitions)]
         for at in consumer.committed(wanted, timeout=10):
-            _, end = consumer.get_watermark_offsets(at, timeout=10)
+            _, end = once_led(lambda: consumer.get_watermark_offsets(at, timeout=10))
             yield at.partition, at.offset, end
     finally:
         consumer.close()
@@ -149,5 +163,8 @@ class Member:
 
     def _on_lost(self, _consumer, partitions):
         for partition in partitions:
+            # What was refused comes again, to the next owner. Committed later from here, it would undo what that one
+            # has committed meanwhile.
+            self._uncommitted.pop(partition.partition, None)
             self._ledger.released(self.name, partition.partition)
         self.owned -= len(partitions)
