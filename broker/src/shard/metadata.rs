@@ -600,15 +600,15 @@ impl Owned {
         }
     }
 
-    /// Puts a request to this owner behind the mail that it has sent so far.
-    fn decide_behind_mail(&self, asker: Asker, request: ClusterAsk, hops: u8) {
+    /// Puts a request to the metadata's owner behind the mail that this core has sent so far.
+    pub(super) fn decide_behind_mail(&self, asker: Asker, request: ClusterAsk, hops: u8) {
         let request = Box::new(request);
         let again = Mail::DecideAgain {
             asker,
             request,
             hops,
         };
-        self.post.send(self.core, again);
+        self.post.send(METADATA_CORE, again);
     }
 
     /// Takes up what waited for room in the journal.

@@ -11,10 +11,9 @@
 //! it opens what it has a log of, and gives nothing up.
 
 use super::Shard;
-use super::mail::Mail;
 use super::metadata::Asker;
 use super::owned::Owned;
-use crate::cluster::{Cluster, ClusterAsk, METADATA_CORE, partition_id};
+use crate::cluster::{Cluster, ClusterAsk, partition_id};
 use raft_group::{ReplicaId, Role};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -81,19 +80,13 @@ impl Owned {
         };
         self.told_arrivals.insert(id, told);
         tracing::debug!(partition = %id, number = moving.number, "has arrived");
-        let request = Box::new(ClusterAsk::MoveDone {
+        let done = ClusterAsk::MoveDone {
             topic,
             partition: id.partition,
             number: moving.number,
             members: wanted.iter().map(|id| id.as_u64()).collect(),
-        });
-        let (asker, hops) = (Asker::Nobody, 0);
-        let say = Mail::DecideAgain {
-            asker,
-            request,
-            hops,
         };
-        self.post.send(METADATA_CORE, say);
+        self.decide_behind_mail(Asker::Nobody, done, 0);
         true
     }
 }

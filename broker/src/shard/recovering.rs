@@ -6,7 +6,6 @@
 //! ([`super::membership`]).
 
 use super::Shard;
-use super::mail::Mail;
 use super::metadata::Asker;
 use super::owned::Owned;
 use crate::cluster::{Cluster, ClusterAsk, METADATA, METADATA_CORE, Record};
@@ -60,18 +59,12 @@ impl Owned {
             return true;
         }
         *ticks_left = SAY_AGAIN_TICKS;
-        let request = Box::new(ClusterAsk::RecoveryDone {
+        let done = ClusterAsk::RecoveryDone {
             topic,
             partition: id.partition,
             number: pending.number,
-        });
-        let (asker, hops) = (Asker::Nobody, 0);
-        let say = Mail::DecideAgain {
-            asker,
-            request,
-            hops,
         };
-        self.post.send(METADATA_CORE, say);
+        self.decide_behind_mail(Asker::Nobody, done, 0);
         true
     }
 
