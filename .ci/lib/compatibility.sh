@@ -34,6 +34,7 @@ run_clients() {
 # run_clients_under_torment: while another one kills nodes. The limits are twice those of quiet nodes.
 run_clients_under_torment() {
     local where=', nodes killed'
+    local -x TORMENTED=1
     suite "Java kafka-clients$where" 360 env PARTS=content,groups,transactions "$ci/clients/java/run" || true
     suite "librdkafka (Rust)$where" 360 env PARTS=content,groups "$ci/clients/librdkafka/run" || true
     suite "kcat$where" 240 env PARTS=groups,transactions "$ci/clients/kcat/run" || true

@@ -149,8 +149,10 @@ class Member:
     def _commit(self):
         if self._uncommitted:
             offsets = [TopicPartition(self._topic, p, o) for p, o in self._uncommitted.items()]
-            self._consumer.commit(offsets=offsets, asynchronous=False)
-            self._uncommitted.clear()
+            for taken in self._consumer.commit(offsets=offsets, asynchronous=False):
+                if taken.error is None:
+                    del self._uncommitted[taken.partition]
+                    self._ledger.committed(taken.partition, taken.offset)
 
     def _on_assign(self, _consumer, partitions):
         for partition in partitions:

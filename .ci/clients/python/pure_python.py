@@ -253,6 +253,8 @@ class Member(ConsumerRebalanceListener):
     def _commit(self):
         if self._uncommitted:
             again(self._consumer.commit, self._uncommitted)
+            for partition, taken in self._uncommitted.items():
+                self._ledger.committed(partition.partition, taken.offset)
             self._uncommitted = {}
 
     def on_partitions_assigned(self, assigned):
@@ -266,5 +268,7 @@ class Member(ConsumerRebalanceListener):
 
     def on_partitions_lost(self, lost):
         for partition in lost:
+            # Committed later from here, it would undo what the next owner has committed meanwhile.
+            self._uncommitted.pop(partition, None)
             self._ledger.released(self.name, partition.partition)
         self.owned -= len(lost)
