@@ -269,6 +269,10 @@ async fn serve(shard: &Rc<Shard>, session: &Rc<Session>, lane: &Rc<Lane>) -> End
     let frame_bytes_max = shard.view.borrow().broker().socket_request_max_bytes;
     let mut buffer = BytesMut::with_capacity(RECEIVE_BYTES);
     let mut chunk = RECEIVE_BYTES;
+    // Requests are started on its behalf: one that had to wait for it would be overtaken by those behind it.
+    while lane.writer.borrow().is_none() {
+        shard.core.yield_now().await;
+    }
     loop {
         if shard.stopping.get() {
             return End::Stopping;
@@ -361,7 +365,8 @@ async fn admit(
     };
     // The first poll happens here, in the order of arrival: a Produce posts its mail before its first wait.
     let writer = lane.writer.borrow().clone();
-    let done = writer.is_none_or(|writer| started.poll(&mut Context::from_waker(&writer)));
+    let writer = writer.expect("nothing is read before the writer waits");
+    let done = started.poll(&mut Context::from_waker(&writer));
     lane.answers.borrow_mut().push_back(started);
     if done {
         lane.wake_writer();
