@@ -79,6 +79,8 @@ pub enum Mail {
     /// An owner tells every core who leads its partitions since when, and who lags. Repeated on every change only:
     /// mail is not lost.
     Leaders(Arc<Vec<Leadership>>),
+    /// A replica of the sender is closed.
+    ReplicaClosed(PartitionId),
     /// The accepting core gives a fresh connection to the core with the fewest, and says through which
     /// of the node's listeners it came.
     Connection { parcel: Parcel, listener: usize },

@@ -27,6 +27,9 @@ pub struct View {
     topic_defaults: Rc<TopicConfig>,
     /// Looked up by key only, never iterated: the order of a hash map must not show.
     leaders: HashMap<PartitionId, Leader, crate::shard::FixedHasher>,
+    /// Partitions of which this node's own replica says that nobody leads them, as of an epoch. It may only have been
+    /// cut off, and it may be given up before it hears better; so what leaders have said is kept beside it.
+    unled: HashMap<PartitionId, i32, crate::shard::FixedHasher>,
     /// Nodes whose replicas lag behind the leader, by its last word; those partitions only that have some.
     lagging: HashMap<PartitionId, Vec<i32>, crate::shard::FixedHasher>,
     /// Topics with partitions that have never been heard of.
@@ -44,7 +47,6 @@ struct Fresh {
 /// Who leads a partition, as far as this core has heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leader {
-    /// -1: nobody serves it now.
     pub node: i32,
     pub epoch: i32,
 }
@@ -62,6 +64,7 @@ impl View {
             topic_configs: BTreeMap::new(),
             topic_defaults,
             leaders: HashMap::default(),
+            unled: HashMap::default(),
             lagging: HashMap::default(),
             fresh: BTreeMap::new(),
         }
@@ -99,10 +102,11 @@ impl View {
     }
 
     pub fn leader(&self, partition: PartitionId) -> Option<Leader> {
-        self.leaders
-            .get(&partition)
-            .copied()
-            .filter(|leader| leader.node >= 0)
+        let leader = self.leaders.get(&partition).copied()?;
+        let unled = self.unled.get(&partition);
+        unled
+            .is_none_or(|epoch| *epoch < leader.epoch)
+            .then_some(leader)
     }
 
     /// The nodes whose replicas lag behind the partition's leader, as far as this core has heard.
@@ -134,17 +138,22 @@ impl View {
     /// without a repair.
     pub fn lead(&mut self, word: &[Leadership]) {
         for leadership in word {
-            let known = self.leaders.get(&leadership.partition);
-            if known.is_some_and(|known| known.epoch > leadership.epoch) {
+            let (id, epoch) = (leadership.partition, leadership.epoch);
+            let known = self.leaders.get(&id).map(|leader| leader.epoch);
+            let unled = self.unled.get(&id).copied();
+            let (newest, node) = (known.max(unled), leadership.leader);
+            if newest.is_some_and(|newest| newest > epoch) {
                 continue; // From before: words of several nodes do not come in order.
             }
-            let leader = Leader {
-                node: leadership.leader,
-                epoch: leadership.epoch,
-            };
-            let known = self.leaders.insert(leadership.partition, leader);
-            if known.is_none() {
-                self.heard_of(leadership.partition);
+            match node < 0 {
+                true => _ = self.unled.insert(id, epoch),
+                false => {
+                    self.unled.remove(&id);
+                    self.leaders.insert(id, Leader { node, epoch });
+                }
+            }
+            if newest.is_none() {
+                self.heard_of(id);
             }
             match &leadership.lagging {
                 None => {}
@@ -156,6 +165,11 @@ impl View {
                 }
             }
         }
+    }
+
+    /// This node's replica is closed, and with it what it had to say.
+    pub fn replica_closed(&mut self, id: PartitionId) {
+        self.unled.remove(&id);
     }
 
     fn heard_of(&mut self, partition: PartitionId) {
@@ -180,7 +194,7 @@ impl View {
         let shown = self.fresh.get(&id).map_or(first, |fresh| fresh.shown);
         let new = (shown..topic.partitions.len() as u32).map(|index| partition_id(id, index));
         let silent = new
-            .filter(|partition| !self.leaders.contains_key(partition))
+            .filter(|id| !self.leaders.contains_key(id) && !self.unled.contains_key(id))
             .count() as u32;
         match silent {
             0 => self.fresh.remove(&id),
@@ -200,6 +214,7 @@ impl View {
                 self.fresh.remove(id);
                 for partition in 0..*partitions {
                     self.leaders.remove(&partition_id(*id, partition));
+                    self.unled.remove(&partition_id(*id, partition));
                     self.lagging.remove(&partition_id(*id, partition));
                 }
             }
@@ -309,6 +324,28 @@ mod tests {
         said[0].lagging = Some(Vec::new());
         view.lead(&said);
         assert!(view.lagging(id).is_empty());
+    }
+
+    #[test]
+    fn what_a_replica_of_this_node_does_not_hear_ends_with_it() {
+        let mut view = view();
+        view.apply(1, &[created(1)]);
+        let id = partition_id(ID, 0);
+        let led = |view: &View| view.leader(id).map(|leader| (leader.node, leader.epoch));
+        view.lead(&word(0, 3));
+        assert_eq!(led(&view), Some((3, 1)));
+        // It is cut off, and hears again.
+        view.lead(&word(0, -1));
+        assert_eq!(led(&view), None);
+        view.lead(&word(0, 3));
+        assert_eq!(led(&view), Some((3, 1)));
+        // It is cut off, campaigns in vain, and has moved away before it hears anything.
+        let mut alone = word(0, -1);
+        alone[0].epoch = 2;
+        view.lead(&alone);
+        assert_eq!(led(&view), None);
+        view.replica_closed(id);
+        assert_eq!(led(&view), Some((3, 1)));
     }
 
     fn shown(view: &View) -> (usize, usize) {
