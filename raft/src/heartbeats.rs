@@ -7,10 +7,10 @@
 //! # Frame
 //!
 //! Little-endian: version u8 (1), sender u64, receiver u64, number of beats u32. Then per beat:
-//! flags u8 (1: an answer; 2: the topic of the beat before; 4: sleep, or asleep), the topic u128
-//! unless flag 2, and as LEB128 the partition, the term and the commit index. The beats of a core
-//! come in the order of its replicas, so the topic is rarely repeated and a beat takes about eight
-//! bytes.
+//! flags u8 (1: an answer; 2: the topic of the beat before; 4: sleep, or asleep; 8: with a read), the
+//! topic u128 unless flag 2, and as LEB128 the partition, the term, the commit index, and with flag 8
+//! the number of the read. The beats of a core come in the order of its replicas, so the topic is
+//! rarely repeated and a beat takes about eight bytes.
 //!
 //! This module must not know who sends frames, or when. Deliberately absent: beats that say
 //! "nothing changed" for whole ranges; that needs a memory on the other side.
@@ -24,6 +24,7 @@ const VERSION: u8 = 1;
 const ANSWER: u8 = 1;
 const SAME_TOPIC: u8 = 2;
 const SLEEP: u8 = 4;
+const READ: u8 = 8;
 /// Flags, partition, term and commit take a byte each at least.
 const BEAT_BYTES_MIN: usize = 4;
 
@@ -53,15 +54,30 @@ pub struct Beat {
     pub sleep: bool,
     pub term: u64,
     pub commit: u64,
+    /// The read that the answer confirms; 0 for none.
+    pub read: u64,
 }
 
 impl Beat {
     /// The message that the beat stands for.
     pub fn into_message(self, from: ReplicaId, to: ReplicaId) -> Message {
-        let Beat { commit, sleep, .. } = self;
+        let Beat {
+            commit,
+            sleep,
+            read,
+            ..
+        } = self;
         let body = match self.answer {
-            true => Body::HeartbeatReply { commit, sleep },
-            false => Body::Heartbeat { commit, sleep },
+            true => Body::HeartbeatReply {
+                commit,
+                sleep,
+                read,
+            },
+            false => Body::Heartbeat {
+                commit,
+                sleep,
+                read,
+            },
         };
         Message {
             from,
@@ -96,9 +112,17 @@ impl Beats {
 
     /// Adds a heartbeat or an answer; no other message belongs here.
     pub(crate) fn push(&mut self, partition: PartitionId, message: &Message) {
-        let (answer, commit, sleep) = match message.body {
-            Body::Heartbeat { commit, sleep } => (false, commit, sleep),
-            Body::HeartbeatReply { commit, sleep } => (true, commit, sleep),
+        let (answer, commit, sleep, read) = match message.body {
+            Body::Heartbeat {
+                commit,
+                sleep,
+                read,
+            } => (false, commit, sleep, read),
+            Body::HeartbeatReply {
+                commit,
+                sleep,
+                read,
+            } => (true, commit, sleep, read),
             ref other => unreachable!("{other:?} is no heartbeat"),
         };
         let beat = Beat {
@@ -107,6 +131,7 @@ impl Beats {
             sleep,
             term: message.term,
             commit,
+            read,
         };
         let (from, to) = (message.from, message.to);
         match self
@@ -150,9 +175,8 @@ impl BeatFrame {
         let mut topic = None;
         for beat in &self.beats {
             let same = topic == Some(beat.partition.topic);
-            let flags =
-                flag(beat.answer, ANSWER) | flag(same, SAME_TOPIC) | flag(beat.sleep, SLEEP);
-            out.push(flags);
+            let of_beat = flag(beat.answer, ANSWER) | flag(beat.sleep, SLEEP);
+            out.push(of_beat | flag(same, SAME_TOPIC) | flag(beat.read > 0, READ));
             if !same {
                 out.extend(beat.partition.topic.to_le_bytes());
                 topic = Some(beat.partition.topic);
@@ -160,6 +184,9 @@ impl BeatFrame {
             put_varint(&mut out, beat.partition.partition.into());
             put_varint(&mut out, beat.term);
             put_varint(&mut out, beat.commit);
+            if beat.read > 0 {
+                put_varint(&mut out, beat.read);
+            }
         }
         out
     }
@@ -178,7 +205,7 @@ impl BeatFrame {
         let mut topic = None;
         for _ in 0..count {
             let flags = input.u8()?;
-            if flags & !(ANSWER | SAME_TOPIC | SLEEP) != 0 {
+            if flags & !(ANSWER | SAME_TOPIC | SLEEP | READ) != 0 {
                 return Err(BeatFrameError::Damaged("unknown flags"));
             }
             let topic = match (flags & SAME_TOPIC != 0, topic) {
@@ -190,12 +217,17 @@ impl BeatFrame {
                 .map_err(|_| BeatFrameError::Damaged("no such partition"))?;
             let partition = PartitionId { topic, partition };
             let (term, commit) = (input.varint()?, input.varint()?);
+            let read = match flags & READ {
+                0 => 0,
+                _ => input.varint()?,
+            };
             beats.push(Beat {
                 partition,
                 answer: flags & ANSWER != 0,
                 sleep: flags & SLEEP != 0,
                 term,
                 commit,
+                read,
             });
         }
         if !input.0.is_empty() {

@@ -9,6 +9,7 @@
 
 mod backlog;
 pub mod catch_up;
+mod confirm;
 mod forced;
 pub mod heartbeats;
 mod input;

@@ -12,6 +12,7 @@ use raft::eraftpb;
 use raft::eraftpb::MessageType;
 use storage::EntryKind;
 
+use crate::confirm;
 use crate::members::{Membership, ReplicaId};
 use crate::snapshot::Snapshot;
 
@@ -49,9 +50,11 @@ pub enum Body {
     },
     /// Leader to followers, periodically, unless the group sleeps. Travels in frames of its own:
     /// [`crate::heartbeats`]. With `sleep` the follower is asked to sleep until it is woken.
-    Heartbeat { commit: u64, sleep: bool },
-    /// Answers `Heartbeat`; with `sleep` the sender sleeps from now on.
-    HeartbeatReply { commit: u64, sleep: bool },
+    /// `read` is the number of the read that the answer is to confirm, 0 for none:
+    /// [`crate::confirm`].
+    Heartbeat { commit: u64, sleep: bool, read: u64 },
+    /// Answers `Heartbeat`, with its `read`; with `sleep` the sender sleeps from now on.
+    HeartbeatReply { commit: u64, sleep: bool, read: u64 },
     /// Leader to a follower that needs entries which are gone. Answered by an `AppendReply`, after
     /// the log that it begins is on stable storage. If it is lost, the leader sends another one
     /// when it has waited long enough.
@@ -224,13 +227,15 @@ pub(crate) fn to_raft(message: Message) -> eraftpb::Message {
             out.commit = commit;
             out.commit_term = commit_term;
         }
-        Body::Heartbeat { commit, sleep: _ } => {
+        Body::Heartbeat { commit, read, .. } => {
             out.set_msg_type(MessageType::MsgHeartbeat);
             out.commit = commit;
+            out.context = confirm::context_of(read);
         }
-        Body::HeartbeatReply { commit, sleep: _ } => {
+        Body::HeartbeatReply { commit, read, .. } => {
             out.set_msg_type(MessageType::MsgHeartbeatResponse);
             out.commit = commit;
+            out.context = confirm::context_of(read);
         }
         Body::Snapshot(snapshot) => {
             out.set_msg_type(MessageType::MsgSnapshot);
@@ -341,10 +346,12 @@ pub(crate) fn from_raft(mut message: eraftpb::Message) -> Message {
         MessageType::MsgHeartbeat => Body::Heartbeat {
             commit: message.commit,
             sleep: false,
+            read: confirm::read_of(&message.context),
         },
         MessageType::MsgHeartbeatResponse => Body::HeartbeatReply {
             commit: message.commit,
             sleep: false,
+            read: confirm::read_of(&message.context),
         },
         MessageType::MsgSnapshot => Body::Snapshot(Box::new(snapshot_of(message.get_snapshot()))),
         MessageType::MsgTimeoutNow => Body::TimeoutNow,

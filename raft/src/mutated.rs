@@ -29,6 +29,10 @@ impl Mutated {
         self.mutation == Some(Mutation::ServeBeforeCommit)
     }
 
+    pub(crate) fn believes_itself(&self) -> bool {
+        self.mutation == Some(Mutation::ReadWithoutProof)
+    }
+
     /// The append before this one, which is to come once more.
     pub(crate) fn repeats(&mut self, message: &Message) -> Option<Box<Message>> {
         let appends = match &message.body {

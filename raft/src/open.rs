@@ -49,6 +49,8 @@ pub enum Mutation {
     AckBeforeSync,
     /// A leader serves although no entry of its term is committed.
     ServeBeforeCommit,
+    /// A leader believes that it leads, and asks nobody.
+    ReadWithoutProof,
     /// An append that comes a second time takes away what is behind it in the log.
     StaleAppendTruncates,
 }

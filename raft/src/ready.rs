@@ -117,6 +117,9 @@ pub enum Event {
     },
     /// The configuration recorded at `index` is in force.
     MembersChanged { index: u64 },
+    /// This replica led when [`Replica::confirm_lead`] gave this number, and what was committed then
+    /// ends at or below `index`. It may not be applied yet.
+    LeadConfirmed { read: u64, index: u64 },
     /// The entries from this index on, staged or proposed here, were replaced by a leader's. What
     /// the owner made of them is to be taken back.
     Truncated { from: u64 },
@@ -309,6 +312,7 @@ impl Replica {
             unstaged_from,
             ..
         } = taken;
+        self.tell_confirmed_reads(ready.take_read_states(), out);
         let (number, must_sync) = (ready.number(), ready.must_sync());
         let committed = ready.committed_entries().last().map(|digest| digest.index);
         let at_once = ready.take_messages();

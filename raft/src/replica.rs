@@ -106,6 +106,8 @@ pub struct Replica {
     /// The commit index that the last appends to all followers carried.
     pub(crate) commit_carried: u64,
     pub(crate) catch_ups: CatchUps,
+    /// The number of the last read: [`crate::confirm`].
+    pub(crate) reads: u64,
     pub(crate) rest: Rest,
     pub(crate) seed: u64,
     pub(crate) election_ticks: usize,
@@ -154,6 +156,7 @@ impl Replica {
             installed,
             commit_carried: 0,
             catch_ups: CatchUps::default(),
+            reads: 0,
             rest: Rest::default(),
             led_term: 0,
             led_from: 0,

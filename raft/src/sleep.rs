@@ -243,6 +243,7 @@ impl Replica {
             && raft.raft_log.persisted == last_index
             && raft.raft_log.committed == last_index
             && raft.lead_transferee.is_none()
+            && raft.read_only.pending_read_count() == 0
             && !self.configuration.members.is_joint()
             && !self.is_installing()
             && (self.role() != Role::Leader || self.is_serving())
@@ -473,10 +474,12 @@ impl SleepTalk {
             Body::Heartbeat {
                 commit,
                 sleep: true,
+                ..
             } => Some(SleepTalk::Asked { commit }),
             Body::HeartbeatReply {
                 commit,
                 sleep: true,
+                ..
             } => Some(SleepTalk::Agreed { commit }),
             _ => None,
         }

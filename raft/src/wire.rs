@@ -16,7 +16,7 @@
 //! - 4 vote: flags u8 (1 pre-vote, 2 transfer), last index u64, last term u64, commit u64, commit
 //!   term u64
 //! - 5 vote reply: flags u8 (1 pre-vote, 4 refused), commit u64, commit term u64
-//! - 6 heartbeat, 7 its answer: flags u8 (8 sleep), commit u64 (they travel in
+//! - 6 heartbeat, 7 its answer: flags u8 (8 sleep), commit u64, read u64 (they travel in
 //!   [`crate::heartbeats`] frames, and are known here so that every message has a form)
 //! - 8 campaign now: nothing
 //! - 9 snapshot: see [`crate::snapshot`]
@@ -140,15 +140,23 @@ impl FrameWriter {
                 out.push(flag(*pre, PRE) | flag(*reject, REFUSED));
                 put(out, [*commit, *commit_term]);
             }
-            Body::Heartbeat { commit, sleep } => {
+            Body::Heartbeat {
+                commit,
+                sleep,
+                read,
+            } => {
                 out.push(HEARTBEAT);
                 out.push(flag(*sleep, SLEEP));
-                put(out, [*commit]);
+                put(out, [*commit, *read]);
             }
-            Body::HeartbeatReply { commit, sleep } => {
+            Body::HeartbeatReply {
+                commit,
+                sleep,
+                read,
+            } => {
                 out.push(HEARTBEAT_REPLY);
                 out.push(flag(*sleep, SLEEP));
-                put(out, [*commit]);
+                put(out, [*commit, *read]);
             }
             Body::TimeoutNow => out.push(TIMEOUT_NOW),
             Body::Snapshot(snapshot) => {
@@ -288,10 +296,18 @@ impl FrameReader {
             }
             kind @ (HEARTBEAT | HEARTBEAT_REPLY) => {
                 let sleep = flags(&mut input, SLEEP)? & SLEEP != 0;
-                let commit = input.u64()?;
+                let (commit, read) = (input.u64()?, input.u64()?);
                 match kind == HEARTBEAT {
-                    true => Body::Heartbeat { commit, sleep },
-                    false => Body::HeartbeatReply { commit, sleep },
+                    true => Body::Heartbeat {
+                        commit,
+                        sleep,
+                        read,
+                    },
+                    false => Body::HeartbeatReply {
+                        commit,
+                        sleep,
+                        read,
+                    },
                 }
             }
             TIMEOUT_NOW => Body::TimeoutNow,

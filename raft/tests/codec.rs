@@ -121,10 +121,12 @@ fn body(random: &mut Random) -> Body {
         4 => Body::Heartbeat {
             commit: a,
             sleep: flag,
+            read: b,
         },
         5 => Body::HeartbeatReply {
             commit: a,
             sleep: flag,
+            read: b,
         },
         _ => Body::TimeoutNow,
     }
@@ -480,6 +482,7 @@ fn beats(random: &mut Random) -> BeatFrame {
             sleep: random.percent(10),
             term: if small { number % 200 } else { number },
             commit: random.next() >> random.below(64),
+            read: if small { 0 } else { number },
         }
     });
     let beats = beats.collect();
@@ -518,6 +521,7 @@ fn a_thousand_idle_groups_beat_in_nine_kilobytes() {
         sleep: false,
         term: 3,
         commit: 1_000_000,
+        read: 0,
     });
     let frame = BeatFrame {
         from: id(1),

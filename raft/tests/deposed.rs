@@ -35,6 +35,7 @@ fn a_deposed_leader_sends_no_proposal_without_its_offset() {
         let known = Body::Heartbeat {
             commit,
             sleep: false,
+            read: 0,
         };
         let messages = [(from, term, asked), (rival, term + 1, known)];
         for (from, term, body) in messages {

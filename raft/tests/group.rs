@@ -385,6 +385,7 @@ fn nobody_campaigns_while_a_change_of_members_is_unapplied() {
         let body = Body::Heartbeat {
             commit: index,
             sleep: false,
+            read: 0,
         };
         cluster
             .replica_mut(victim)
@@ -462,6 +463,7 @@ fn what_concerns_an_earlier_life_of_a_replica_is_not_taken() {
         let body = Body::Heartbeat {
             commit: known,
             sleep: false,
+            read: 0,
         };
         let beat = Message {
             from,
@@ -514,6 +516,7 @@ fn a_replica_that_lost_acknowledged_entries_is_fenced() {
         let body = Body::Heartbeat {
             commit: last_index + 10,
             sleep: false,
+            read: 0,
         };
         let message = Message {
             from,

@@ -14,7 +14,8 @@ use super::response::{
 };
 
 impl Coordinator {
-    pub(super) fn fetch(&mut self, token: Token, request: OffsetFetch, out: &mut Vec<Output>) {
+    /// Takes a request whose sender knows that this coordinator is still the one.
+    pub fn fetch(&mut self, token: Token, request: OffsetFetch, out: &mut Vec<Output>) {
         let group = self.groups.get(&*request.group_id);
         let must_wait = request.require_stable
             && group.is_some_and(|group| group.offsets.has_commits_in_flight());

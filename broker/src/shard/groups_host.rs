@@ -4,6 +4,7 @@
 //! lives in [`crate::groups`]; its durable state is a replay of the partition (DESIGN D7).
 
 use super::anew::Growth;
+use super::group_reads::Reads;
 use super::mail::{Answer, AskId, Mail};
 use super::owned::Owned;
 use crate::groups::{
@@ -27,7 +28,7 @@ const REPLAY_BUDGET_BYTES: usize = 64 << 20;
 /// All coordinators of a core.
 #[derive(Default)]
 pub struct GroupsHost {
-    hosted: BTreeMap<PartitionId, Hosted>,
+    pub(super) hosted: BTreeMap<PartitionId, Hosted>,
     /// Who awaits which answer.
     tokens: BTreeMap<Token, (usize, AskId)>,
     next_token: u64,
@@ -35,13 +36,14 @@ pub struct GroupsHost {
     pub(super) anew_due: BTreeSet<PartitionId>,
 }
 
-struct Hosted {
-    coordinator: Coordinator,
+pub(super) struct Hosted {
+    pub(super) coordinator: Coordinator,
     /// Appended and not committed, in order of their index.
     writes: VecDeque<(u64, i64, WriteId)>,
     /// False until the partition serves.
     serving: bool,
     growth: Growth,
+    pub(super) reads: Reads,
 }
 
 impl GroupsHost {
@@ -52,6 +54,7 @@ impl GroupsHost {
             writes: VecDeque::new(),
             serving: false,
             growth: Growth::of(bytes),
+            reads: Reads::default(),
         };
         self.hosted.insert(id, hosted);
     }
@@ -140,7 +143,7 @@ impl GroupsHost {
             .min()
     }
 
-    fn token(&mut self, from: usize, ask: AskId) -> Token {
+    pub(super) fn token(&mut self, from: usize, ask: AskId) -> Token {
         self.next_token += 1;
         let token = Token(self.next_token);
         self.tokens.insert(token, (from, ask));
@@ -209,7 +212,7 @@ impl Owned {
             .replicas
             .get(id)
             .is_some_and(|replica| replica.role() == Role::Leader);
-        let refusal = match self.groups.hosted.get(&id) {
+        let code = match self.groups.hosted.get(&id) {
             None => Some(ErrorCode::NOT_COORDINATOR),
             Some(_) if !leads => Some(ErrorCode::NOT_COORDINATOR),
             Some(hosted) if !hosted.serving => Some(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS),
@@ -218,19 +221,16 @@ impl Owned {
             }
             Some(_) => None,
         };
-        if let Some(code) = refusal {
-            let response = Box::new(GroupResponse::refusal(&request, code));
-            return self.post.send(
-                from,
-                Mail::Answer {
-                    ask,
-                    answer: Answer::Group(response),
-                },
-            );
+        if let Some(code) = code {
+            return self.refuse_group(from, ask, &request, code);
         }
         let hosted = self.groups.hosted.get_mut(&id).expect("looked up above");
         let Some((from, ask, request)) = hosted.growth.hold(from, ask, request) else {
             return;
+        };
+        let request = match request {
+            GroupRequest::OffsetFetch(fetch) => return self.begin_read(id, from, ask, fetch),
+            request => request,
         };
         let token = self.groups.token(from, ask);
         let hosted = self.groups.hosted.get_mut(&id).expect("looked up above");
@@ -241,8 +241,26 @@ impl Owned {
         self.carry_out(id, out, now, wall_ms);
     }
 
+    pub(super) fn refuse_group(
+        &self,
+        from: usize,
+        ask: AskId,
+        request: &GroupRequest,
+        code: ErrorCode,
+    ) {
+        let response = GroupResponse::refusal(request, code);
+        let answer = Answer::Group(Box::new(response));
+        self.post.send(from, Mail::Answer { ask, answer });
+    }
+
     /// Sends the answers and appends the records that a coordinator gave.
-    fn carry_out(&mut self, id: PartitionId, out: Vec<Output>, now: Instant, wall_ms: i64) {
+    pub(super) fn carry_out(
+        &mut self,
+        id: PartitionId,
+        out: Vec<Output>,
+        now: Instant,
+        wall_ms: i64,
+    ) {
         let mut queue = VecDeque::from(out);
         while let Some(output) = queue.pop_front() {
             match output {
@@ -323,6 +341,7 @@ impl Owned {
             hosted.coordinator.loaded(moment, &mut out);
         }
         self.carry_out(id, out, now, wall_ms);
+        self.read_groups(id, now, wall_ms);
     }
 
     /// The partition is fenced, gone, or led by another node: nothing that was asked can be promised any more.
@@ -331,11 +350,8 @@ impl Owned {
             return;
         };
         hosted.serving = false;
-        for (from, ask, request) in hosted.growth.settle() {
-            let response = GroupResponse::refusal(&request, ErrorCode::NOT_COORDINATOR);
-            let answer = Answer::Group(Box::new(response));
-            self.post.send(from, Mail::Answer { ask, answer });
-        }
+        let mut sent_away: Vec<_> = hosted.growth.settle().into();
+        sent_away.extend(hosted.reads.take_all());
         self.groups.anew_due.remove(&id);
         // What becomes of writes under way is not known: everybody is sent away, nobody is told a result.
         hosted.writes.clear();
@@ -347,6 +363,9 @@ impl Owned {
             && let Err(error) = replay(&mut hosted.coordinator, &committed)
         {
             tracing::error!(error, partition = ?id, "a coordinator cannot read its own state");
+        }
+        for (from, ask, request) in sent_away {
+            self.refuse_group(from, ask, &request, ErrorCode::NOT_COORDINATOR);
         }
         self.carry_out(id, out, now, wall_ms);
     }

@@ -13,6 +13,7 @@ pub mod catch_up;
 mod echoes;
 pub mod everywhere;
 pub mod fetching;
+mod group_reads;
 pub mod groups_host;
 pub mod in_sync;
 pub mod kept;
@@ -338,6 +339,7 @@ impl Shard {
                 self.heard_of_lagging(&word);
                 self.led.notify_all();
             }
+            Mail::ReplicaClosed(id) => self.view.borrow_mut().replica_closed(id),
             Mail::Connection { parcel, listener } => {
                 crate::connection::adopt(self, parcel, listener);
             }

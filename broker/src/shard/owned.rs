@@ -359,6 +359,9 @@ impl Owned {
                 return;
             }
             Event::MembersChanged { .. } => return,
+            Event::LeadConfirmed { read, index } => {
+                return self.group_lead_confirmed(id, read, index, now, wall_ms);
+            }
             Event::Truncated { from } => {
                 if let Some(partition) = self.partitions.get_mut(&id) {
                     partition.truncated(from);
@@ -386,12 +389,8 @@ impl Owned {
             }
             Event::Fenced { reason } => {
                 self.fenced(id, &reason, now, wall_ms);
-                (
-                    -1,
-                    self.replicas
-                        .get(id)
-                        .map_or(-1, |replica| replica.term() as i32),
-                )
+                // If it led, the loss of the lead has a word of its own; others may go on.
+                (-1, -1)
             }
         };
         self.changed_leaders.push(Leadership {
@@ -480,6 +479,11 @@ impl Owned {
         self.groups_lost(id, now, wall_ms);
         self.groups.forget(id);
         self.in_sync.forget(id);
+        // What it has said until now goes before.
+        self.tell_leaders();
+        for core in 0..self.cores {
+            self.post.send(core, Mail::ReplicaClosed(id));
+        }
         self.replicas.remove(id)
     }
 

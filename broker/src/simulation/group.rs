@@ -48,7 +48,7 @@ pub(super) async fn committer(stage: Rc<Stage>, client: Client, number: u32) {
         let outside = (-1, Str::new());
         let done = match client.client.below(3) {
             0 => client.find_coordinator().await,
-            1 => client.look(partition).await,
+            1 => client.look_anywhere(partition).await,
             _ => client.commit(partition, &outside).await == Some(ErrorCode::NONE),
         };
         client.knows_coordinator &= done || !client.stage.is_cluster();
@@ -203,6 +203,18 @@ impl GroupClient {
         };
         let response = self.client.call(&request, version).await?;
         Some(self.code("OffsetCommit", response.topics[0].partitions[0].error_code))
+    }
+
+    /// Looks at the node that is known to coordinate, or at any: one that coordinated until lately must not answer
+    /// from what it knew then.
+    async fn look_anywhere(&mut self, partition: i32) -> bool {
+        let coordinator = self.client.at;
+        if self.client.below(2) == 0 {
+            self.client.roam();
+        }
+        let looked = self.look(partition).await;
+        let roamed = std::mem::replace(&mut self.client.at, coordinator) != coordinator;
+        looked || roamed
     }
 
     async fn look(&mut self, partition: i32) -> bool {

@@ -140,7 +140,7 @@ impl Mutation {
             Mutation::DuplicateWindowZero => 0..60,
             Mutation::AckBeforeMajority => 0..10,
             Mutation::FollowerAcksBeforeSync => 0..10,
-            Mutation::ServeBeforeCommit => 150..190,
+            Mutation::ServeBeforeCommit => 200..240,
             Mutation::StaleAppendTruncates => 0..10,
         }
     }

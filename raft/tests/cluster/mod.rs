@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use bytes::{Bytes, BytesMut};
 use raft_group::wire::{FrameReader, FrameWriter};
 use raft_group::{
-    Body, CatchUp, Event, Members, Message, Outputs, ProposeError, Proposed, Replica,
+    Body, CatchUp, Event, Members, Message, Mutation, Outputs, ProposeError, Proposed, Replica,
     ReplicaConfig, ReplicaId, Replicas, Role,
 };
 
@@ -119,6 +119,8 @@ pub struct Cluster {
     pub minds_room: bool,
     pub lying_disks: bool,
     pub uncommitted_bytes_max: u64,
+    /// A bug that replicas have that are opened from now on.
+    pub mutation: Option<Mutation>,
     /// Logs are drained, leave memory, and are trimmed.
     pub upkeep: bool,
     /// No client proposes anything, and nodes fail seldom.
@@ -140,6 +142,8 @@ pub struct Cluster {
     /// Everything that was ever handed out: term, kind and content by index.
     pub committed: BTreeMap<u64, (u64, EntryKind, Bytes)>,
     leaders: BTreeMap<u64, ReplicaId>,
+    /// Reads that wait for the proof of the lead, and what was committed anywhere when they began.
+    asked: BTreeMap<(ReplicaId, u64, u64), u64>,
     trace: u64,
     pub proposed: u64,
     out: Outputs,
@@ -170,6 +174,7 @@ impl Cluster {
             minds_room: false,
             lying_disks: false,
             uncommitted_bytes_max: 100_000,
+            mutation: None,
             upkeep,
             idle: false,
             forced_term: u64::MAX,
@@ -184,6 +189,7 @@ impl Cluster {
             blocked: Vec::new(),
             committed: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            asked: BTreeMap::new(),
             trace: 0,
             proposed: 0,
             out: Outputs::default(),
@@ -230,6 +236,7 @@ impl Cluster {
         config.entry_bytes_max = if self.upkeep { 200_000 } else { 50_000 };
         config.append_bytes_max = if self.upkeep { 2_000 } else { 400 };
         config.appends_inflight_max = 4;
+        config.mutation = self.mutation;
         config
     }
 
@@ -270,6 +277,17 @@ impl Cluster {
         let followed = &mut self.nodes[at].followed;
         followed.insert(proposed.index, proposed.term);
         Ok(proposed)
+    }
+
+    /// Begins a read at a node that believes to lead. Gives its number.
+    pub fn ask_for_lead(&mut self, at: usize) -> Option<u64> {
+        let committed = self.committed.last_key_value();
+        let committed = committed.map_or(0, |(index, _)| *index);
+        let read = self.replica_mut(at).confirm_lead()?;
+        let term = self.replica(at).term();
+        self.asked
+            .insert((self.nodes[at].id, term, read), committed);
+        Some(read)
     }
 
     pub fn isolate(&mut self, node: Option<ReplicaId>) {
@@ -339,6 +357,15 @@ impl Cluster {
             }
             Event::Fenced { reason } => panic!("seed {seed}: {id} fenced: {reason}"),
             Event::SnapshotWanted => self.nodes[at].snapshot_wanted = true,
+            Event::LeadConfirmed { read, index } => {
+                self.coverage.proofs += 1;
+                let asked = (id, self.replica(at).term(), *read);
+                let known = self.asked.remove(&asked);
+                assert!(
+                    known.is_some_and(|known| known <= *index),
+                    "seed {seed}: {asked:?} began after {known:?} was committed, and reads {index}"
+                );
+            }
             Event::Installed {
                 index,
                 applied,
@@ -674,6 +701,9 @@ impl Cluster {
                 };
                 if let Some(leader) = believed.filter(patient).filter(|_| !self.idle) {
                     let _ = self.propose(leader, records, &body);
+                }
+                if self.random.percent(20) {
+                    self.ask_for_lead(at);
                 }
             }
             // What takes long to come about, such as a trimmed log, needs calmer times.

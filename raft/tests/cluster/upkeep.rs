@@ -20,6 +20,7 @@ pub struct Coverage {
     pub wiped: u64,
     pub slept: u64,
     pub beats: u64,
+    pub proofs: u64,
 }
 
 impl Coverage {
