@@ -33,6 +33,10 @@ use error::{During, Result};
 use load::{Pace, Producing, ReadFrom, Reading, Spec};
 use table::{Table, number, time_us};
 
+/// That of the broker, which is played in here by [`sim`].
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long a topic may take to be created and led.
 const TOPIC_TIMEOUT: Duration = Duration::from_secs(60);
 const LIMITS_FILE_BYTES: u64 = 1 << 30;

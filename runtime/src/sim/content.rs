@@ -34,6 +34,12 @@ impl Content {
         bytes
     }
 
+    /// The pages that hold anything, from the one with this offset on: where each begins, and its bytes.
+    pub(crate) fn pages_from(&self, offset: u64) -> impl Iterator<Item = (u64, &[u8])> {
+        let pages = self.pages.range(offset / PAGE..);
+        pages.map(|(number, page)| (number * PAGE, &page[..]))
+    }
+
     /// Writes, and extends the length to the end of the write.
     pub(crate) fn write(&mut self, offset: u64, data: &[u8]) {
         self.put(offset, data);

@@ -199,6 +199,22 @@ impl Control {
             .durable(path.as_ref(), offset, len)
     }
 
+    /// The oracle, in place: calls `look` with the pages of a file as the platter of a node holds them now, beginning
+    /// with the one with the byte at `from`, each with the offset where it begins, until it gives something. Pages of
+    /// zeros may be left out, and the last one may have zeros beyond the file's end.
+    pub fn look_through_durable<T>(
+        &self,
+        node: NodeId,
+        path: impl AsRef<Path>,
+        from: u64,
+        look: impl FnMut((u64, &[u8])) -> Option<T>,
+    ) -> Option<T> {
+        self.disk(node)
+            .tree
+            .borrow()
+            .look_through(path.as_ref(), from, look)
+    }
+
     /// The oracle: length of a file on the platter.
     pub fn durable_len(&self, node: NodeId, path: impl AsRef<Path>) -> Option<u64> {
         self.disk(node).tree.borrow().durable_len(path.as_ref())
@@ -263,7 +279,9 @@ impl Control {
 
     /// Ends a [`freeze`](Self::freeze).
     pub fn thaw(&self, node: NodeId) {
-        self.world().nodes.borrow_mut()[node.0].frozen = false;
+        let world = self.world();
+        world.nodes.borrow_mut()[node.0].frozen = false;
+        world.expect_timer(0);
     }
 
     /// Sets a node's wall clock off the world's, in ms.

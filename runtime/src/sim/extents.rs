@@ -7,12 +7,14 @@ use std::ops::Range;
 pub(crate) struct Extents {
     /// Start to end; disjoint and not adjacent.
     ranges: BTreeMap<u64, u64>,
+    /// Blocks in all of them.
+    total: u64,
 }
 
 impl Extents {
     /// How many blocks are in the set.
     pub(crate) fn total(&self) -> u64 {
-        self.ranges.iter().map(|(start, end)| end - start).sum()
+        self.total
     }
 
     /// How many of these are not in the set.
@@ -38,17 +40,21 @@ impl Extents {
             .collect();
         for begin in touching {
             let stop = self.ranges.remove(&begin).unwrap_or(begin);
+            self.total -= stop - begin;
             start = start.min(begin);
             end = end.max(stop);
         }
         self.ranges.insert(start, end);
+        self.total += end - start;
     }
 
     /// Takes out every block from `first` on.
     pub(crate) fn cut(&mut self, first: u64) {
-        self.ranges.split_off(&first);
+        let beyond = self.ranges.split_off(&first);
+        self.total -= beyond.iter().map(|(start, end)| end - start).sum::<u64>();
         if let Some(mut last) = self.ranges.last_entry() {
             let end = (*last.get()).min(first);
+            self.total -= *last.get() - end;
             last.insert(end);
         }
     }

@@ -100,13 +100,10 @@ impl Sim {
             if done() {
                 return true;
             }
-            let next = self.world.next_due();
-            let idle = !self.world.has_runnable() && next.is_none_or(|at| at > deadline);
-            if idle || self.world.now() > deadline {
+            if self.world.now() > deadline || !self.world.step_within(Some(deadline)) {
                 self.world.idle_until(deadline);
                 return done();
             }
-            self.world.step();
         }
     }
 
@@ -214,6 +211,7 @@ fn run_main(
     });
     let port = Rc::clone(port_of(core));
     let lane = SimLane::new(node, core.clone(), port, courier);
+    world.expect_timer(0);
     world.lanes.borrow_mut().push(Rc::new(lane));
 }
 

@@ -357,6 +357,18 @@ impl Tree {
             .map(|file| file.durable().read(offset, len))
     }
 
+    /// Calls `look` with the pages of a file on the platter that hold anything, from the one with this offset on, until
+    /// it gives something.
+    pub(crate) fn look_through<T>(
+        &self,
+        path: &Path,
+        from: u64,
+        look: impl FnMut((u64, &[u8])) -> Option<T>,
+    ) -> Option<T> {
+        let file = self.durable_file(path)?;
+        file.durable().pages_from(from).find_map(look)
+    }
+
     /// Length of a file on the platter.
     pub(crate) fn durable_len(&self, path: &Path) -> Option<u64> {
         self.durable_file(path).map(|file| file.durable().len())

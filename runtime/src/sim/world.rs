@@ -5,7 +5,8 @@
 //! trace. Knows neither files nor connections: those are events that it is given.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
@@ -98,13 +99,52 @@ pub(crate) struct SimNode {
     pub(crate) frozen: bool,
 }
 
-type Event = (&'static str, u64, Box<dyn FnOnce(&Rc<World>)>);
+/// Something that will happen. Those of one time happen in the order in which they were planned.
+struct Event {
+    at: u64,
+    number: u64,
+    kind: &'static str,
+    which: u64,
+    run: Box<dyn FnOnce(&Rc<World>)>,
+}
+
+impl Event {
+    fn order(&self) -> (u64, u64) {
+        (self.at, self.number)
+    }
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Event) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl Eq for Event {}
+
+impl PartialOrd for Event {
+    fn partial_cmp(&self, other: &Event) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The next one is the greatest, as a [`BinaryHeap`] wants it.
+impl Ord for Event {
+    fn cmp(&self, other: &Event) -> Ordering {
+        other.order().cmp(&self.order())
+    }
+}
 
 pub(crate) struct World {
     pub(crate) options: Options,
     now: Cell<u64>,
-    events: RefCell<BTreeMap<(u64, u64), Event>>,
+    events: RefCell<BinaryHeap<Event>>,
     next_event: Cell<u64>,
+    /// No timer of a lane that is not frozen is due before this time: timers are looked at only from then on. A core
+    /// sets timers only while it runs.
+    timers_from: Cell<u64>,
+    /// Lanes that may run, by their places: kept for its memory.
+    runnable: RefCell<Vec<usize>>,
     trace: Cell<Trace>,
     schedule: RefCell<Random>,
     pub(crate) nodes: RefCell<Vec<SimNode>>,
@@ -122,8 +162,10 @@ impl World {
         Rc::new(World {
             options,
             now: Cell::new(0),
-            events: RefCell::new(BTreeMap::new()),
+            events: RefCell::new(BinaryHeap::new()),
             next_event: Cell::new(0),
+            timers_from: Cell::new(0),
+            runnable: RefCell::new(Vec::new()),
             trace: Cell::new(Trace::default()),
             schedule: RefCell::new(schedule),
             nodes: RefCell::new(Vec::new()),
@@ -158,10 +200,14 @@ impl World {
     ) {
         let number = self.next_event.get();
         self.next_event.set(number + 1);
-        let at = at.0.max(self.now.get());
-        self.events
-            .borrow_mut()
-            .insert((at, number), (kind, which, Box::new(run)));
+        let event = Event {
+            at: at.0.max(self.now.get()),
+            number,
+            kind,
+            which,
+            run: Box::new(run),
+        };
+        self.events.borrow_mut().push(event);
     }
 
     pub(crate) fn plan_in(
@@ -182,12 +228,28 @@ impl World {
 
     /// One step. False if nothing will ever happen again without help from outside.
     pub(crate) fn step(self: &Rc<World>) -> bool {
+        self.step_within(None)
+    }
+
+    /// One step, unless nothing happens by itself up to `deadline`: then nothing is done, and it says false.
+    pub(crate) fn step_within(self: &Rc<World>, deadline: Option<Instant>) -> bool {
+        // The end of a node is due at once.
+        let deadline = deadline.filter(|_| self.endings.borrow().is_empty());
         self.carry_out_endings();
+        let lane = self.choose_lane();
+        if lane.is_none()
+            && let Some(deadline) = deadline
+            && self.next_due().is_none_or(|next| next > deadline.0)
+        {
+            return false;
+        }
         self.close_lost_parcels();
-        let Some(lane) = self.choose_lane() else {
+        let Some(lane) = lane else {
             return self.leap();
         };
         self.run_lane(&lane);
+        let timer = lane.core.executor().next_timer();
+        self.expect_timer(timer.map_or(u64::MAX, |at| at.0));
         self.now.set(self.now.get() + nanos(self.options.poll_cost));
         self.fire_due();
         true
@@ -195,21 +257,28 @@ impl World {
 
     fn choose_lane(&self) -> Option<Rc<SimLane>> {
         let lanes = self.lanes.borrow();
-        let mut runnable = lanes.iter().filter(|lane| self.may_run(lane));
-        let count = runnable.clone().count() as u64;
-        if count == 0 {
+        let nodes = self.nodes.borrow();
+        let mut runnable = self.runnable.borrow_mut();
+        runnable.clear();
+        for (place, lane) in lanes.iter().enumerate() {
+            if lane.is_runnable() && !nodes[lane.node].frozen {
+                runnable.push(place);
+            }
+        }
+        if runnable.is_empty() {
             return None;
         }
-        let chosen = self.schedule.borrow_mut().below(count) as usize;
-        runnable.nth(chosen).cloned()
+        let chosen = self.schedule.borrow_mut().below(runnable.len() as u64);
+        Some(Rc::clone(&lanes[runnable[chosen as usize]]))
     }
 
     fn is_frozen(&self, lane: &SimLane) -> bool {
         self.nodes.borrow()[lane.node].frozen
     }
 
-    fn may_run(&self, lane: &SimLane) -> bool {
-        lane.is_runnable() && !self.is_frozen(lane)
+    /// A timer may be due from this time on. 0 for a lane that comes in, or back, with timers that nobody has looked at.
+    pub(crate) fn expect_timer(&self, at: u64) {
+        self.timers_from.set(self.timers_from.get().min(at));
     }
 
     /// Polls one task of a core, or ends its pass.
@@ -237,12 +306,11 @@ impl World {
             "poll",
             which ^ u64::from(key.index) << 20 ^ u64::from(key.generation),
         );
-        let name = executor.name_of(key);
         self.polling.set(true);
         let outcome = catch_unwind(AssertUnwindSafe(|| executor.poll(key)));
         self.polling.set(false);
         if let Err(panic) = outcome {
-            self.report(lane, name, panic);
+            self.report(lane, executor.name_of(key), panic);
         }
     }
 
@@ -267,13 +335,7 @@ impl World {
 
     /// Moves time to the next event or timer.
     fn leap(self: &Rc<World>) -> bool {
-        let event = self
-            .events
-            .borrow()
-            .first_key_value()
-            .map(|((at, _), _)| *at);
-        let timer = self.next_timer();
-        let Some(next) = event.into_iter().chain(timer).min() else {
+        let Some(next) = self.next_due() else {
             return false;
         };
         self.now.set(self.now.get().max(next));
@@ -282,21 +344,14 @@ impl World {
     }
 
     /// When something will happen by itself, tasks that are ready aside.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        let event = self
-            .events
-            .borrow()
-            .first_key_value()
-            .map(|((at, _), _)| *at);
-        event
-            .into_iter()
-            .chain(self.next_timer())
-            .min()
-            .map(Instant)
-    }
-
-    pub(crate) fn has_runnable(&self) -> bool {
-        !self.endings.borrow().is_empty() || self.lanes.borrow().iter().any(|l| self.may_run(l))
+    fn next_due(&self) -> Option<u64> {
+        let event = self.events.borrow().peek().map(|event| event.at);
+        // The first timer is not asked for if an event comes before any.
+        let timer = match event {
+            Some(at) if at <= self.timers_from.get() => None,
+            _ => self.next_timer(),
+        };
+        event.into_iter().chain(timer).min()
     }
 
     /// Moves time forward when nothing happens before `at`.
@@ -306,12 +361,13 @@ impl World {
 
     fn next_timer(&self) -> Option<u64> {
         let lanes = self.lanes.borrow();
-        lanes
+        let timers = lanes
             .iter()
             .filter(|lane| !self.is_frozen(lane))
-            .filter_map(|lane| lane.core.executor().next_timer())
-            .map(|at| at.0)
-            .min()
+            .filter_map(|lane| lane.core.executor().next_timer());
+        let next = timers.map(|at| at.0).min();
+        self.timers_from.set(next.unwrap_or(u64::MAX));
+        next
     }
 
     /// Lets everything happen whose time has come.
@@ -319,15 +375,21 @@ impl World {
         loop {
             let due = {
                 let mut events = self.events.borrow_mut();
-                match events.first_entry() {
-                    Some(entry) if entry.key().0 <= self.now.get() => entry.remove(),
-                    _ => break,
+                match events.peek() {
+                    Some(event) if event.at <= self.now.get() => events.pop(),
+                    _ => None,
                 }
             };
-            let (kind, which, run) = due;
-            self.note(kind, which);
-            run(self);
+            let Some(event) = due else { break };
+            self.note(event.kind, event.which);
+            (event.run)(self);
         }
+        if self.timers_from.get() <= self.now.get() {
+            self.fire_timers();
+        }
+    }
+
+    fn fire_timers(&self) {
         let lanes = self.lanes.borrow();
         for lane in lanes.iter().filter(|lane| !self.is_frozen(lane)) {
             let executor = lane.core.executor();
@@ -337,6 +399,8 @@ impl World {
                 self.note("timers", fired as u64);
             }
         }
+        drop(lanes);
+        self.next_timer();
     }
 
     /// Ends a node, at once or as soon as the running task returns.
