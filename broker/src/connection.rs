@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -48,7 +48,8 @@ pub struct Connections {
     pub accepted: u64,
     /// On the accepting core: those of all cores.
     admission: Admission,
-    lanes: std::collections::BTreeMap<u64, Rc<Lane>>,
+    /// What is under way on a connection has the shard, so the shard does not keep the connection.
+    lanes: std::collections::BTreeMap<u64, Weak<Lane>>,
     next_id: u64,
     /// Peers whose malformed frames were told to the log, so that each is told once.
     pub malformed: u64,
@@ -62,6 +63,10 @@ impl Connections {
     /// Whether this core accepts clients.
     pub fn is_accepting(&self) -> bool {
         self.admission.is_accepting()
+    }
+
+    fn open_lanes(&self) -> impl Iterator<Item = Rc<Lane>> {
+        self.lanes.values().filter_map(Weak::upgrade)
     }
 }
 
@@ -192,7 +197,7 @@ impl Shard {
 
 /// Cuts every connection, at a stop.
 pub fn shut_all(shard: &Shard) {
-    for lane in shard.connections.borrow().lanes.values() {
+    for lane in shard.connections.borrow().open_lanes() {
         lane.stream.shutdown();
     }
 }
@@ -206,7 +211,7 @@ pub async fn cut_idle(shard: Rc<Shard>) {
         let pause = (limit / IDLE_LOOKS).clamp(Duration::from_millis(10), IDLE_LOOK_MAX);
         shard.core.sleep(pause).await;
         let now = shard.core.now();
-        for lane in shard.connections.borrow().lanes.values() {
+        for lane in shard.connections.borrow().open_lanes() {
             if now - lane.heard.get() >= limit {
                 lane.idle.set(true);
                 lane.stream.shutdown();
@@ -232,7 +237,7 @@ fn start(shard: &Rc<Shard>, stream: Stream, listener: usize) {
         connections.accepted += 1;
         connections.next_id += 1;
         let id = connections.next_id;
-        connections.lanes.insert(id, lane.clone());
+        connections.lanes.insert(id, Rc::downgrade(&lane));
         id
     };
     let session = Rc::new(Session::new(shard.clone(), peer, listener));

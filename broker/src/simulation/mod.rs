@@ -439,10 +439,7 @@ impl Stage {
             .is_some_and(|wiped_us| made_us <= wiped_us);
         let majority = replicas / 2 + 1 - usize::from(gone);
         let mut platters = self.platters.borrow_mut();
-        let holders = self.nodes.iter().zip(platters.iter_mut());
-        let holders = holders
-            .filter_map(|(node, platter)| platter.holds(&self.control, *node, batch).then_some(()));
-        let found = holders.take(majority).count();
+        let found = platter::holders(&self.control, &self.nodes, &mut platters, batch, majority);
         if found < majority {
             let what = format!("offset {offset} of {place:?} is on {found} of {replicas} disks");
             self.history().violate(Violation::NotOnThePlatter, what);

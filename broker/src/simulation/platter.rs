@@ -98,28 +98,63 @@ pub(super) struct Platter {
 }
 
 impl Platter {
+    /// Whether `batch` is among the durable bytes behind where batches were found before: seldom wrong if it says no.
+    pub fn holds_nearby(&mut self, control: &Control, node: NodeId, batch: &Bytes) -> bool {
+        let found = self.hints.iter().find_map(|(path, from)| {
+            let found = find(control, node, path, *from, batch)?;
+            Some((path.clone(), found))
+        });
+        self.note(found)
+    }
+
     /// Whether the durable bytes of any file of `node` hold `batch`.
     pub fn holds(&mut self, control: &Control, node: NodeId, batch: &Bytes) -> bool {
-        let within = |path: &Path, from: u64| {
-            let found = find(control, node, path, from, batch)?;
-            Some((path.to_owned(), found))
-        };
-        let hinted = self
-            .hints
-            .iter()
-            .find_map(|(path, from)| within(path, *from));
-        let everywhere = || {
-            let files = control.durable_files(node);
-            files.iter().find_map(|path| within(path, 0))
-        };
-        let Some((path, found)) = hinted.or_else(everywhere) else {
+        let files = control.durable_files(node);
+        let found = files.into_iter().find_map(|path| {
+            let found = find(control, node, &path, 0, batch)?;
+            Some((path, found))
+        });
+        self.note(found)
+    }
+
+    fn note(&mut self, found: Option<(PathBuf, u64)>) -> bool {
+        let Some((path, offset)) = found else {
             return false;
         };
         self.hints.retain(|(other, _)| *other != path);
         self.hints.truncate(HINTS_MAX - 1);
-        self.hints.push_front((path, found));
+        self.hints.push_front((path, offset));
         true
     }
+}
+
+/// How many of these nodes have a batch among their durable bytes, up to `enough`.
+pub(super) fn holders(
+    control: &Control,
+    nodes: &[NodeId],
+    platters: &mut [Platter],
+    batch: &Bytes,
+    enough: usize,
+) -> usize {
+    let mut found = 0;
+    let mut elsewhere = Vec::new();
+    for (node, platter) in nodes.iter().zip(platters) {
+        if found == enough {
+            return found;
+        }
+        match platter.holds_nearby(control, *node, batch) {
+            true => found += 1,
+            false => elsewhere.push((*node, platter)),
+        }
+    }
+    // Whoever does not have it, or not where it would be, is searched through only if it matters.
+    let mut rest = elsewhere.into_iter();
+    while found < enough
+        && let Some((node, platter)) = rest.next()
+    {
+        found += usize::from(platter.holds(control, node, batch));
+    }
+    found
 }
 
 /// Where a batch begins in a file, not before `from`.

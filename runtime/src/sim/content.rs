@@ -58,6 +58,11 @@ impl Content {
                 self.pages.remove(&page);
                 continue;
             }
+            if inside.len() as u64 == PAGE {
+                let whole: Page = piece.try_into().map(Box::new).expect("a whole page");
+                self.pages.insert(page, whole);
+                continue;
+            }
             let target = self
                 .pages
                 .entry(page)

@@ -395,7 +395,7 @@ impl Tree {
         let mut at = ROOT;
         for name in names(path).ok()? {
             match self.nodes.get(&at)? {
-                Node::Dir(dir) => at = *dir.durable.get(&name)?,
+                Node::Dir(dir) => at = *dir.durable.get(name)?,
                 Node::File(_) => return None,
             }
         }
@@ -477,7 +477,7 @@ impl Tree {
     fn resolve(&self, path: &Path) -> io::Result<InodeId> {
         let mut at = ROOT;
         for name in names(path)? {
-            at = self.lookup(at, &name)?;
+            at = self.lookup(at, name)?;
         }
         Ok(at)
     }
@@ -490,10 +490,10 @@ impl Tree {
         };
         let mut at = ROOT;
         for name in parts {
-            at = self.lookup(at, &name)?;
+            at = self.lookup(at, name)?;
         }
         self.dir(at)?;
-        Ok((at, last))
+        Ok((at, last.to_owned()))
     }
 
     fn lookup(&self, dir: InodeId, name: &str) -> io::Result<InodeId> {
@@ -510,12 +510,12 @@ impl Tree {
 }
 
 /// A path's names from the root, which is also the working directory.
-fn names(path: &Path) -> io::Result<Vec<String>> {
+fn names(path: &Path) -> io::Result<Vec<&str>> {
     let mut names = Vec::new();
     for part in path.components() {
         match part {
             Component::Normal(name) => match name.to_str() {
-                Some(name) => names.push(name.to_string()),
+                Some(name) => names.push(name),
                 None => return Err(io::ErrorKind::InvalidInput.into()),
             },
             Component::ParentDir => drop(names.pop()),
