@@ -136,7 +136,7 @@ async fn transfer(shard: &Shard, topic: &str, partition: i32, to: i32) -> Outcom
         if shard.core.now() >= deadline {
             return Err(format!(
                 "Node {to} did not take the lead of {topic}-{partition} within {} s: it votes only when it is nearly \
-                 caught up, and takes a lead only when it has everything. Nothing is lost by that",
+                 caught up, and takes a lead only when it has everything and room on its disk. Nothing is lost by that",
                 TRANSFER_WITHIN.as_secs()
             ));
         }

@@ -4,6 +4,8 @@
 mod cluster;
 #[path = "clusters/followers.rs"]
 mod followers;
+#[path = "clusters/full_disk.rs"]
+mod full_disk;
 #[path = "clusters/in_sync.rs"]
 mod in_sync;
 #[path = "clusters/throttle.rs"]

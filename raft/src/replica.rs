@@ -282,6 +282,12 @@ impl Replica {
         }
     }
 
+    /// Whether the journal has no room for what this replica has decided: it takes no message and decides nothing
+    /// until there is some.
+    pub fn is_parked(&self) -> bool {
+        self.parked.is_some()
+    }
+
     /// Whether leadership is being handed over, so that nothing can be proposed for now.
     pub fn is_transferring(&self) -> bool {
         self.node.raft.lead_transferee.is_some()
@@ -628,7 +634,7 @@ mod tests {
             let fenced = (broken.partition(), Event::Fenced { reason });
             assert!(out.events.contains(&fenced));
             out.clear();
-            broken.tick(&Default::default());
+            broken.tick(&Default::default(), true);
             broken.applied(1);
             broken.persisted(0);
             assert_eq!(broken.collect(&mut journal, &mut out).staged, None);

@@ -36,6 +36,10 @@ use crate::refusal::StepError;
 use crate::replica::Replica;
 use storage::{Entry, Journal, Log, PartitionId};
 
+/// Time passes so many times slower towards a campaign of a replica that hesitates. The latest tick at which another
+/// replica of three would campaign comes before its first one, after an alarm and after a whole election timeout.
+const HESITATION: u32 = 3;
+
 /// The replicas of one core. See the module's head.
 #[derive(Default)]
 pub struct Replicas {
@@ -53,6 +57,10 @@ pub struct Replicas {
     away: BTreeSet<i32>,
     /// Nodes of which nothing is heard, whatever their links say.
     unheard: BTreeSet<i32>,
+    /// The node has no room for what a leader would get.
+    hesitates: bool,
+    /// Ticks while it hesitates.
+    hesitated: u32,
     /// Journal turns that are not durable, oldest first, and who has a share in them.
     turns: VecDeque<Turn>,
     /// Emptied lists of shares, to be used again.
@@ -270,6 +278,16 @@ impl Replicas {
         self.unheard.remove(&node);
     }
 
+    /// Whether the node is heard, as far as is known.
+    pub fn is_heard(&self, node: i32) -> bool {
+        !self.unheard.contains(&node) && !self.away.contains(&node)
+    }
+
+    /// From now on the replicas here leave campaigns to others, or not any more: see [`Replica::tick`].
+    pub fn hesitate(&mut self, hesitates: bool) {
+        self.hesitates = hesitates;
+    }
+
     /// Changes every replica whose group has a member on the node.
     fn change_with(&mut self, node: i32, mut change: impl FnMut(&mut Replica)) {
         for slot in 0..self.slots.len() {
@@ -286,6 +304,8 @@ impl Replicas {
 
     /// Lets time pass for every replica that has peers and is awake.
     pub fn tick(&mut self) {
+        self.hesitated = self.hesitated.wrapping_add(1);
+        let campaigns = !self.hesitates || self.hesitated.is_multiple_of(HESITATION);
         let Replicas {
             slots,
             dirty,
@@ -298,7 +318,7 @@ impl Replicas {
             let Some(replica) = &mut place.replica else {
                 return false;
             };
-            if replica.tick(away) && !mem::replace(&mut place.dirty, true) {
+            if replica.tick(away, campaigns) && !mem::replace(&mut place.dirty, true) {
                 dirty.push(*slot);
             }
             replica.wants_ticks()

@@ -85,19 +85,23 @@ impl Default for State {
 
 impl Replica {
     /// Time passes. Needed only if the group has other members. `away` are the nodes that are known
-    /// to be lost. Says whether there is something to collect.
-    pub fn tick(&mut self, away: &BTreeSet<i32>) -> bool {
+    /// to be lost. `campaigns` is false at most ticks of a replica that would rather not lead: a
+    /// tick that brings no campaign nearer, so that others have campaigned before, if they can be
+    /// elected. Says whether there is something to collect.
+    pub fn tick(&mut self, away: &BTreeSet<i32>, campaigns: bool) -> bool {
         match self.rest.state {
             State::Asleep => {}
             State::Dozing { .. } => self.tick_dozing(away),
-            State::Awake { .. } => self.tick_awake(away),
+            State::Awake { .. } => self.tick_awake(away, campaigns),
         }
         self.wants_collect()
     }
 
-    fn tick_awake(&mut self, away: &BTreeSet<i32>) {
+    fn tick_awake(&mut self, away: &BTreeSet<i32>, campaigns: bool) {
         let leads = self.node.raft.state == StateRole::Leader;
-        if self.may_act() && (leads || (self.may_campaign() && self.term_is_left())) {
+        let may_campaign =
+            |replica: &mut Replica| campaigns && replica.may_campaign() && replica.term_is_left();
+        if self.may_act() && (leads || may_campaign(self)) {
             self.guarded("tick", |node| node.tick());
             self.settle();
         }

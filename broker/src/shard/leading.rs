@@ -3,7 +3,8 @@
 //!
 //! A partition's first replica is its preferred leader. When that node has been connected for a while, and has caught
 //! up, whoever leads in its place hands the lead over, a few partitions at a time. A node that is to stop hands over
-//! all that it leads, and serves clients until then.
+//! all that it leads, and serves clients until then. One whose disk is full does the same, to those that have room
+//! ([`super::full_disks`]).
 //!
 //! Deliberately absent: moving leads by traffic. Placement spreads the preferred leaders evenly.
 
@@ -54,15 +55,21 @@ impl Owned {
         }
     }
 
+    /// As [`Owned::transfer`], but not to a node whose disk is full: it would give the lead away again.
+    pub(super) fn transfer_if_room(&mut self, id: PartitionId, to: i32) -> bool {
+        !self.full_disks.contains(to) && self.transfer(id, to)
+    }
+
     /// Everything that this core's replicas lead and others could.
-    fn led_with_others(&self) -> Vec<PartitionId> {
+    pub(super) fn led_with_others(&self) -> Vec<PartitionId> {
         let led = self.replicas.iter().filter(|replica| {
             replica.role() == Role::Leader && !replica.members().is_sole_voter(replica.id())
         });
         led.map(Replica::partition).collect()
     }
 
-    /// The voter that is nearest to having everything, of those that are connected.
+    /// The voter that is nearest to having everything, of those that are connected, and of those that have room if one
+    /// of them can take the lead at once.
     fn nearest_heir(&self, id: PartitionId) -> Option<i32> {
         let replica = self.replicas.get(id)?;
         let others = replica.members().voters().iter();
@@ -70,12 +77,19 @@ impl Owned {
             voter.node() != self.node_id && self.connected.contains_key(&voter.node())
         });
         others
-            .max_by_key(|voter| replica.matched(**voter))
+            .max_by_key(|voter| {
+                let has_room = !self.full_disks.contains(voter.node());
+                (
+                    has_room && may_inherit(replica, **voter),
+                    replica.matched(**voter),
+                )
+            })
             .map(|voter| voter.node())
     }
 }
 
-fn may_inherit(replica: &Replica, to: ReplicaId) -> bool {
+/// Whether a voter has so much that it can lead as soon as it is told to.
+pub(super) fn may_inherit(replica: &Replica, to: ReplicaId) -> bool {
     // The raft crate brings it up to the end before it lets it campaign; far behind, that would take too long.
     let matched = replica.matched(to);
     matched.is_some_and(|matched| matched >= replica.commit_index())
@@ -121,7 +135,7 @@ impl Shard {
             {
                 continue;
             }
-            moved += usize::from(owned.transfer(id, preferred));
+            moved += usize::from(owned.transfer_if_room(id, preferred));
         }
     }
 

@@ -13,6 +13,7 @@ pub mod catch_up;
 mod echoes;
 pub mod everywhere;
 pub mod fetching;
+mod full_disks;
 mod group_reads;
 pub mod groups_host;
 pub mod in_sync;
@@ -350,8 +351,9 @@ impl Shard {
             Mail::Begin(_) => {}
             Mail::Listening { ports } => self.listening(&ports),
             Mail::Heard { node, heard } => self.on_heard(node, heard),
+            Mail::DiskFull { node } => self.on_disk_full(node),
             Mail::Transfer { partition, to } => {
-                self.owned.borrow_mut().transfer(partition, to);
+                self.owned.borrow_mut().transfer_if_room(partition, to);
                 self.wake_turn();
             }
             Mail::Survey {

@@ -4,6 +4,7 @@
 //! a job in the return value and is run by [`super::Shard`], which then brings its result back.
 
 use super::between_leads::BetweenLeads;
+use super::full_disks::FullDisks;
 use super::groups_host::GroupsHost;
 use super::in_sync::InSync;
 use super::mail::*;
@@ -15,7 +16,7 @@ use super::watch::{Watch, Watches};
 use crate::cluster::METADATA;
 use crate::partition::{Appended, Partition};
 use protocol::error::ErrorCode;
-use raft_group::{CatchUp, Event, Outputs, Replica, Replicas};
+use raft_group::{CatchUp, Event, Outputs, Replica, Replicas, Role};
 use runtime::{Instant, Post};
 use std::collections::{BTreeMap, BTreeSet};
 use storage::{Condition, EntryKind, Journal, JournalWritten, PartitionId};
@@ -61,6 +62,7 @@ pub struct Owned {
     /// Partitions led here of which it was said that they have arrived where they were to go.
     pub(super) told_arrivals: BTreeMap<PartitionId, super::moves::Told>,
     pub(super) in_sync: InSync,
+    pub(super) full_disks: FullDisks,
     pub lags: super::lags::Lags,
     /// Recoveries that were said to be over: ticks until that is said again.
     pub(super) told_recoveries: BTreeMap<PartitionId, u32>,
@@ -134,6 +136,7 @@ impl Owned {
             unsettled: BTreeSet::new(),
             told_arrivals: BTreeMap::new(),
             in_sync: InSync::default(),
+            full_disks: FullDisks::default(),
             lags: super::lags::Lags::default(),
             told_recoveries: BTreeMap::new(),
         }
@@ -167,14 +170,15 @@ impl Owned {
     ) -> Result<Appended, ErrorCode> {
         let absent = self.absent(id);
         let partition = self.partitions.get_mut(&id).ok_or(absent)?;
-        if self.journal.refuses().is_some() {
-            partition.refuse(&batch, wall_ms);
-            return Err(ErrorCode::KAFKA_STORAGE_ERROR);
-        }
         let replica = self
             .replicas
             .get_mut(id)
             .expect("every partition has its replica");
+        // Who does not lead says so, whatever the disk: others may have room.
+        if self.journal.refuses().is_some() && replica.role() == Role::Leader {
+            partition.refuse(&batch, wall_ms);
+            return Err(ErrorCode::KAFKA_STORAGE_ERROR);
+        }
         let producers = partition.producers.len();
         let appended = partition.append(replica, batch, wall_ms);
         if partition.producers.len() > producers {

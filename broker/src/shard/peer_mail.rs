@@ -29,6 +29,7 @@ pub mod kind {
     pub const SURVEY: u8 = 10;
     pub const SURVEYED: u8 = 11;
     pub const NODES: u8 = 12;
+    pub const DISK_FULL: u8 = 13;
 }
 
 /// Bytes of one leadership: topic, partition, leader, epoch, how many nodes lag. Those nodes follow.
@@ -74,6 +75,9 @@ pub enum PeerMail {
     /// Where nodes listen for others, by id: from core 0 to core 0 when a link comes up. Who is new, or was away, has
     /// to answer nodes that its own metadata does not know yet. Lost, it is said again by the next link.
     Nodes(Vec<(i32, String)>),
+    /// A core has found its node's disk full: to every other node. Said again each second while it lasts, which heals a
+    /// loss; nobody says that it is over.
+    DiskFull { core: u16 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -188,6 +192,10 @@ impl PeerMail {
                 let surveyed = Surveyed { number, holding };
                 (kind::SURVEYED, json(serde_json::to_vec(&surveyed)))
             }
+            PeerMail::DiskFull { core } => {
+                let core = core.to_le_bytes();
+                (kind::DISK_FULL, Bytes::copy_from_slice(&core))
+            }
             PeerMail::Nodes(nodes) => (kind::NODES, json(serde_json::to_vec(&nodes))),
             PeerMail::Leaders(leaders) => {
                 let mut out = BytesMut::with_capacity(leaders.len() * LEADERSHIP_BYTES);
@@ -281,6 +289,13 @@ impl PeerMail {
             kind::SURVEYED => {
                 let Surveyed { number, holding } = serde_json::from_slice(&payload)?;
                 Ok(PeerMail::Surveyed { number, holding })
+            }
+            kind::DISK_FULL => {
+                let core = payload.as_ref().try_into();
+                let core = core.map_err(|_| Unreadable::CutShort)?;
+                Ok(PeerMail::DiskFull {
+                    core: u16::from_le_bytes(core),
+                })
             }
             kind::NODES => Ok(PeerMail::Nodes(serde_json::from_slice(&payload)?)),
             other => Err(Unreadable::Kind(other)),
@@ -386,6 +401,7 @@ mod tests {
                     ..Holding::default()
                 }),
             },
+            PeerMail::DiskFull { core: 515 },
             PeerMail::Nodes(vec![(4, "broker-4:9192".to_owned())]),
         ];
         for mail in said {

@@ -95,6 +95,9 @@ impl Owned {
     }
 
     fn campaign_first(&mut self) {
+        if self.full_disks.contains(self.node_id) {
+            return self.to_lead.clear();
+        }
         let replicas = &mut self.replicas;
         self.to_lead.retain(|id, ticks| {
             let Some(replica) = replicas.get_mut(*id) else {
@@ -148,6 +151,7 @@ impl Shard {
             let now = self.core.now();
             {
                 let mut owned = self.owned.borrow_mut();
+                owned.look_at_disk(now);
                 owned.tick();
                 if self.core.id() == METADATA_CORE {
                     let broker = self.view.borrow().broker().clone();
@@ -200,6 +204,12 @@ impl Shard {
                 let nodes = std::sync::Arc::new(nodes);
                 for core in 0..self.core.cores() {
                     self.post.send(core, Mail::Nodes(nodes.clone()));
+                }
+            }
+            PeerMail::DiskFull { core } => {
+                tracing::debug!(node = from, core, "the disk of a node is full");
+                for core in 0..self.core.cores() {
+                    self.post.send(core, Mail::DiskFull { node: from });
                 }
             }
             PeerMail::Leaders(word) => {
@@ -424,8 +434,10 @@ impl Owned {
                 true
             }
             Next::HandOver(heirs) => {
+                let has_room = |heir: &&ReplicaId| !self.full_disks.contains(heir.node());
+                let heir = *heirs.iter().find(has_room).unwrap_or(&heirs[0]);
                 let replica = self.replicas.get_mut(id).expect("looked up above");
-                match replica.transfer_leader(heirs[0]) {
+                match replica.transfer_leader(heir) {
                     Ok(()) => self.counters.transfers += 1,
                     Err(error) => {
                         tracing::debug!(%error, partition = ?id, "a lead is handed over later");

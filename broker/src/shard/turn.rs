@@ -4,6 +4,7 @@
 //! batch grows with the load by itself, and an idle core waits for nothing.
 
 use super::Shard;
+use runtime::timeout;
 use std::rc::Rc;
 use std::time::Duration;
 use storage::{JournalWrite, JournalWritten};
@@ -55,7 +56,25 @@ async fn write_out(shard: &Rc<Shard>, mut write: JournalWrite) -> JournalWritten
             tracing::error!("the disk is full: writes wait, reads go on; free some space");
             told = true;
         }
-        shard.core.sleep(FULL_DISK_RETRY).await;
+        pass_meanwhile(shard).await;
+    }
+}
+
+/// The node goes on to take part while a turn waits for room: leads are handed over, and the leaders elsewhere hear
+/// that it lives. What is staged meanwhile leaves with the next turn, and what promises something about this disk waits
+/// for it.
+async fn pass_meanwhile(shard: &Rc<Shard>) {
+    let until = shard.core.now() + FULL_DISK_RETRY;
+    loop {
+        let left = until - shard.core.now();
+        let work = timeout(&shard.core, left, shard.work.wait()).await;
+        if left.is_zero() || work.is_err() {
+            return;
+        }
+        shard.core.yield_now().await;
+        let now = shard.core.now();
+        shard.owned.borrow_mut().pass(now, shard.core.wall_ms());
+        shard.after_pass();
     }
 }
 

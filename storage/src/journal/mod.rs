@@ -252,6 +252,12 @@ impl Journal {
         (self.room() == 0).then(|| self.full())
     }
 
+    /// The disk has no room for what the journal or its logs needed last: the journal cannot grow, and what it has
+    /// left will not last. Known before [`refuses`](Self::refuses) says so.
+    pub fn disk_is_full(&self) -> bool {
+        self.held || self.disk_full
+    }
+
     fn full(&self) -> Refusal {
         if self.disk_full {
             Refusal::DiskFull
