@@ -634,7 +634,7 @@ mod tests {
             let fenced = (broken.partition(), Event::Fenced { reason });
             assert!(out.events.contains(&fenced));
             out.clear();
-            broken.tick(&Default::default(), true);
+            broken.tick(&Default::default(), false);
             broken.applied(1);
             broken.persisted(0);
             assert_eq!(broken.collect(&mut journal, &mut out).staged, None);

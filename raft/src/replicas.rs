@@ -36,10 +36,6 @@ use crate::refusal::StepError;
 use crate::replica::Replica;
 use storage::{Entry, Journal, Log, PartitionId};
 
-/// Time passes so many times slower towards a campaign of a replica that hesitates. The latest tick at which another
-/// replica of three would campaign comes before its first one, after an alarm and after a whole election timeout.
-const HESITATION: u32 = 3;
-
 /// The replicas of one core. See the module's head.
 #[derive(Default)]
 pub struct Replicas {
@@ -59,8 +55,6 @@ pub struct Replicas {
     unheard: BTreeSet<i32>,
     /// The node has no room for what a leader would get.
     hesitates: bool,
-    /// Ticks while it hesitates.
-    hesitated: u32,
     /// Journal turns that are not durable, oldest first, and who has a share in them.
     turns: VecDeque<Turn>,
     /// Emptied lists of shares, to be used again.
@@ -304,13 +298,12 @@ impl Replicas {
 
     /// Lets time pass for every replica that has peers and is awake.
     pub fn tick(&mut self) {
-        self.hesitated = self.hesitated.wrapping_add(1);
-        let campaigns = !self.hesitates || self.hesitated.is_multiple_of(HESITATION);
         let Replicas {
             slots,
             dirty,
             ticking,
             away,
+            hesitates,
             ..
         } = self;
         ticking.retain(|slot| {
@@ -318,7 +311,7 @@ impl Replicas {
             let Some(replica) = &mut place.replica else {
                 return false;
             };
-            if replica.tick(away, campaigns) && !mem::replace(&mut place.dirty, true) {
+            if replica.tick(away, *hesitates) && !mem::replace(&mut place.dirty, true) {
                 dirty.push(*slot);
             }
             replica.wants_ticks()

@@ -54,6 +54,8 @@ pub(crate) struct Rest {
     /// The leader's heartbeats ask for sleep.
     asks: bool,
     alarm: Option<Alarm>,
+    /// Ticks at which a replica that hesitates could have come nearer to a campaign.
+    left_to_others: usize,
 }
 
 /// The leader's node is known to be lost, and nobody is known to lead yet.
@@ -85,23 +87,23 @@ impl Default for State {
 
 impl Replica {
     /// Time passes. Needed only if the group has other members. `away` are the nodes that are known
-    /// to be lost. `campaigns` is false at most ticks of a replica that would rather not lead: a
-    /// tick that brings no campaign nearer, so that others have campaigned before, if they can be
-    /// elected. Says whether there is something to collect.
-    pub fn tick(&mut self, away: &BTreeSet<i32>, campaigns: bool) -> bool {
+    /// to be lost. A replica that `hesitates` would rather not lead: it campaigns an election timeout
+    /// later than it would, so that whoever else can be elected has been. Says whether there is
+    /// something to collect.
+    pub fn tick(&mut self, away: &BTreeSet<i32>, hesitates: bool) -> bool {
         match self.rest.state {
             State::Asleep => {}
             State::Dozing { .. } => self.tick_dozing(away),
-            State::Awake { .. } => self.tick_awake(away, campaigns),
+            State::Awake { .. } => self.tick_awake(away, hesitates),
         }
         self.wants_collect()
     }
 
-    fn tick_awake(&mut self, away: &BTreeSet<i32>, campaigns: bool) {
+    fn tick_awake(&mut self, away: &BTreeSet<i32>, hesitates: bool) {
         let leads = self.node.raft.state == StateRole::Leader;
-        let may_campaign =
-            |replica: &mut Replica| campaigns && replica.may_campaign() && replica.term_is_left();
-        if self.may_act() && (leads || may_campaign(self)) {
+        let waits = !leads && hesitates && self.leaves_campaign_to_others();
+        let ticks = leads || (!waits && self.may_campaign() && self.term_is_left());
+        if self.may_act() && ticks {
             self.guarded("tick", |node| node.tick());
             self.settle();
         }
@@ -110,6 +112,21 @@ impl Replica {
             self.tell_commit();
             self.grow_quiet(away);
         }
+    }
+
+    /// One more tick of a replica that hesitates: false as long as others would not be elected, since it takes a leader
+    /// for alive, and when it has given them an election timeout.
+    fn leaves_campaign_to_others(&mut self) -> bool {
+        let raft = &mut self.node.raft;
+        let follows = raft.leader_id != raft::INVALID_ID;
+        if follows && raft.election_elapsed + 1 < self.election_ticks {
+            self.rest.left_to_others = 0;
+            return false;
+        }
+        // From here on the raft crate refuses nobody a pre-vote for the leader's sake.
+        raft.election_elapsed = raft.election_elapsed.max(self.election_ticks);
+        self.rest.left_to_others += 1;
+        self.rest.left_to_others <= self.election_ticks
     }
 
     /// Whether ticks matter: a replica that is its group's only member has nothing to wait for, and
