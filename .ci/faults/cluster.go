@@ -34,6 +34,8 @@ type cluster struct {
 	hurt map[int]bool
 	// joined says that the fourth node is one of the cluster; it is the last of nodes then.
 	joined *broker
+	// leaves says that the fourth node was told to leave, and ends by itself.
+	leaves bool
 }
 
 // newCluster prepares the nodes; what they have in common with a single broker comes from the command line.
@@ -142,15 +144,43 @@ func (c *cluster) healWays() error {
 
 // start starts the nodes that do not run, and waits until all serve.
 func (c *cluster) start() error {
-	for _, b := range c.nodes {
+	for _, b := range c.founders() {
 		if !b.alive() {
 			if err := b.launch(); err != nil {
 				return err
 			}
 		}
 	}
-	for _, b := range c.nodes {
+	for _, b := range c.founders() {
 		if err := b.ready(); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(b.log), err)
+		}
+	}
+	return c.startFourthToo()
+}
+
+// founders are the first three nodes.
+func (c *cluster) founders() []*broker {
+	return c.nodes[:clusterNodes]
+}
+
+// startFourthToo does so if the fourth node is one of the cluster and was not let go.
+func (c *cluster) startFourthToo() error {
+	b := c.joined
+	if b == nil {
+		return nil
+	}
+	if !b.alive() {
+		if left, err := c.hasLeft(b); left || err != nil {
+			return err
+		}
+		if err := b.launch(); err != nil {
+			return err
+		}
+	}
+	if err := b.ready(); err != nil {
+		// It may be let go at this very moment.
+		if left, _ := c.hasLeft(b); !left {
 			return fmt.Errorf("%s: %w", filepath.Base(b.log), err)
 		}
 	}

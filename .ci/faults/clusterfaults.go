@@ -192,4 +192,6 @@ var faults = []fault{
 		settle: settleMoves},
 	{name: fourthLeaves, heavy: true, possible: func(s *siege) bool { return s.cluster.joined != nil }, do: leave,
 		settle: letGo},
+	{name: fourthIsDecommissioned, heavy: true, possible: func(s *siege) bool { return s.cluster.joined == nil },
+		do: joinAndDecommission, settle: hasGone},
 }

@@ -24,12 +24,12 @@ const (
 	fourth       = int32(clusterNodes + 1)
 )
 
-// join starts the fourth node and asks for moves of about half of all partitions to it.
-func join(s *siege) (func() error, error) {
+// startFourth starts the fourth node, on an empty disk.
+func (s *siege) startFourth() error {
 	c := s.cluster
 	b, err := s.program.broker(fmt.Sprintf("cluster-%d", fourth))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var voters []string
 	for n := range clusterNodes {
@@ -37,13 +37,18 @@ func join(s *siege) (func() error, error) {
 	}
 	b.becomeNode(int(fourth), strings.Join(voters, ","), b.port+1)
 	if err := b.launch(); err != nil {
-		return nil, err
+		return err
 	}
 	c.joined, c.nodes = b, append(c.nodes, b)
-	if err := b.ready(); err != nil {
+	return b.ready()
+}
+
+// join starts the fourth node and asks for moves of about half of all partitions to it.
+func join(s *siege) (func() error, error) {
+	if err := s.startFourth(); err != nil {
 		return nil, err
 	}
-	return nil, c.move(func(partition kadm.PartitionDetail) []int32 {
+	return nil, s.cluster.move(func(partition kadm.PartitionDetail) []int32 {
 		if slices.Contains(partition.Replicas, fourth) || s.random.IntN(2) == 0 {
 			return nil
 		}
@@ -66,8 +71,7 @@ func leave(s *siege) (func() error, error) {
 	return nil, s.emptyFourth()
 }
 
-// emptyFourth asks for moves of all that the fourth node has. `corelane cluster decommission` belongs here, for those
-// rounds that draw it instead.
+// emptyFourth asks for moves of all that the fourth node has.
 func (s *siege) emptyFourth() error {
 	return s.cluster.move(func(partition kadm.PartitionDetail) []int32 {
 		at := slices.Index(partition.Replicas, fourth)

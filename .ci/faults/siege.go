@@ -61,6 +61,11 @@ func (s *siege) rounds() {
 		comes, goes := indexOf(wanted, fourthJoins), indexOf(wanted, fourthLeaves)
 		if 0 <= goes && goes < comes {
 			wanted[comes], wanted[goes] = wanted[goes], wanted[comes]
+			comes, goes = goes, comes
+		}
+		// There is one fourth node at a time.
+		if between := indexOf(wanted, fourthIsDecommissioned); comes < between && between < goes {
+			wanted[between], wanted[goes] = wanted[goes], wanted[between]
 		}
 		for _, f := range wanted {
 			words := fmt.Sprintf("cluster: %s, round %d", f.name, round+1)
