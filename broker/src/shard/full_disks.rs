@@ -5,7 +5,7 @@
 //! voters that have room; it leaves elections to others for as long as these can win them
 //! ([`raft_group::Replicas::hesitate`]); and nobody hands a lead to it. What nobody else can lead it keeps.
 //!
-//! A core whose journal finds the disk full tells so to all cores of all nodes, and again each second while it lasts.
+//! A core whose journal finds the disk full tells so to all cores of all nodes, and again twice a second while it lasts.
 //! Nobody says that there is room again: the word counts for [`COUNTS_FOR`], so that a lost one costs little, and a disk
 //! at its limit, which has room for a moment now and then, does not send leads back and forth.
 //!
@@ -25,9 +25,9 @@ use std::time::Duration;
 use storage::PartitionId;
 
 /// For so long a word counts.
-const COUNTS_FOR: Duration = Duration::from_secs(3);
+const COUNTS_FOR: Duration = Duration::from_secs(2);
 /// How often it is said.
-const SAY_EVERY: Duration = Duration::from_secs(1);
+const SAY_EVERY: Duration = Duration::from_millis(500);
 /// A lead that was not taken is offered again after this time: while an offer stands, its clients wait.
 const OFFER_AGAIN: Duration = Duration::from_secs(2);
 

@@ -75,7 +75,7 @@ pub enum PeerMail {
     /// Where nodes listen for others, by id: from core 0 to core 0 when a link comes up. Who is new, or was away, has
     /// to answer nodes that its own metadata does not know yet. Lost, it is said again by the next link.
     Nodes(Vec<(i32, String)>),
-    /// A core has found its node's disk full: to every other node. Said again each second while it lasts, which heals a
+    /// A core has found its node's disk full: to every other node. Said again twice a second while it lasts, which heals a
     /// loss; nobody says that it is over.
     DiskFull { core: u16 },
 }

@@ -10,7 +10,7 @@ use super::fault::{Fault, draw_kinds};
 use super::history::History;
 use super::violation::Violation;
 use super::{MEMORY_PER_CORE, Mutation, Options, Outcome, PORT, REPLICAS, Stage};
-use super::{admin, group, moves, produce, read, views};
+use super::{admin, group, moves, one_full, produce, read, views};
 use crate::config::{Endpoint, Voter};
 use crate::node::{ClientListener, News, PeerPlan, Plan, StartError};
 use crate::peers::{self, Names};
@@ -82,12 +82,19 @@ pub(super) struct Fate {
     pub changed: Option<Changed>,
     /// A client moves partitions.
     moves: bool,
+    /// Nothing happens but that one disk after another is full.
+    one_full: bool,
 }
 
 pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome {
     let config = cluster_config(1, options.nodes);
     let mut draw = Draw(options.seed);
-    let character = Character::draw(options, &config, &mut draw);
+    let mut character = Character::draw(options, &config, &mut draw);
+    let one_full = one_full::is_drawn(options.seed);
+    if one_full {
+        // A link that is down for a moment leaves no majority beside a full disk.
+        character.world.network.reset_per_million = 0;
+    }
     let sim = Sim::new(character.world);
     history.borrow_mut().stale_us = STALE.as_micros() as u64;
     let mut members = Vec::new();
@@ -133,7 +140,8 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
         kinds,
         under_way: Vec::new(),
         changed: None,
-        moves,
+        moves: moves && !one_full,
+        one_full,
     };
     fate.run(character.lives);
     fate.outcome()
@@ -191,6 +199,22 @@ impl Fate {
         }
         self.invite();
         self.live_ms(50, 400);
+        if self.one_full {
+            self.fill_one_by_one(rounds);
+        } else {
+            self.strike_often(rounds);
+        }
+        if self.stage.is_over() {
+            return;
+        }
+        self.heal();
+        if self.stage.is_over() {
+            return;
+        }
+        self.finish();
+    }
+
+    fn strike_often(&mut self, rounds: u64) {
         for _ in 0..=rounds {
             let kind = self.kinds[self.draw.below(self.kinds.len() as u64) as usize];
             self.strike(kind);
@@ -199,11 +223,6 @@ impl Fate {
                 return;
             }
         }
-        self.heal();
-        if self.stage.is_over() {
-            return;
-        }
-        self.finish();
     }
 
     fn wait_until_founded(&mut self) -> bool {
@@ -255,7 +274,7 @@ impl Fate {
 
     // --- time --------------------------------------------------------------------------------
 
-    fn live_ms(&mut self, min_ms: u64, max_ms: u64) {
+    pub(super) fn live_ms(&mut self, min_ms: u64, max_ms: u64) {
         let us = 1_000 * min_ms + self.draw.below(1_000 * (max_ms - min_ms));
         self.run_for(Duration::from_micros(us));
     }
@@ -302,7 +321,7 @@ impl Fate {
         }
     }
 
-    fn end(&mut self, end: End) {
+    pub(super) fn end(&mut self, end: End) {
         match end {
             End::Start(index) => self.start(index),
             End::Unblock(ways) => {
@@ -424,7 +443,7 @@ impl Fate {
 
     // --- faults ------------------------------------------------------------------------------
 
-    fn any_node(&mut self) -> usize {
+    pub(super) fn any_node(&mut self) -> usize {
         self.draw.below(self.members.len() as u64) as usize
     }
 
@@ -507,7 +526,10 @@ impl Fate {
             Fault::WipedDisk => self.wipe(one),
             Fault::ReturnedDisk => self.put_old_disk_in(),
             Fault::FlippedBits => self.flip_bits(one),
-            Fault::FullDisk => self.fill(one),
+            Fault::FullDisk => {
+                self.fill(one);
+                self.later(2_000, End::Room(one));
+            }
         }
     }
 
@@ -536,14 +558,13 @@ impl Fate {
         self.later(longest_ms, End::Unblock(ways));
     }
 
-    fn fill(&mut self, index: usize) {
+    pub(super) fn fill(&mut self, index: usize) {
         let node = self.members[index].node;
         let left = [0, 8_192, 100_000][self.draw.below(3) as usize];
         let capacity = self.sim.disk_used_bytes(node) + left;
         self.sim.set_capacity(node, Some(capacity));
         self.members[index].excused = true;
         self.stage.full.set(true);
-        self.later(2_000, End::Room(index));
     }
 
     // --- afterwards --------------------------------------------------------------------------

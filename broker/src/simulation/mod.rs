@@ -19,6 +19,7 @@ mod group;
 mod history;
 mod log;
 mod moves;
+mod one_full;
 mod platter;
 mod produce;
 mod read;
@@ -276,6 +277,8 @@ struct Stage {
     healed: Cell<bool>,
     /// The disk has little or no room.
     full: Cell<bool>,
+    /// From when to when the disk of one node was full, and nothing else was wrong, us.
+    one_full: Cell<Option<(u64, u64)>>,
     commits: Cell<i64>,
     /// When a disk was last replaced or damaged, us.
     wiped_us: Cell<Option<u64>>,
@@ -300,6 +303,7 @@ impl Stage {
             topics: RefCell::default(),
             healed: Cell::new(false),
             full: Cell::new(false),
+            one_full: Cell::new(None),
             commits: Cell::new(0),
             wiped_us: Cell::new(None),
             replicas_min: Cell::new(REPLICAS),

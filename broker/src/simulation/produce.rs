@@ -190,7 +190,9 @@ pub(super) async fn idempotent(stage: Rc<Stage>, client: Client, number: u32) {
             *sequence += parcel.values.len() as i32;
             parcels.push(parcel);
         }
+        let began_us = parcels[0].made_us;
         producer.deliver(parcels).await;
+        producer.stage.judge_wait(number, began_us);
     }
 }
 
