@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -204,14 +205,21 @@ func (b *broker) residentBytes() (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// freePort gives a port that is free now, and whose successor is too: a Kafka node needs two.
+const (
+	// Below the ports that the system gives to outgoing connections: one of these would take the port of a broker that is
+	// down for a moment.
+	lowestPort  = 21000
+	highestPort = 21998
+)
+
+// freePort gives a port that is free now, and whose successor is too: a node needs two.
 func freePort() (int, error) {
 	for range 100 {
-		first, err := net.Listen("tcp", "127.0.0.1:0")
+		port := lowestPort + rand.IntN(highestPort-lowestPort)
+		first, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
-			return 0, err
+			continue
 		}
-		port := first.Addr().(*net.TCPAddr).Port
 		second, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1)))
 		first.Close()
 		if err == nil {
