@@ -28,7 +28,7 @@ type cluster struct {
 	// The index is the node's id less one.
 	nodes   []*broker
 	proxies map[[2]int]*proxy
-	// disks are those of the three nodes, one each; without them no disk can be made full.
+	// disks are those of the nodes, one each, the fourth's too; without them no disk can be made full.
 	disks []*smallDisk
 	// hurt are the nodes that a fault has in hand now.
 	hurt map[int]bool
@@ -74,7 +74,7 @@ func (p *program) newCluster(name string) (*cluster, error) {
 
 // mountDisks gives each node a file system of its own, or none of them.
 func (c *cluster) mountDisks(p *program, name string) error {
-	for n := range clusterNodes {
+	for n := range clusterNodes + 1 {
 		disk, err := mountSmall(p.directory, fmt.Sprintf("%s-%d-disk", name, n+1), clusterDiskMB)
 		if err != nil {
 			return errors.Join(err, c.unmountDisks())
@@ -200,8 +200,8 @@ func (c *cluster) untouched() []int {
 
 // ask asks any node until the answer makes sense.
 func (c *cluster) ask(limit time.Duration, topics []string, sensible func(kadm.Metadata) bool) error {
-	return withAdmin(c.addresses(), func(ctx context.Context, admin *kadm.Client) error {
-		ctx, cancel := context.WithTimeout(ctx, limit)
+	return withAdmin(c.addresses(), func(_ context.Context, admin *kadm.Client) error {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
 		for {
 			metadata, err := admin.Metadata(ctx, topics...)

@@ -50,15 +50,14 @@ func joinAndDecommission(s *siege) (func() error, error) {
 
 // evenShare is what a node of four has when replicas are even, or one less.
 func (c *cluster) evenShare() int {
-	count := 0
+	partitions := 0
+	// Without an answer a few replicas are enough.
 	_ = c.ask(patience, nil, func(metadata kadm.Metadata) bool {
-		count = 0
-		metadata.Topics.EachPartition(func(partition kadm.PartitionDetail) {
-			count += len(partition.Replicas)
-		})
-		return count > 0
+		partitions = 0
+		metadata.Topics.EachPartition(func(kadm.PartitionDetail) { partitions++ })
+		return partitions > 0
 	})
-	return max(1, count/(clusterNodes+1)-1)
+	return max(fewReplicas, partitions*replicas/(clusterNodes+1)-1)
 }
 
 // waitForReplicas waits until so many replicas on the fourth node are in sync.

@@ -177,17 +177,18 @@ func (l *load) noteGap(at place) {
 
 // longestGap is the longest time that one of these partitions went without an acknowledgement since the gaps were begun
 // anew.
-func (l *load) longestGap(of func(place) bool) time.Duration {
+func (l *load) longestGap(of func(place) bool) (longest time.Duration, where place) {
 	l.lock.Lock()
 	defer l.lock.Unlock()
-	var longest time.Duration
 	for at, last := range l.last {
 		if !of(at) {
 			continue
 		}
-		longest = max(longest, l.longest[at], time.Since(last))
+		if gap := max(l.longest[at], time.Since(last)); gap > longest {
+			longest, where = gap, at
+		}
 	}
-	return longest
+	return longest, where
 }
 
 func (l *load) problem(format string, arguments ...any) {

@@ -27,7 +27,8 @@ const (
 // startFourth starts the fourth node, on an empty disk.
 func (s *siege) startFourth() error {
 	c := s.cluster
-	b, err := s.program.broker(fmt.Sprintf("cluster-%d", fourth))
+	// On a disk of its own as well: a cluster fills no node whose disk is nearly full, as the machine's may be.
+	b, err := s.program.clusterBroker(c, "cluster", clusterNodes)
 	if err != nil {
 		return err
 	}

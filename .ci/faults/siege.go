@@ -197,20 +197,21 @@ func (s *siege) sleepUpTo(limit time.Duration) {
 // tellGap tells how long partitions waited while it lasted: all of them, and those that were led by nodes which the
 // fault has not touched.
 func (s *siege) tellGap(name string, led map[place]int) {
-	longest := s.load.longestGap(func(place) bool { return true })
-	elsewhere := s.load.longestGap(func(at place) bool {
+	longest, where := s.load.longestGap(func(place) bool { return true })
+	elsewhere, _ := s.load.longestGap(func(at place) bool {
 		leader, known := led[at]
 		return known && !s.cluster.hurt[leader]
 	})
-	fmt.Printf("%s: longest wait for an acknowledgement while it lasts: %d ms; of partitions led elsewhere: %d ms\n",
-		name, longest.Milliseconds(), elsewhere.Milliseconds())
+	fmt.Printf("%s: longest wait for an acknowledgement while it lasts: %d ms (%v); of partitions led elsewhere: %d ms\n",
+		name, longest.Milliseconds(), where, elsewhere.Milliseconds())
 }
 
 func (s *siege) noteGap(name string) {
 	if s.gaps == nil {
 		s.gaps = map[string][]time.Duration{}
 	}
-	s.gaps[name] = append(s.gaps[name], s.load.longestGap(func(place) bool { return true }))
+	longest, _ := s.load.longestGap(func(place) bool { return true })
+	s.gaps[name] = append(s.gaps[name], longest)
 }
 
 // tellGaps sums up the waits; several faults at once are one line together.
