@@ -8,6 +8,8 @@ mod followers;
 mod full_disk;
 #[path = "clusters/in_sync.rs"]
 mod in_sync;
+#[path = "clusters/newcomers.rs"]
+mod newcomers;
 #[path = "clusters/throttle.rs"]
 mod throttle;
 #[path = "simulated/wire.rs"]

@@ -346,22 +346,37 @@ impl Shard {
                     let address = named.unwrap_or_else(|| peer.clone());
                     if view.cluster.is_retired(known.replica_id()) {
                         // Lost for good, or so it was said: if it lives, it is not heard any more.
-                        links.expel(node, &retired(node));
-                        links.forget(node);
-                        let mut owned = self.owned.borrow_mut();
-                        owned.connected.remove(&node);
-                        owned.connected_at.remove(&node);
+                        self.leave_behind(links, node, &retired(node));
                     }
                     links.reach(node, address, None);
+                    if !links.is_up(node) {
+                        // It has another address now: the link begins anew, and does not tell either.
+                        self.disconnected(node);
+                    }
                 }
                 None => {
                     let sentence = format!("node {node} was let go");
-                    links.expel(node, &Refusal::not_admitted(sentence));
-                    links.forget(node);
+                    self.leave_behind(links, node, &Refusal::not_admitted(sentence));
                 }
             }
         }
         self.owned.borrow_mut().unsettle_all();
+    }
+
+    /// Speaks with a node no more. Its links do not tell that they are down, as this node has ended them: but another
+    /// one with the same id may come, and what is said to it before a link is up must wait for that.
+    fn leave_behind(&self, links: &Links, node: i32, refusal: &Refusal) {
+        links.expel(node, refusal);
+        links.forget(node);
+        self.disconnected(node);
+    }
+
+    fn disconnected(&self, node: i32) {
+        let mut owned = self.owned.borrow_mut();
+        owned.connected_at.remove(&node);
+        if owned.connected.remove(&node).is_some() && self.core.id() == METADATA_CORE {
+            owned.metadata_link_lost(node);
+        }
     }
 
     /// Takes the next step towards the members that the metadata wants, for groups led here.

@@ -13,7 +13,7 @@ use protocol::ErrorCode;
 use protocol::codec::{Chunks, Str};
 use protocol::messages::*;
 use protocol::records::BatchBuilder;
-use runtime::sim::{NodeId, Options, Sim};
+use runtime::sim::{Control, NodeId, Options, Sim};
 use runtime::{Core, Inbox, Post, Stream};
 
 pub use super::wire::{call, receive, send};
@@ -40,14 +40,7 @@ impl World {
         let mut nodes = Vec::new();
         let mut starting = Vec::new();
         for id in 1..=NODES {
-            let (news, heard) = mpsc::channel();
-            let plan = plan(id, settings, news);
-            let start = move |core: Core, post: Post<Mail>, inbox: Inbox<Mail>| {
-                let plan = plan.clone();
-                async move { run_core(core, post, inbox, plan).await }
-            };
-            let node = sim.start(&format!("node-{id}"), 2, start);
-            assert_eq!(sim.ip(node), ip(id), "the addresses of the plan");
+            let (node, heard) = start(&sim, id, settings);
             nodes.push(node);
             starting.push(heard);
         }
@@ -70,6 +63,19 @@ impl World {
         let ends = self.sim.run_until_done(client, PATIENCE);
         assert!(ends, "the client does not come to its end");
     }
+}
+
+/// Starts a node, which tells when it is ready.
+pub fn start(sim: &Control, id: i32, settings: &[(&str, &str)]) -> (NodeId, mpsc::Receiver<News>) {
+    let (news, heard) = mpsc::channel();
+    let plan = plan(id, settings, news);
+    let main = move |core: Core, post: Post<Mail>, inbox: Inbox<Mail>| {
+        let plan = plan.clone();
+        async move { run_core(core, post, inbox, plan).await }
+    };
+    let node = sim.start(&format!("node-{id}"), 2, main);
+    assert_eq!(sim.ip(node), ip(id), "the addresses of the plan");
+    (node, heard)
 }
 
 fn ip(id: i32) -> IpAddr {

@@ -1,0 +1,48 @@
+//! A fourth node comes and goes, on simulated nodes.
+
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use super::cluster::*;
+use broker::node::News;
+
+const FOURTH: i32 = 4;
+/// Virtual time that a node takes from its start until it lets clients in, at most.
+const READY_WITHIN: Duration = Duration::from_secs(2);
+
+async fn is_ready(core: &runtime::Core, heard: &Receiver<News>) {
+    let began = core.now();
+    while !heard
+        .try_iter()
+        .any(|news| matches!(news, News::Ready { .. }))
+    {
+        let waited = core.now() - began;
+        assert!(waited < READY_WITHIN, "not ready within {waited:?}");
+        core.sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The others have ended the links to the one that was let go, so nothing told them that these are down. What they had to
+/// say to the next one of that id was sent into the void, and it waited for an answer until its patience was over.
+#[test]
+fn the_id_of_a_node_that_was_let_go_is_taken_up_at_once() {
+    let world = World::new(51, &[]);
+    let sim = world.sim.clone();
+    let settings = [("corelane.peer.listener", "10.0.0.4:9093")];
+    // Before any client, which would get its address.
+    let (node, first) = start(&sim, FOURTH, &settings);
+    world.client(move |core| async move {
+        let streams = connect(&core).await;
+        is_ready(&core, &first).await;
+        for _ in 0..4 {
+            let leaving = ("corelane.nodes.leaving", "4");
+            set(&streams[0], NODES_RESOURCE, &[leaving]).await;
+            while !sim.is_done(node) {
+                core.sleep(Duration::from_millis(10)).await;
+            }
+            sim.wipe_disk(node);
+            let (_, heard) = start(&sim, FOURTH, &settings);
+            is_ready(&core, &heard).await;
+        }
+    });
+}
