@@ -139,8 +139,13 @@ fn plan(id: i32, settings: &[(&str, &str)], news: mpsc::Sender<News>) -> Plan {
 
 /// A client's connection to each node: of node 1 first.
 pub async fn connect(core: &Core) -> Vec<Stream> {
+    connect_to(core, NODES).await
+}
+
+/// As [`connect`], to so many nodes.
+pub async fn connect_to(core: &Core, nodes: i32) -> Vec<Stream> {
     let mut streams = Vec::new();
-    for id in 1..=NODES {
+    for id in 1..=nodes {
         let to = SocketAddr::new(ip(id), PORT);
         streams.push(core.connect(to).await.expect("a connection"));
     }

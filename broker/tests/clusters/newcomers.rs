@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use super::cluster::*;
 use broker::node::News;
+use protocol::ErrorCode;
 
 const FOURTH: i32 = 4;
+/// No producer waits longer than this while leads move, in virtual time.
+const GAP_MAX: Duration = Duration::from_millis(300);
 /// Virtual time that a node takes from its start until it lets clients in, at most.
 const READY_WITHIN: Duration = Duration::from_secs(2);
 
@@ -44,5 +47,44 @@ fn the_id_of_a_node_that_was_let_go_is_taken_up_at_once() {
             let (_, heard) = start(&sim, FOURTH, &settings);
             is_ready(&core, &heard).await;
         }
+    });
+}
+
+/// The first replica of a partition leads it, moves away and comes back, while a producer is at work.
+#[test]
+fn a_lead_that_moves_keeps_no_producer_waiting() {
+    let world = World::new(52, &[]);
+    let sim = world.sim.clone();
+    let settings = [("corelane.peer.listener", "10.0.0.4:9093")];
+    let (_, heard) = start(&sim, FOURTH, &settings);
+    world.client(move |core| async move {
+        is_ready(&core, &heard).await;
+        let streams = connect_to(&core, FOURTH).await;
+        create_topic(&core, &streams[..3]).await;
+        let mut longest = Duration::ZERO;
+        for round in 0..6 {
+            let replicas = [[FOURTH, 2, 3], [1, 2, 3]][round % 2];
+            reassign(&streams[1], &replicas).await;
+            let mut settled = 0;
+            while settled < 50 {
+                let began = core.now();
+                let leader = loop {
+                    let leader = describe(&streams[1]).await.leader_id;
+                    if leader > 0 {
+                        let to = &streams[leader as usize - 1];
+                        let (error, _) = produce(to, batch(&core, 1_000)).await;
+                        if error == ErrorCode::NONE {
+                            break leader;
+                        }
+                        assert!(error.retriable(), "{error:?}");
+                    }
+                    core.sleep(Duration::from_millis(5)).await;
+                };
+                longest = longest.max(core.now() - began);
+                settled += usize::from(leader == replicas[0]);
+                core.sleep(Duration::from_millis(5)).await;
+            }
+        }
+        assert!(longest < GAP_MAX, "a producer waited {longest:?}");
     });
 }
