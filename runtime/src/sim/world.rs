@@ -99,13 +99,16 @@ pub(crate) struct SimNode {
     pub(crate) frozen: bool,
 }
 
+/// What happens then.
+type Deed = dyn FnOnce(&Rc<World>);
+
 /// Something that will happen. Those of one time happen in the order in which they were planned.
 struct Event {
     at: u64,
     number: u64,
     kind: &'static str,
     which: u64,
-    run: Box<dyn FnOnce(&Rc<World>)>,
+    run: Box<Deed>,
 }
 
 impl Event {
