@@ -282,8 +282,9 @@ fn describe(view: &View, topic: &Topic) -> MetadataResponseTopic {
 }
 
 /// The replicas of a partition that are in sync, and those on nodes that are not heard of. In sync are the others, but
-/// for those that lag, as their leader says (`shard::in_sync`). A node that serves nothing now is not offline: it recovers, and says so by serving again. A node that the partition
-/// is on its way to is not in sync before it has arrived.
+/// for those that lag, as their leader says (`shard::in_sync`). A node that serves nothing now is not offline: it
+/// recovers, and says so by serving again. A node that the partition is on its way to is not in sync before it has
+/// arrived.
 pub fn by_presence(view: &View, topic: &Topic, partition: u32) -> (Vec<i32>, Vec<i32>) {
     let Some(replicas) = topic.partitions.get(partition as usize) else {
         return (Vec::new(), Vec::new());
