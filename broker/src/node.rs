@@ -276,7 +276,8 @@ async fn register(shard: &Rc<Shard>, peers: &PeerPlan) -> Result<bool, StartErro
         level: crate::peers::LEVEL,
     };
     let mut told = false;
-    loop {
+    // Who waits here is told of a stop at any moment, or finds that it was.
+    while !shard.stopping.get() {
         let ask = ClusterAsk::RegisterNode(registration.clone());
         let asked = shard.ask(METADATA_CORE, ask);
         let answer = match runtime::select(asked, shard.stopped.wait()).await {
@@ -294,10 +295,12 @@ async fn register(shard: &Rc<Shard>, peers: &PeerPlan) -> Result<bool, StartErro
                         "no leader of the cluster's metadata is reached: waiting until a majority of its nodes runs"
                     );
                 }
-                shard.core.sleep(REGISTER_AGAIN).await;
+                let pause = shard.core.sleep(REGISTER_AGAIN);
+                runtime::select(pause, shard.stopped.wait()).await;
             }
         }
     }
+    Ok(false)
 }
 
 /// Waits until every core serves. False if the node is to stop before that.

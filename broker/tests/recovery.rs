@@ -165,6 +165,23 @@ fn one_of_three_goes_on_after_two_were_lost_and_they_come_back_as_others() {
 }
 
 #[test]
+fn a_node_that_waits_for_its_cluster_can_be_stopped() {
+    let world = World::new(3);
+    for node in 1..=3 {
+        world.crash(node);
+    }
+    // It finds nobody, and says again and again that it is there.
+    for pause_ms in [5_000, 5_050, 5_100, 5_150] {
+        world.start(1);
+        world.sim.run_for(Duration::from_millis(pause_ms));
+        world.stop(1);
+        let node = world.members[0].node;
+        let ended = world.sim.run_until_done(node, Duration::from_secs(5));
+        assert!(ended, "told to stop after {pause_ms} ms");
+    }
+}
+
+#[test]
 fn a_partition_goes_on_while_the_metadata_has_its_majority() {
     let mut world = World::new(3);
     world.create(1, TOPIC, &[2, 3]);

@@ -89,10 +89,21 @@ impl Arrivals {
     }
 
     pub(super) fn expel(&self, node: i32, refusal: &Refusal) {
+        self.end_those(node, refusal, |_| true);
+    }
+
+    pub(super) fn expel_identity(&self, node: i32, incarnation: u32, refusal: &Refusal) {
+        self.end_those(node, refusal, |origin| origin.incarnation == incarnation);
+    }
+
+    fn end_those(&self, node: i32, refusal: &Refusal, is_meant: impl Fn(&Origin) -> bool) {
         let Some(peer) = self.peers.borrow().get(&node).cloned() else {
             return;
         };
-        let ended = peer.connections.take();
+        let connections = peer.connections.take().into_iter();
+        let (ended, rest): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            connections.partition(|(_, arrival)| is_meant(&arrival.origin));
+        *peer.connections.borrow_mut() = rest;
         for arrival in ended.values() {
             peer.count(|counters| counters.refusals_given += 1);
             arrival.end(refusal.clone());

@@ -106,6 +106,11 @@ impl Links {
         self.arrivals.expel(node, refusal);
     }
 
+    /// The same of those that it opened with one of its disks: with another one it is somebody else.
+    pub fn expel_identity(&self, node: i32, incarnation: u32, refusal: &Refusal) {
+        self.arrivals.expel_identity(node, incarnation, refusal);
+    }
+
     /// Ends all links in both directions, at a stop. Whoever stops drops the [`PeerServer`](super::PeerServer) first,
     /// or the other nodes come back.
     pub fn shut(&self) {

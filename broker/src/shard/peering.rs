@@ -344,9 +344,17 @@ impl Shard {
                     // What the operator of this node says of the way to another one counts more.
                     let named = self.named_peers.borrow().get(&node).cloned();
                     let address = named.unwrap_or_else(|| peer.clone());
-                    if view.cluster.is_retired(known.replica_id()) {
-                        // Lost for good, or so it was said: if it lives, it is not heard any more.
-                        self.leave_behind(links, node, &retired(node));
+                    let identity = known.replica_id();
+                    if view.cluster.is_retired(identity) {
+                        // Lost for good, or so it was said: if it lives, it is not heard any more. With an empty disk
+                        // it is another one, which may be there already and is not registered yet.
+                        let incarnation = identity.incarnation();
+                        links.expel_identity(node, incarnation, &retired(node));
+                        let reached = self.owned.borrow().connected.get(&node).copied();
+                        if reached == Some(incarnation) {
+                            links.forget(node);
+                            self.disconnected(node);
+                        }
                     }
                     links.reach(node, address, None);
                     if !links.is_up(node) {

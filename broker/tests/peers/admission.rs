@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use broker::peers::{Destination, ExchangeError, LinkEnd, Names, RefusalCode, Sent, exchange};
+use broker::peers::{
+    Destination, ExchangeError, LinkEnd, Names, Refusal, RefusalCode, Sent, exchange,
+};
 use bytes::{Bytes, BytesMut};
 use runtime::Core;
 use runtime::sim::Options;
@@ -105,6 +107,25 @@ fn a_retired_node_is_expelled_and_stays_out() {
     assert_eq!(world.links(2, 0).counters()[&1].refusals_given, 1);
     // The other core's link was not touched, and what it sends is still heard.
     assert!(world.links(1, 1).is_up(2));
+}
+
+#[test]
+fn who_comes_back_with_another_disk_is_not_expelled_with_the_old_one() {
+    let world = World::of(2, 16);
+    world.clear_told();
+    let replaced = Refusal::retired("the disk was replaced");
+    // Every node here has incarnation 1.
+    world.links(2, 0).expel_identity(1, 7, &replaced);
+    world.sim.run_for(ms(1_000));
+    assert!(world.links(1, 0).is_up(2));
+    assert_eq!(ends(&world, 1, 0).len(), 0);
+    world.links(2, 0).expel_identity(1, 1, &replaced);
+    world.sim.run_for(ms(1_000));
+    let ends = ends(&world, 1, 0);
+    let [LinkEnd::Rejected(refusal)] = &ends[..] else {
+        panic!("told once: {ends:?}");
+    };
+    assert_eq!(refusal.code, RefusalCode::Retired);
 }
 
 #[test]

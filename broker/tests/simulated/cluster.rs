@@ -28,7 +28,7 @@ const PEER_PORT: u16 = 9192;
 const MEMORY_BYTES: usize = 64 << 20;
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-type Asked = Rc<RefCell<Vec<(usize, Request)>>>;
+type Asked = Rc<RefCell<Vec<(usize, Mail)>>>;
 
 pub struct Member {
     pub node: NodeId,
@@ -83,6 +83,15 @@ impl World {
         self.sim.crash(self.member(node).node);
     }
 
+    /// The signal to stop.
+    pub fn stop(&self, node: i32) {
+        let Member { asked, .. } = self.member(node);
+        let cores = (0..cores_of(node)).rev();
+        asked
+            .borrow_mut()
+            .extend(cores.map(|core| (core, Mail::Stop)));
+    }
+
     /// The node never comes back with this disk.
     pub fn wipe(&self, node: i32) {
         self.sim.crash(self.member(node).node);
@@ -131,7 +140,7 @@ impl World {
         self.member(node)
             .asked
             .borrow_mut()
-            .push((core, request(reply)));
+            .push((core, Mail::Observe(request(reply))));
         let mut told = None;
         let arrived = self.sim.run_until(PATIENCE, || {
             told = answer.try_recv().ok();
@@ -339,11 +348,9 @@ fn plan(node: i32, nodes: i32, news: mpsc::Sender<News>) -> Plan {
 
 fn start(sim: &Sim, node: i32, plan: &Plan, asked: &Asked) -> NodeId {
     let (plan, asked) = (plan.clone(), asked.clone());
-    // Two cores on some, one on the others.
-    let cores = 1 + node as usize % 2;
     sim.start(
         &format!("node-{node}"),
-        cores,
+        cores_of(node),
         move |core: Core, post: Post<Mail>, inbox: Inbox<Mail>| {
             if core.id() == 0 {
                 core.spawn("prober", probe(core.clone(), post.clone(), asked.clone()));
@@ -353,11 +360,16 @@ fn start(sim: &Sim, node: i32, plan: &Plan, asked: &Asked) -> NodeId {
     )
 }
 
+/// Two on some, one on the others.
+fn cores_of(node: i32) -> usize {
+    1 + node as usize % 2
+}
+
 /// Posts what the test asks, from within the node.
 async fn probe(core: Core, post: Post<Mail>, asked: Asked) {
     loop {
-        for (to, request) in asked.take() {
-            post.send(to, Mail::Observe(request));
+        for (to, mail) in asked.take() {
+            post.send(to, mail);
         }
         core.sleep(Duration::from_millis(1)).await;
     }
