@@ -220,6 +220,10 @@ impl Shard {
     async fn take_in(self: &Rc<Shard>, version: u64, records: &[Record]) {
         self.tell_recoveries(records);
         let changes = self.view.borrow_mut().apply(version, records);
+        if !self.is_abreast() {
+            // This is news to this node only: nobody may be about to serve it, and that is to be seen.
+            self.view.borrow_mut().show_all();
+        }
         for change in changes {
             match change {
                 Change::Replaced => {

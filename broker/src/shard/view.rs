@@ -123,6 +123,11 @@ impl View {
         }
     }
 
+    /// Clients are told of everything that is known by now, whether anybody serves it or not.
+    pub fn show_all(&mut self) {
+        self.fresh.clear();
+    }
+
     /// The topics that clients are told of without asking for them.
     pub fn topics_shown(&self) -> impl Iterator<Item = &Topic> {
         let topics = self.cluster.topics();
