@@ -25,9 +25,12 @@ pub struct SimArguments {
     /// Simulations at a time
     #[arg(long, default_value_t = 2, value_name = "COUNT")]
     pub jobs: usize,
-    /// Nodes of the cluster
+    /// Nodes of the cluster; of four one leaves
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = parse_nodes)]
     pub nodes: usize,
+    /// Of three nodes: lose two disks for good in the end, and recover from the third
+    #[arg(long)]
+    pub majority_lost: bool,
     /// Play this seed alone, twice, and compare the traces
     #[arg(long, value_name = "SEED")]
     pub seed: Option<u64>,
@@ -49,8 +52,8 @@ fn parse_mutation(name: &str) -> std::result::Result<Mutation, String> {
 
 fn parse_nodes(text: &str) -> std::result::Result<usize, String> {
     let nodes = text.parse().ok();
-    let nodes = nodes.filter(|nodes| [1, 3, 5].contains(nodes));
-    nodes.ok_or_else(|| "a simulation has 1, 3 or 5 nodes".to_owned())
+    let nodes = nodes.filter(|nodes| [1, 3, 4, 5].contains(nodes));
+    nodes.ok_or_else(|| "a simulation has 1, 3, 4 (of which one leaves) or 5 nodes".to_owned())
 }
 
 /// Plays what was asked for.
@@ -61,6 +64,7 @@ pub fn simulate(arguments: &SimArguments) -> Result<()> {
         Some(seed) => replay(Options {
             seed,
             nodes: arguments.nodes,
+            majority_lost: arguments.majority_lost,
             mutation: arguments.mutation,
         }),
         None => campaign(arguments),
@@ -181,6 +185,7 @@ fn play(seeds: &[u64], arguments: &SimArguments) -> Totals {
                     let options = Options {
                         seed,
                         nodes,
+                        majority_lost: arguments.majority_lost,
                         mutation,
                     };
                     if outcomes.send(run(options)).is_err() {

@@ -1,29 +1,44 @@
 //! Some seeds of the simulation at every `cargo test`; continuous integration plays thousands
 //! (`bench sim`, see docs/simulation.md).
 
-use broker::simulation::{Mutation, Options, RED_CLUSTER_SEEDS, RED_SEEDS, run};
+use broker::simulation::{
+    Mutation, Options, RED_CLUSTER_SEEDS, RED_LEAVING_SEEDS, RED_LOST_SEEDS, RED_SEEDS, run,
+};
 
 const SEEDS: u64 = 60;
 /// Of three nodes.
 const CLUSTER_SEEDS: u64 = 18;
+/// Of four, of which one leaves.
+const LEAVING_SEEDS: u64 = 8;
+/// Of three, of which two are lost for good.
+const LOST_SEEDS: u64 = 12;
 
 fn play(seed: u64) -> broker::simulation::Outcome {
     play_nodes(seed, 1)
 }
 
 fn play_nodes(seed: u64, nodes: usize) -> broker::simulation::Outcome {
-    let options = Options {
+    play_options(cluster(seed, nodes))
+}
+
+fn cluster(seed: u64, nodes: usize) -> Options {
+    Options {
         seed,
         nodes,
+        majority_lost: false,
         mutation: None,
-    };
+    }
+}
+
+fn play_options(options: Options) -> broker::simulation::Outcome {
     run(options).unwrap_or_else(|failure| panic!("{failure}"))
 }
 
 /// Each half on a thread of its own; together the seeds must have been through everything.
 #[test]
 fn seeds_hold() {
-    let counts = play_all((0..SEEDS).chain(RED_SEEDS).collect(), 1);
+    let seeds = (0..SEEDS).chain(RED_SEEDS);
+    let counts = play_all(seeds.map(|seed| cluster(seed, 1)).collect());
     let wanted = [
         "acknowledged",
         "commits of ended generations refused",
@@ -60,7 +75,7 @@ fn seeds_hold() {
 #[test]
 fn seeds_of_clusters_hold() {
     let seeds = (0..CLUSTER_SEEDS).chain(RED_CLUSTER_SEEDS);
-    let counts = play_all(seeds.collect(), 3);
+    let counts = play_all(seeds.map(|seed| cluster(seed, 3)).collect());
     let wanted = [
         "NOT_LEADER_OR_FOLLOWER",
         "acknowledged",
@@ -89,14 +104,57 @@ fn seeds_of_clusters_hold() {
     demand(&wanted, &counts);
 }
 
+/// Of four nodes one is decommissioned meanwhile.
+#[test]
+fn seeds_of_nodes_that_leave_hold() {
+    let seeds = (0..LEAVING_SEEDS).chain(RED_LEAVING_SEEDS);
+    let counts = play_all(seeds.map(|seed| cluster(seed, 4)).collect());
+    let wanted = [
+        "acknowledged",
+        "fault: a node loses power at an operation",
+        "faults while a node is emptied",
+        "nodes that left after the last fault",
+        "nodes that left among faults",
+        "nodes that were to stay after all",
+        "orders to leave",
+        "replicas compared",
+        "starts refused to a node that left",
+        "views compared",
+        "whole logs",
+    ];
+    demand(&wanted, &counts);
+}
+
+/// Two of three disks are lost in the end, and the third goes on alone.
+#[test]
+fn seeds_of_lost_majorities_hold() {
+    let seeds = (0..LOST_SEEDS).chain(RED_LOST_SEEDS);
+    let options = seeds.map(|seed| Options {
+        majority_lost: true,
+        ..cluster(seed, 3)
+    });
+    let counts = play_all(options.collect());
+    let wanted = [
+        "acknowledged batches that nobody has",
+        "acknowledged batches that the survivor has",
+        "majorities lost",
+        "partitions recovered",
+        "replicas compared",
+        "survivors that lost power",
+        "survivors that went on",
+        "whole logs",
+    ];
+    demand(&wanted, &counts);
+}
+
 type Counts = std::collections::BTreeMap<&'static str, u64>;
 
-/// Each half of the seeds on a thread of its own.
-fn play_all(seeds: Vec<u64>, nodes: usize) -> Counts {
+/// Each half on a thread of its own.
+fn play_all(all: Vec<Options>) -> Counts {
     let halves = [0, 1].map(|half| {
-        let mine: Vec<u64> = seeds.iter().skip(half).step_by(2).copied().collect();
+        let mine: Vec<Options> = all.iter().skip(half).step_by(2).copied().collect();
         std::thread::spawn(move || {
-            let played = mine.into_iter().map(|seed| play_nodes(seed, nodes));
+            let played = mine.into_iter().map(play_options);
             played.collect::<Vec<_>>()
         })
     });
@@ -133,6 +191,7 @@ fn known_bugs_are_found() {
             let failure = run(Options {
                 seed,
                 nodes: mutation?.nodes(),
+                majority_lost: false,
                 mutation,
             })
             .err()?;

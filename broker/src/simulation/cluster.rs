@@ -7,15 +7,17 @@ use super::character::{Character, Draw, cluster_config};
 use super::client::Client;
 use super::disks::Changed;
 use super::fault::{Fault, draw_kinds};
+use super::hand::Hand;
 use super::history::History;
+use super::leave::{self, Leaver, Standing};
 use super::violation::Violation;
 use super::{MEMORY_PER_CORE, Mutation, Options, Outcome, PORT, REPLICAS, Stage};
 use super::{admin, group, moves, one_full, produce, read, views};
 use crate::config::{Endpoint, Voter};
 use crate::node::{ClientListener, News, PeerPlan, Plan, StartError};
 use crate::peers::{self, Names};
+use runtime::Instant;
 use runtime::sim::{NodeId, Sim};
-use runtime::{Instant, Notify};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -58,15 +60,19 @@ pub(super) struct Member {
     pub node: NodeId,
     plan: Plan,
     cores: usize,
-    stop: Rc<Notify>,
+    pub hand: Rc<Hand>,
     news: mpsc::Receiver<News>,
     /// A full disk may keep it from starting.
     excused: bool,
     /// Its disk was replaced.
     pub is_another: bool,
-    starts: u64,
+    pub starts: u64,
+    /// Its disk is lost for good, and nobody has given it another one yet.
+    pub is_lost: bool,
     /// Starts with what it has on its disk since that was changed from outside.
     pub starts_as_is: u64,
+    /// It was started although it had left.
+    has_left: bool,
 }
 
 pub(super) struct Fate {
@@ -74,27 +80,32 @@ pub(super) struct Fate {
     pub stage: Rc<Stage>,
     pub draw: Draw,
     pub members: Vec<Member>,
-    clients: Vec<(String, NodeId)>,
+    pub clients: Vec<(String, NodeId)>,
     kinds: Vec<Fault>,
     /// Faults that last, with their ends.
-    under_way: Vec<(Instant, End)>,
+    pub under_way: Vec<(Instant, End)>,
     /// The one disk of the run that was replaced or damaged.
     pub changed: Option<Changed>,
     /// A client moves partitions.
     moves: bool,
     /// Nothing happens but that one disk after another is full.
     one_full: bool,
+    /// Segments at which connections are reset, of a million.
+    pub resets_per_million: u32,
+    /// In the end all disks but one are lost.
+    loses_majority: bool,
 }
 
 pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome {
     let config = cluster_config(1, options.nodes);
     let mut draw = Draw(options.seed);
     let mut character = Character::draw(options, &config, &mut draw);
-    let one_full = one_full::is_drawn(options.seed);
+    let one_full = one_full::is_drawn(&options);
     if one_full {
         // A link that is down for a moment leaves no majority beside a full disk.
         character.world.network.reset_per_million = 0;
     }
+    let resets_per_million = character.world.network.reset_per_million;
     let sim = Sim::new(character.world);
     history.borrow_mut().stale_us = STALE.as_micros() as u64;
     let mut members = Vec::new();
@@ -109,23 +120,35 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
         let mut plan = plan(options, index, &character.storage, news);
         plan.mutations.frames_come_again = frames_come_again;
         let cores = 1 + draw.below(2) as usize;
-        let (node, stop) = super::fate::start(&sim, &name(index), cores, &plan);
+        let (node, hand) = super::fate::start(&sim, &name(index), cores, &plan);
         assert_eq!(sim.ip(node), ip(index), "the addresses of the plan");
         members.push(Member {
             node,
             plan,
             cores,
-            stop,
+            hand,
             news: heard,
             excused: false,
             is_another: false,
             starts: 0,
+            is_lost: false,
             starts_as_is: 0,
+            has_left: false,
         });
     }
     let nodes = members.iter().map(|member| member.node).collect();
     let stage = Rc::new(Stage::new(history, &sim, nodes));
-    let kinds = draw_kinds(&mut draw);
+    let mut kinds = draw_kinds(&mut draw);
+    if options.majority_lost {
+        // What is lost is lost at once, and of what every replica holds.
+        kinds.retain(|kind| !kind.forgets());
+        kinds.push(Fault::Isolation);
+    }
+    if options.nodes == leave::NODES {
+        let index = draw.below(leave::NODES as u64) as usize;
+        let stands = Standing::Stays;
+        stage.leaver.set(Some(Leaver { index, stands }));
+    }
     // Of two replicas one that forgets is a majority that is lost.
     let forgets = [Fault::WipedDisk, Fault::FlippedBits];
     if !kinds.iter().any(|kind| forgets.contains(kind)) {
@@ -140,8 +163,10 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
         kinds,
         under_way: Vec::new(),
         changed: None,
-        moves: moves && !one_full,
+        moves: moves && !one_full && !options.majority_lost,
         one_full,
+        resets_per_million,
+        loses_majority: options.majority_lost,
     };
     fate.run(character.lives);
     fate.outcome()
@@ -207,7 +232,10 @@ impl Fate {
         if self.stage.is_over() {
             return;
         }
-        self.heal();
+        match self.loses_majority {
+            true => self.lose_majority(),
+            false => self.heal(),
+        }
         if self.stage.is_over() {
             return;
         }
@@ -215,7 +243,11 @@ impl Fate {
     }
 
     fn strike_often(&mut self, rounds: u64) {
-        for _ in 0..=rounds {
+        let calm = self.draw_calm(rounds);
+        for round in 0..=rounds {
+            if calm == Some(round) {
+                self.let_it_begin();
+            }
             let kind = self.kinds[self.draw.below(self.kinds.len() as u64) as usize];
             self.strike(kind);
             self.live_ms(20, 900);
@@ -223,6 +255,12 @@ impl Fate {
                 return;
             }
         }
+    }
+
+    /// Before which fault a node that is to leave has time to begin.
+    fn draw_calm(&mut self, rounds: u64) -> Option<u64> {
+        let leaves = self.stage.leaver.get().is_some();
+        leaves.then(|| self.draw.below(rounds))
     }
 
     fn wait_until_founded(&mut self) -> bool {
@@ -250,13 +288,17 @@ impl Fate {
             self.client("member", 8, group::member),
             self.client("asker", 11, read::asker),
         ];
+        if self.stage.leaver.get().is_some() {
+            let operator = self.client("operator", 13, leave::operator);
+            self.clients.push(operator);
+        }
         if self.moves {
             let mover = self.client("mover", 12, moves::mover);
             self.clients.push(mover);
         }
     }
 
-    fn client<F, Fut>(&self, kind: &str, number: u32, main: F) -> (String, NodeId)
+    pub(super) fn client<F, Fut>(&self, kind: &str, number: u32, main: F) -> (String, NodeId)
     where
         F: FnOnce(Rc<Stage>, Client, u32) -> Fut + 'static,
         Fut: Future<Output = ()> + 'static,
@@ -284,7 +326,7 @@ impl Fate {
     }
 
     /// Lets time pass, ends faults whose time has come, starts what has died, and looks whether anybody turns round.
-    fn run_until(&mut self, limit: Duration, done: impl Fn(&Fate) -> bool) -> bool {
+    pub(super) fn run_until(&mut self, limit: Duration, done: impl Fn(&Fate) -> bool) -> bool {
         let end = self.sim.now() + limit;
         loop {
             if self.stage.is_over() || done(self) {
@@ -360,7 +402,8 @@ impl Fate {
         for index in 0..self.members.len() {
             let waits =
                 |(_, end): &(Instant, End)| matches!(end, End::Start(other) if *other == index);
-            let is_down = self.sim.is_done(self.members[index].node);
+            let is_missed = !self.stage.has_left(index) && !self.members[index].is_lost;
+            let is_down = is_missed && self.sim.is_done(self.members[index].node);
             if is_down && !self.under_way.iter().any(waits) {
                 self.tell(format!("{} is down", name(index)));
                 self.sim.crash(self.members[index].node);
@@ -390,7 +433,8 @@ impl Fate {
             return;
         }
         member.cores = cores;
-        (_, member.stop) = super::fate::start(&self.sim, &name(index), cores, &member.plan);
+        member.has_left = self.stage.has_left(index);
+        (_, member.hand) = super::fate::start(&self.sim, &name(index), cores, &member.plan);
         self.tell(format!("{} is started again", name(index)));
     }
 
@@ -401,12 +445,21 @@ impl Fate {
     fn hear_news(&mut self) {
         for index in 0..self.members.len() {
             let (has_old_disk, is_damaged) = (self.has_old_disk(index), self.is_damaged(index));
+            let is_to_leave = self.stage.is_to_leave(index);
             let member = &mut self.members[index];
             while let Ok(news) = member.news.try_recv() {
                 match news {
                     News::Ready { .. } if has_old_disk => {
                         let what = format!("{} is ready with it", name(index));
                         self.stage.history().violate(Violation::OldDiskTaken, what);
+                    }
+                    News::Ready { .. } if member.has_left => {
+                        let what = format!("{} had left and is ready", name(index));
+                        self.stage.history().violate(Violation::OldDiskTaken, what);
+                    }
+                    News::Failed(StartError::NotTakenIn(_)) if is_to_leave => {
+                        let mut history = self.stage.history();
+                        history.count("starts refused to a node that left");
                     }
                     News::Failed(StartError::NotTakenIn(_)) if has_old_disk => {
                         self.stage.history().count("old disks refused");
@@ -456,6 +509,7 @@ impl Fate {
     fn strike(&mut self, kind: Fault) {
         let (one, two) = self.two_nodes();
         let (first, second) = (self.members[one].node, self.members[two].node);
+        self.note_fault();
         self.stage.history().count(kind.name());
         self.tell(format!("{}: {}", kind.name(), self.whom(kind, one, two)));
         match kind {
@@ -463,7 +517,7 @@ impl Fate {
                 self.sim.kill(first);
                 self.start_later(one);
             }
-            Fault::Stop => self.members[one].stop.notify_one(),
+            Fault::Stop => self.members[one].hand.stop(),
             Fault::PowerLoss => self.lose_power(&[one]),
             Fault::PowerLossAtOperation => {
                 let span = [20, 100, 400][self.draw.below(3) as usize];
@@ -578,6 +632,10 @@ impl Fate {
         for member in &self.members {
             self.sim.forget_planned_faults(member.node);
         }
+        if self.stage.leaver.get().is_some() {
+            // Nodes are emptied only while all the others have been connected for a while.
+            self.sim.set_resets(0);
+        }
         self.replace_damaged();
         self.stage.healed.set(true);
         self.tell("no more faults".to_owned());
@@ -611,6 +669,7 @@ impl Fate {
         if !self.run_until(LAST_READING_WITHIN, |fate| fate.sim.is_done(reader.1)) {
             return self.not_served("the last reading", LAST_READING_WITHIN);
         }
+        self.see_it_gone();
         let viewer = self.client("viewer", 10, |stage, client, _| {
             views::compare(stage, client)
         });
@@ -637,7 +696,7 @@ impl Fate {
         self.stage.history().count("replicas compared");
     }
 
-    fn not_served(&self, who: &str, within: Duration) {
+    pub(super) fn not_served(&self, who: &str, within: Duration) {
         if !self.stage.is_over() {
             let what = format!("{who}, within {within:?}");
             self.stage.history().violate(Violation::NotServed, what);

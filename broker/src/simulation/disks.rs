@@ -35,7 +35,7 @@ impl Fate {
     /// The node comes back as another one of the same id.
     pub(super) fn wipe(&mut self, index: usize) {
         let node = self.members[index].node;
-        if self.changed.is_some() || !self.lose_power_for_good(index) {
+        if !self.may_change(index) || !self.lose_power_for_good(index) {
             return;
         }
         let before = self.sim.copy_disk(node);
@@ -43,6 +43,11 @@ impl Fate {
         self.changed = Some(Changed { index, how });
         self.empty(index);
         self.start_later(index);
+    }
+
+    /// One disk of a run, and not that of a node that leaves.
+    fn may_change(&self, index: usize) -> bool {
+        self.changed.is_none() && !self.stage.is_to_leave(index)
     }
 
     fn empty(&mut self, index: usize) {
@@ -107,7 +112,7 @@ impl Fate {
     }
 
     pub(super) fn flip_bits(&mut self, index: usize) {
-        if self.changed.is_some() || !self.lose_power_for_good(index) {
+        if !self.may_change(index) || !self.lose_power_for_good(index) {
             return;
         }
         let node = self.members[index].node;
@@ -142,7 +147,9 @@ impl Fate {
         let damaged = (0..self.members.len()).find(|index| self.is_damaged(*index));
         let Some(index) = damaged else { return };
         let has_started = self.members[index].starts_as_is > 0;
-        if has_started && self.draw.below(2) == 0 {
+        // A replica that a damaged node keeps to itself cannot be moved for a node that leaves.
+        let may_stay = has_started && self.stage.leaver.get().is_none();
+        if may_stay && self.draw.below(2) == 0 {
             self.stage.history().count("damaged nodes go on");
             return self.stage.damaged.set(Some(index));
         }

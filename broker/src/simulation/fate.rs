@@ -5,15 +5,14 @@
 
 use super::character::{Character, Draw, config};
 use super::client::Client;
+use super::hand::Hand;
 use super::history::History;
 use super::violation::Violation;
 use super::{MEMORY_PER_CORE, Mutation, Options, Outcome, PORT, Stage};
 use super::{admin, group, produce, read};
 use crate::cluster::METADATA_CORE;
 use crate::node::{ClientListener, News, Plan, StartError, run_core};
-use crate::shard::mail::Mail;
 use runtime::sim::{Control, NodeId, Sim};
-use runtime::{Notify, Post};
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -44,7 +43,7 @@ struct World {
     cores: usize,
     plan: Plan,
     /// Tells the node to stop, as a signal does.
-    stop: Rc<Notify>,
+    hand: Rc<Hand>,
     news: mpsc::Receiver<News>,
     /// The disk operation that was told to fail, until it has.
     failing: Option<u64>,
@@ -87,7 +86,7 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
         mutations: Mutation::in_broker(options.mutation),
         news,
     };
-    let (node, stop) = start(&sim, NAME, character.cores, &plan);
+    let (node, hand) = start(&sim, NAME, character.cores, &plan);
     let stage = Rc::new(Stage::new(history, &sim, vec![node]));
     let mut world = World {
         sim,
@@ -95,7 +94,7 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
         draw,
         cores: character.cores,
         plan,
-        stop,
+        hand,
         news: heard,
         failing: None,
         stopped: false,
@@ -112,25 +111,17 @@ pub(super) fn play(options: Options, history: &Rc<RefCell<History>>) -> Outcome 
     world.outcome()
 }
 
-pub(super) fn start(sim: &Control, name: &str, cores: usize, plan: &Plan) -> (NodeId, Rc<Notify>) {
+pub(super) fn start(sim: &Control, name: &str, cores: usize, plan: &Plan) -> (NodeId, Rc<Hand>) {
     let plan = plan.clone();
-    let stop = Rc::new(Notify::new());
-    let told = stop.clone();
+    let hand = Rc::new(Hand::default());
+    let moved = hand.clone();
     let node = sim.start(name, cores, move |core, post, inbox| {
         if core.id() == METADATA_CORE {
-            core.spawn("signal", pass_on(told.clone(), post.clone(), cores));
+            core.spawn("signal", moved.clone().pass_on(post.clone(), cores));
         }
         run_core(core, post, inbox, plan.clone())
     });
-    (node, stop)
-}
-
-/// What the process does at a signal.
-async fn pass_on(stop: Rc<Notify>, post: Post<Mail>, cores: usize) {
-    stop.wait().await;
-    for core in (0..cores).rev() {
-        post.send(core, Mail::Stop);
-    }
+    (node, hand)
 }
 
 impl World {
@@ -347,7 +338,7 @@ impl World {
                 "is killed"
             }
             Ending::Stop if self.sim.is_up(node) => {
-                self.stop.notify_one();
+                self.hand.stop();
                 let is_done = || self.sim.is_done(node);
                 let is_over = || is_done() || self.stage.is_over();
                 self.run_until(STOPPED_WITHIN, is_over);
@@ -374,8 +365,8 @@ impl World {
                 self.stage.history().count("other numbers of cores");
             }
         }
-        let (_, stop) = start(&self.sim, NAME, self.cores, &self.plan);
-        self.stop = stop;
+        let (_, hand) = start(&self.sim, NAME, self.cores, &self.plan);
+        self.hand = hand;
         self.stage
             .history()
             .tell_fate("the node is started again".to_owned());

@@ -63,6 +63,14 @@ impl Fault {
         Fault::FullDisk,
     ];
 
+    /// Whether a disk is not what it was, afterwards.
+    pub fn forgets(self) -> bool {
+        matches!(
+            self,
+            Fault::WipedDisk | Fault::ReturnedDisk | Fault::FlippedBits
+        )
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Fault::Kill => "fault: a node is killed",

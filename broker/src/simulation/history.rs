@@ -574,6 +574,40 @@ impl History {
         }
     }
 
+    /// What was sent once and acknowledged at this offset: it has been in one log, and has not been taken back.
+    pub fn was_acked_at_once(&self, place: Place, offset: i64) -> bool {
+        let partition = self.partitions.get(&place);
+        partition.is_some_and(|partition| partition.acks.iter().any(|(_, acked)| *acked == offset))
+    }
+
+    /// Most disks are lost. All that was told may be taken back, but for the values at these offsets: they have to stand
+    /// there, and every other one may, where it was sent to.
+    pub fn begin_anew(&mut self, kept: &BTreeMap<Place, BTreeSet<i64>>) {
+        for sent in self.values.values_mut() {
+            sent.offset = None;
+            if sent.fate == Fate::Acked {
+                sent.fate = Fate::Unknown;
+            }
+        }
+        for (place, partition) in &mut self.partitions {
+            let kept = kept.get(place);
+            let mut at = std::mem::take(&mut partition.at);
+            at.retain(|offset, _| kept.is_some_and(|kept| kept.contains(offset)));
+            for (offset, value) in &at {
+                if let Some(sent) = self.values.get_mut(value) {
+                    (sent.offset, sent.fate) = (Some(*offset), Fate::Acked);
+                }
+            }
+            *partition = PartitionHistory {
+                at,
+                deletable: partition.deletable,
+                ..PartitionHistory::default()
+            };
+        }
+        self.committed.clear();
+        self.producer_ids.clear();
+    }
+
     // --- groups, ids, topics --------------------------------------------------------------------
 
     /// A commit leaves its client.

@@ -16,13 +16,16 @@ mod disks;
 mod fate;
 mod fault;
 mod group;
+mod hand;
 mod history;
+mod leave;
 mod log;
 mod moves;
 mod one_full;
 mod platter;
 mod produce;
 mod read;
+mod rescue;
 mod route;
 mod value;
 mod views;
@@ -31,6 +34,7 @@ mod violation;
 use bytes::Bytes;
 use client::Client;
 use history::{Floor, History, Place};
+use leave::Leaver;
 pub use log::log_if_asked;
 use platter::Platter;
 use runtime::sim::{Control, NodeId};
@@ -62,13 +66,21 @@ pub const RED_SEEDS: [u64; 19] = [
 /// Seeds of three nodes that were red once.
 pub const RED_CLUSTER_SEEDS: [u64; 9] = [3, 6, 9, 13, 72, 180, 841, 142, 239];
 
+/// Seeds of four nodes, of which one leaves, that were red once.
+pub const RED_LEAVING_SEEDS: [u64; 0] = [];
+
+/// Seeds of lost majorities that were red once.
+pub const RED_LOST_SEEDS: [u64; 1] = [6];
+
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Decides everything.
     pub seed: u64,
-    /// One, or a cluster of three or five.
+    /// One, or a cluster of three or five, or of four of which one leaves.
     pub nodes: usize,
+    /// Of a cluster of three: in the end two disks are lost for good, and an operator has the third go on alone.
+    pub majority_lost: bool,
     /// A bug to bring back.
     pub mutation: Option<Mutation>,
 }
@@ -209,6 +221,7 @@ impl fmt::Display for Failure {
         let Options {
             seed,
             nodes,
+            majority_lost,
             mutation,
         } = self.options;
         writeln!(f, "seed {seed}: {}: {}", self.violation, self.details)?;
@@ -221,6 +234,9 @@ impl fmt::Display for Failure {
         )?;
         if nodes > 1 {
             write!(f, " --nodes {nodes}")?;
+        }
+        if majority_lost {
+            f.write_str(" --majority-lost")?;
         }
         match mutation {
             Some(mutation) => write!(f, " --mutation {}", mutation.name()),
@@ -286,6 +302,8 @@ struct Stage {
     replicas_min: Cell<usize>,
     /// A node whose disk was damaged and is not replaced: it may lack what it does not serve.
     damaged: Cell<Option<usize>>,
+    /// The node that is to leave, if one is.
+    leaver: Cell<Option<Leaver>>,
     /// By partition: the nodes that hold it, as all of them say in the end.
     replicas: RefCell<BTreeMap<Place, Vec<usize>>>,
     /// Batches that were acknowledged, with their first offset: every replica has to have them in the end.
@@ -308,6 +326,7 @@ impl Stage {
             wiped_us: Cell::new(None),
             replicas_min: Cell::new(REPLICAS),
             damaged: Cell::new(None),
+            leaver: Cell::new(None),
             replicas: RefCell::default(),
             promised: RefCell::default(),
         }

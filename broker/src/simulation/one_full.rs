@@ -4,19 +4,21 @@
 //! Some runs are of this kind alone. Nothing can be asked of producers in the others, where a second fault may leave a
 //! partition without a majority.
 
-use super::Stage;
 use super::character::Draw;
 use super::cluster::{End, Fate, name};
+use super::leave;
 use super::violation::Violation;
+use super::{Options, Stage};
 
 /// One run in so many is of this kind.
 const ONE_IN: u64 = 24;
 /// Virtual time within which a batch is acknowledged, while and after a lead moves on.
 const SERVED_WITHIN_US: u64 = 2_000_000;
 
-/// Whether a seed is of this kind. Drawn apart, so that the other seeds are what they are.
-pub(super) fn is_drawn(seed: u64) -> bool {
-    Draw(seed ^ 0x6675_6c6c).below(ONE_IN) == 0
+/// Whether a run is of this kind, if it is of no other. Drawn apart, so that the other seeds are what they are.
+pub(super) fn is_drawn(options: &Options) -> bool {
+    let is_plain = options.nodes != leave::NODES && !options.majority_lost;
+    is_plain && Draw(options.seed ^ 0x6675_6c6c).below(ONE_IN) == 0
 }
 
 impl Fate {

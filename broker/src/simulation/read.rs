@@ -107,6 +107,28 @@ pub(super) async fn last_reading(stage: Rc<Stage>, client: Client) {
     }
 }
 
+/// Where the logs of all topics end, by their leaders.
+pub(super) async fn ends(stage: Rc<Stage>, client: Client) -> BTreeMap<(String, i32), i64> {
+    let mut reader = Reader { stage, client };
+    let mut ends = BTreeMap::new();
+    for (topic, (id, partitions)) in reader.stage.topics() {
+        for partition in 0..partitions {
+            let place = (id, partition);
+            while !reader.stage.is_over() {
+                let led = reader.stage.go_to_leader(&mut reader.client, &topic, place);
+                if led.await
+                    && let Some(end) = reader.ask_offset(&topic, place, LATEST).await
+                {
+                    ends.insert((topic.clone(), partition), end);
+                    break;
+                }
+                reader.client.core.sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    ends
+}
+
 struct Reader {
     stage: Rc<Stage>,
     client: Client,

@@ -45,7 +45,7 @@ pub(super) async fn compare(stage: Rc<Stage>, mut client: Client) {
     let mut told = String::new();
     while !stage.is_over() {
         let (mut views, mut moving) = (Vec::new(), Vec::new());
-        for node in 0..stage.nodes.len() {
+        for node in stage.members() {
             client.at = node;
             let Some((view, moves)) = look(&mut client).await else {
                 continue;
@@ -54,8 +54,12 @@ pub(super) async fn compare(stage: Rc<Stage>, mut client: Client) {
             moving.extend(moves);
         }
         let same = views.windows(2).all(|pair| pair[0] == pair[1]);
-        let whole = views.iter().flat_map(View::values).all(Seen::is_whole);
-        if views.len() == stage.nodes.len() && same && whole && moving.is_empty() {
+        let holds = |seen: &Seen| {
+            let mut replicas = seen.replicas.iter().filter_map(|id| stage.node_of(*id));
+            seen.is_whole() && !replicas.any(|node| stage.has_left(node))
+        };
+        let whole = views.iter().flat_map(View::values).all(holds);
+        if views.len() == stage.members().count() && same && whole && moving.is_empty() {
             let view = views.swap_remove(0).into_iter();
             let replicas = view.map(|(place, seen)| {
                 let nodes = seen.replicas.iter();

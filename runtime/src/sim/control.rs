@@ -263,6 +263,11 @@ impl Control {
         self.world().network.borrow_mut().let_all_pass();
     }
 
+    /// From now on connections are reset at so many segments of a million.
+    pub fn set_resets(&self, per_million: u32) {
+        self.world().network.borrow_mut().set_resets(per_million);
+    }
+
     /// What `from` sends to `to` from now on takes so much longer.
     pub fn delay(&self, from: NodeId, to: NodeId, extra: Duration) {
         self.world()

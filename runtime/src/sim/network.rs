@@ -89,6 +89,8 @@ pub(crate) struct Network {
     held_up: BTreeSet<(usize, usize)>,
     extra_delay: BTreeMap<(usize, usize), Duration>,
     next_port: u16,
+    /// Segments at which the connection is reset, of a million.
+    resets_per_million: u32,
     parcels: Vec<(Weak<()>, ConnectionId, Side)>,
 }
 
@@ -106,7 +108,7 @@ pub(crate) enum Answer {
 }
 
 impl Network {
-    pub(crate) fn new(random: Random) -> Network {
+    pub(crate) fn new(random: Random, resets_per_million: u32) -> Network {
         Network {
             random,
             connections: BTreeMap::new(),
@@ -117,6 +119,7 @@ impl Network {
             held_up: BTreeSet::new(),
             extra_delay: BTreeMap::new(),
             next_port: FIRST_FREE_PORT,
+            resets_per_million,
             parcels: Vec::new(),
         }
     }
@@ -143,6 +146,10 @@ impl Network {
     pub(crate) fn let_all_pass(&mut self) {
         self.held_up.clear();
         self.extra_delay.clear();
+    }
+
+    pub(crate) fn set_resets(&mut self, per_million: u32) {
+        self.resets_per_million = per_million;
     }
 
     pub(crate) fn set_extra_delay(&mut self, from: usize, to: usize, delay: Duration) {
@@ -397,7 +404,8 @@ pub(crate) fn send(
         end.writer = Some(waker.clone());
         return Ok(0);
     }
-    if network.random.per_million(options.reset_per_million) {
+    let resets_per_million = network.resets_per_million;
+    if network.random.per_million(resets_per_million) {
         drop(network);
         reset(world, id);
         return Err(io::ErrorKind::ConnectionReset.into());

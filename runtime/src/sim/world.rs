@@ -161,7 +161,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(options: Options) -> Rc<World> {
         let schedule = Random::new(options.seed, "schedule");
-        let network = Network::new(Random::new(options.seed, "network"));
+        let network = Random::new(options.seed, "network");
+        let network = Network::new(network, options.network.reset_per_million);
         Rc::new(World {
             options,
             now: Cell::new(0),
