@@ -70,7 +70,7 @@ pub const RED_CLUSTER_SEEDS: [u64; 9] = [3, 6, 9, 13, 72, 180, 841, 142, 239];
 pub const RED_LEAVING_SEEDS: [u64; 0] = [];
 
 /// Seeds of lost majorities that were red once.
-pub const RED_LOST_SEEDS: [u64; 1] = [6];
+pub const RED_LOST_SEEDS: [u64; 4] = [6, 25, 36, 44];
 
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
