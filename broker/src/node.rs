@@ -92,6 +92,8 @@ pub struct Mutations {
     pub ack_uncommitted: bool,
     /// No bug, but a network that is worse than ours: see `shard::echoes`.
     pub frames_come_again: bool,
+    /// A node whose disk is full keeps its leads, and tells nobody.
+    pub full_leader_stays: bool,
     pub raft: Option<raft_group::Mutation>,
 }
 

@@ -151,7 +151,9 @@ impl Shard {
             let now = self.core.now();
             {
                 let mut owned = self.owned.borrow_mut();
-                owned.look_at_disk(now);
+                if !self.settings.mutations.full_leader_stays {
+                    owned.look_at_disk(now);
+                }
                 owned.tick();
                 if self.core.id() == METADATA_CORE {
                     let broker = self.view.borrow().broker().clone();

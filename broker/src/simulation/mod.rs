@@ -104,11 +104,13 @@ pub enum Mutation {
     ServeBeforeCommit,
     /// Clusters: an append that comes again takes away what is behind it.
     StaleAppendTruncates,
+    /// Clusters: a leader whose disk is full keeps its leads.
+    FullLeaderStays,
 }
 
 impl Mutation {
     /// All, with their names on the command line.
-    pub const ALL: [(&'static str, Mutation); 8] = [
+    pub const ALL: [(&'static str, Mutation); 9] = [
         ("ack-before-sync", Mutation::AckBeforeSync),
         ("tail-rewritten-in-place", Mutation::TailRewrittenInPlace),
         ("truncation-by-length", Mutation::TruncationByLength),
@@ -120,6 +122,7 @@ impl Mutation {
         ),
         ("serve-before-commit", Mutation::ServeBeforeCommit),
         ("stale-append-truncates", Mutation::StaleAppendTruncates),
+        ("full-leader-stays", Mutation::FullLeaderStays),
     ];
 
     pub fn name(self) -> &'static str {
@@ -141,6 +144,7 @@ impl Mutation {
             // It tells less than was told before.
             Mutation::ServeBeforeCommit => &[Violation::WentBack, Violation::Lost],
             Mutation::StaleAppendTruncates => &[Violation::NotOnThePlatter, Violation::Lost],
+            Mutation::FullLeaderStays => &[Violation::KeptWaiting],
         }
     }
 
@@ -155,6 +159,7 @@ impl Mutation {
             Mutation::FollowerAcksBeforeSync => 0..10,
             Mutation::ServeBeforeCommit => 200..240,
             Mutation::StaleAppendTruncates => 0..10,
+            Mutation::FullLeaderStays => 14..20,
         }
     }
 
@@ -164,7 +169,8 @@ impl Mutation {
             Mutation::AckBeforeMajority
             | Mutation::FollowerAcksBeforeSync
             | Mutation::ServeBeforeCommit
-            | Mutation::StaleAppendTruncates => 3,
+            | Mutation::StaleAppendTruncates
+            | Mutation::FullLeaderStays => 3,
             _ => 1,
         }
     }
@@ -174,6 +180,7 @@ impl Mutation {
             forget_retries: mutation == Some(Mutation::DuplicateWindowZero),
             ack_uncommitted: mutation == Some(Mutation::AckBeforeMajority),
             frames_come_again: false,
+            full_leader_stays: mutation == Some(Mutation::FullLeaderStays),
             raft: match mutation {
                 Some(Mutation::FollowerAcksBeforeSync) => Some(raft_group::Mutation::AckBeforeSync),
                 Some(Mutation::ServeBeforeCommit) => Some(raft_group::Mutation::ServeBeforeCommit),

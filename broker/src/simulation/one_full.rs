@@ -58,7 +58,7 @@ impl Stage {
         let waited_us = until_us.saturating_sub(began_us.max(from_us));
         if waited_us > SERVED_WITHIN_US {
             let what = format!("producer {producer} for {waited_us} us, while one disk was full");
-            self.history().violate(Violation::NotServed, what);
+            self.history().violate(Violation::KeptWaiting, what);
         } else if waited_us > 0 {
             self.history().count("served while one disk was full");
         }

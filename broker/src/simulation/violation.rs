@@ -61,6 +61,8 @@ pub enum Violation {
     TurnsRound,
     /// A client is not served although nothing goes wrong any more.
     NotServed,
+    /// A producer waited long although a majority had room and nothing else was wrong.
+    KeptWaiting,
     /// The broker panicked.
     Panic,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for Violation {
             Violation::ReplicasDiffer => "not the same on all replicas",
             Violation::TurnsRound => "a core turns round and does nothing",
             Violation::NotServed => "not served after the last fault",
+            Violation::KeptWaiting => "kept waiting by a full disk",
             Violation::Panic => "panic",
         })
     }
