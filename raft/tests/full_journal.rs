@@ -2,8 +2,11 @@
 
 mod cluster;
 
+use bytes::Bytes;
 use cluster::Cluster;
 use cluster::disk::run;
+use raft_group::{Append, Body, Entry, Message};
+use storage::EntryKind;
 
 /// An entry of a leader that froze is held by the other two, whose acknowledgements were lost. One of them has no
 /// room; the other one is elected.
@@ -59,5 +62,57 @@ fn a_full_follower_helps_a_new_leader_to_commit_what_the_last_one_left() {
         let leader = cluster.heal().await;
         assert!(cluster.replica(leader).commit_index() >= new);
         assert!(cluster.nodes[leader].applied.contains_key(&left));
+    });
+}
+
+/// What a follower takes must fit all at once, or it waits in the middle and hears nothing of what is committed.
+#[test]
+fn a_follower_takes_of_an_append_what_fits() {
+    run(async |core| {
+        let mut cluster = Cluster::new(&core, 38, &[1, 2, 3], &[]).await;
+        let leader = cluster.heal().await;
+        let follower = cluster.replica((leader + 1) % 3);
+        let (from, to, term) = (cluster.nodes[leader].id, follower.id(), follower.term());
+        let entry = |bytes: usize| Entry {
+            term,
+            kind: EntryKind::Command,
+            data: Bytes::from(vec![7; bytes]),
+        };
+        // The last entry that it has comes again, and four new ones behind it.
+        let last = follower.last_index();
+        let known = Entry {
+            term: follower.log().last_term(),
+            ..entry(8)
+        };
+        let left = |room_bytes, at_least| {
+            let entries = vec![known.clone(), entry(800), entry(100), entry(900), entry(1)];
+            let body = Body::Append(Append {
+                prev_index: last - 1,
+                prev_term: 0,
+                commit: 0,
+                entries,
+            });
+            let mut message = Message {
+                from,
+                to,
+                term,
+                body,
+            };
+            let bytes = follower.leave_out_what_does_not_fit(&mut message, room_bytes, at_least);
+            let Body::Append(append) = message.body else {
+                panic!("it was an append");
+            };
+            (append.entries.len(), bytes > 0)
+        };
+        assert_eq!(left(0, 0), (1, false), "only what it has");
+        assert_eq!(left(0, 1), (2, true));
+        assert_eq!(
+            left(700, 0),
+            (1, false),
+            "none behind one that does not fit"
+        );
+        assert_eq!(left(1_200, 0), (3, true));
+        assert_eq!(left(1_200, 1), (3, true));
+        assert_eq!(left(1 << 20, 0), (5, true));
     });
 }

@@ -63,6 +63,8 @@ pub struct Owned {
     pub(super) told_arrivals: BTreeMap<PartitionId, super::moves::Told>,
     pub(super) in_sync: InSync,
     pub(super) full_disks: FullDisks,
+    /// Bytes of entries that followers have taken since the last pass.
+    pub(super) taken_bytes: u64,
     pub lags: super::lags::Lags,
     /// Recoveries that were said to be over: ticks until that is said again.
     pub(super) told_recoveries: BTreeMap<PartitionId, u32>,
@@ -137,6 +139,7 @@ impl Owned {
             told_arrivals: BTreeMap::new(),
             in_sync: InSync::default(),
             full_disks: FullDisks::default(),
+            taken_bytes: 0,
             lags: super::lags::Lags::default(),
             told_recoveries: BTreeMap::new(),
         }
@@ -241,6 +244,7 @@ impl Owned {
     /// answers who waited for it.
     pub fn pass(&mut self, now: Instant, wall_ms: i64) {
         self.counters.turns += 1;
+        self.taken_bytes = 0;
         self.admit_waiting(wall_ms);
         self.decide_held();
         let mut outputs = std::mem::take(&mut self.outputs);

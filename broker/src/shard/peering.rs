@@ -112,6 +112,21 @@ impl Owned {
         });
     }
 
+    /// What followers take between two passes must fit into the journal together: a replica that waits for room in the
+    /// middle of it hears nothing of what is committed, and so never gets any if the journal is full of its own entries.
+    fn leave_out_what_does_not_fit(&mut self, id: PartitionId, message: &mut Message) {
+        let (room, at_least) = match self.journal.refuses() {
+            Some(_) => (0, 0),
+            None => {
+                let left = self.journal.room().saturating_sub(self.taken_bytes);
+                (left, usize::from(self.taken_bytes == 0))
+            }
+        };
+        if let Some(replica) = self.replicas.get(id) {
+            self.taken_bytes += replica.leave_out_what_does_not_fit(message, room, at_least);
+        }
+    }
+
     /// Time passes for the replicas that have others.
     fn tick(&mut self) {
         if !self.to_lead.is_empty() {
@@ -226,11 +241,8 @@ impl Shard {
     /// Raft messages for this core's partitions.
     pub(super) fn on_raft(&self, messages: Vec<(PartitionId, Message)>) {
         let mut owned = self.owned.borrow_mut();
-        let full = owned.journal.refuses().is_some();
         for (partition, mut message) in messages {
-            if full && let Some(replica) = owned.replicas.get(partition) {
-                replica.leave_out_what_is_new(&mut message);
-            }
+            owned.leave_out_what_does_not_fit(partition, &mut message);
             if let Err(error) = owned.replicas.step(partition, message) {
                 // A partition that is about to be opened, or is gone: Raft says it again if it matters.
                 tracing::trace!(%error, ?partition, "a Raft message was not taken");

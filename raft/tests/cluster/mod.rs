@@ -571,7 +571,7 @@ impl Cluster {
         for read in FrameReader::new(letter.frame).unwrap() {
             let (partition, mut message) = read.unwrap();
             if full && let Some(replica) = node.replicas.get(partition) {
-                replica.leave_out_what_is_new(&mut message);
+                replica.leave_out_what_does_not_fit(&mut message, 0, 0);
             }
             // Strangers are part of the game: a removed replica may still talk.
             let _ = node.replicas.step(partition, message);
