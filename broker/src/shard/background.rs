@@ -116,6 +116,7 @@ pub async fn run_periodically(shard: Rc<Shard>) {
             report_due = now + REPORT_EVERY;
             shard.report_disk().await;
         }
+        shard.view.borrow_mut().show_late();
         shard.remove_segments().await;
         shard.look_for_grown_logs();
         shard.wake_turn();

@@ -42,6 +42,8 @@ struct Fresh {
     shown: u32,
     /// How many of the others have not.
     silent: u32,
+    /// They were looked for before.
+    late: bool,
 }
 
 /// Who leads a partition, as far as this core has heard.
@@ -172,6 +174,13 @@ impl View {
         }
     }
 
+    /// Called now and then: what has not served between two calls is shown as it is. It may have no majority, and who
+    /// is to repair it has to see it.
+    pub fn show_late(&mut self) {
+        self.fresh
+            .retain(|_, fresh| !std::mem::replace(&mut fresh.late, true));
+    }
+
     /// This node's replica is closed, and with it what it had to say.
     pub fn replica_closed(&mut self, id: PartitionId) {
         self.unled.remove(&id);
@@ -203,7 +212,15 @@ impl View {
             .count() as u32;
         match silent {
             0 => self.fresh.remove(&id),
-            _ => self.fresh.insert(id, Fresh { shown, silent }),
+            _ => {
+                let late = false;
+                let fresh = Fresh {
+                    shown,
+                    silent,
+                    late,
+                };
+                self.fresh.insert(id, fresh)
+            }
         };
     }
 
@@ -373,6 +390,19 @@ mod tests {
         assert_eq!(shown(&view), (3, 1));
         view.lead(&word(0, -1));
         assert_eq!(shown(&view), (3, 1), "once shown it stays");
+    }
+
+    #[test]
+    fn a_topic_that_nobody_serves_is_shown_in_the_end() {
+        let mut view = view();
+        view.apply(1, &[created(2)]);
+        view.lead(&word(0, 1));
+        view.show_late();
+        assert_eq!(shown(&view), (0, 0));
+        view.show_late();
+        assert_eq!(shown(&view), (2, 1));
+        view.lead(&word(1, 1));
+        assert_eq!(shown(&view), (2, 1));
     }
 
     #[test]
