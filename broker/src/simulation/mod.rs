@@ -152,12 +152,12 @@ impl Mutation {
     pub fn found_among(self) -> Range<u64> {
         match self {
             Mutation::AckBeforeSync => 0..10,
-            Mutation::TailRewrittenInPlace => 100..160,
-            Mutation::TruncationByLength => 0..60,
+            Mutation::TailRewrittenInPlace => 0..60,
+            Mutation::TruncationByLength => 80..140,
             Mutation::DuplicateWindowZero => 0..60,
             Mutation::AckBeforeMajority => 0..10,
             Mutation::FollowerAcksBeforeSync => 0..10,
-            Mutation::ServeBeforeCommit => 200..240,
+            Mutation::ServeBeforeCommit => 60..100,
             Mutation::StaleAppendTruncates => 0..10,
             Mutation::FullLeaderStays => 14..20,
         }
