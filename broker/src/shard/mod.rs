@@ -34,6 +34,7 @@ pub mod quorum;
 pub mod reading;
 pub mod recovering;
 pub mod remembered;
+mod settling;
 pub mod survey;
 pub mod throttle;
 pub mod turn;

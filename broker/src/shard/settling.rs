@@ -1,0 +1,184 @@
+//! Groups led here are brought to the members that the metadata wants: one step after the other, as
+//! [`super::membership`] says, and the leader's word when they are there ([`super::moves`]).
+//!
+//! Who is wanted for the metadata's own group is decided here, too: nobody places its voters.
+
+use super::Shard;
+use super::membership::{self, Next};
+use super::owned::Owned;
+use crate::cluster::{Cluster, METADATA, Node};
+use raft_group::{ReplicaId, Role};
+use std::collections::BTreeSet;
+use storage::PartitionId;
+use uuid::Uuid;
+
+/// How far behind the end of the log a learner may be to become a voter, in entries.
+const CAUGHT_UP_WITHIN: u64 = 64;
+/// Voters of the metadata, at most; the other nodes follow.
+const METADATA_VOTERS_MAX: usize = 5;
+
+impl Shard {
+    /// Takes the next step towards the members that the metadata wants, for groups led here.
+    pub(super) fn settle_members(&self, owned: &mut Owned) {
+        if owned.unsettled.is_empty() {
+            return;
+        }
+        let view = self.view.borrow();
+        for id in std::mem::take(&mut owned.unsettled) {
+            if owned.go_on_alone(&view.cluster, id) {
+                owned.unsettled.insert(id);
+                continue;
+            }
+            let Some((voters, listening)) = wanted_members(&view.cluster, id, owned) else {
+                owned.told_arrivals.remove(&id);
+                continue;
+            };
+            let more = owned.settle_members_of(id, &voters, &listening)
+                || owned.tell_arrival(&view.cluster, id, &voters);
+            if more {
+                owned.unsettled.insert(id);
+            }
+        }
+    }
+}
+
+impl Owned {
+    /// Members of groups may not be what the metadata wants any more.
+    pub(super) fn unsettle_all(&mut self) {
+        let led = self.replicas.iter();
+        let led = led.filter(|replica| replica.role() == Role::Leader);
+        let ids: Vec<PartitionId> = led.map(|replica| replica.partition()).collect();
+        self.unsettled.extend(ids);
+    }
+
+    /// One step. True if more is to come.
+    fn settle_members_of(
+        &mut self,
+        id: PartitionId,
+        voters: &[ReplicaId],
+        listening: &[ReplicaId],
+    ) -> bool {
+        let Some(replica) = self.replicas.get(id) else {
+            return false;
+        };
+        if !replica.is_serving() {
+            return replica.role() == Role::Leader;
+        }
+        let last = replica.last_index();
+        // Who has never answered is not near, however short the log is; and who is not there now may not be again.
+        let near = |peer: ReplicaId| {
+            let matched = replica.matched(peer).filter(|matched| *matched > 0);
+            self.connected.contains_key(&peer.node())
+                && matched.is_some_and(|matched| matched + CAUGHT_UP_WITHIN >= last)
+        };
+        let own = replica.id();
+        let near = |peer| peer == own || near(peer);
+        let next = membership::next(replica.members(), own, voters, listening, near);
+        if next != Next::Nothing {
+            tracing::trace!(partition = %id, members = ?replica.members(), ?next, "members change");
+        }
+        match next {
+            Next::Nothing => false,
+            Next::Wait => true,
+            Next::Propose(changes) => {
+                let replica = self.replicas.get_mut(id).expect("looked up above");
+                if let Err(error) = replica.propose_members(&changes) {
+                    tracing::debug!(%error, partition = ?id, "a change of members waits");
+                }
+                true
+            }
+            Next::HandOver(heirs) => {
+                let has_room = |heir: &&ReplicaId| !self.full_disks.contains(heir.node());
+                let heir = *heirs.iter().find(has_room).unwrap_or(&heirs[0]);
+                let replica = self.replicas.get_mut(id).expect("looked up above");
+                match replica.transfer_leader(heir) {
+                    Ok(()) => self.counters.transfers += 1,
+                    Err(error) => {
+                        tracing::debug!(%error, partition = ?id, "a lead is handed over later");
+                    }
+                }
+                true
+            }
+        }
+    }
+}
+
+/// The voters and the other members that a group should have; None if the metadata does not say.
+fn wanted_members(
+    cluster: &Cluster,
+    id: PartitionId,
+    owned: &Owned,
+) -> Option<(Vec<ReplicaId>, Vec<ReplicaId>)> {
+    if id == METADATA {
+        let replica = owned.replicas.get(id)?;
+        return (!cluster.nodes().is_empty())
+            .then(|| metadata_members(cluster, replica.members().voters()));
+    }
+    let topic = cluster.topic_by_id(Uuid::from_u128(id.topic))?;
+    let nodes = topic.wanted(id.partition)?;
+    let voters: Option<Vec<ReplicaId>> =
+        nodes.iter().map(|node| cluster.replica_id(*node)).collect();
+    let mut voters = voters?;
+    // A disk that was given up for lost never votes again; the node may come with another one.
+    voters.retain(|id| !cluster.is_retired(*id));
+    (!voters.is_empty()).then_some((voters, Vec::new()))
+}
+
+/// Who votes on the metadata: those who do, as long as they are heard of, and others up to an odd number of at most
+/// five, in racks that have the fewest. Everybody else follows. A founder that has not registered yet keeps its vote.
+fn metadata_members(cluster: &Cluster, voters: &[ReplicaId]) -> (Vec<ReplicaId>, Vec<ReplicaId>) {
+    let unregistered = voters.iter().copied().filter(|id| {
+        let known = cluster.nodes().contains_key(&id.node());
+        !known && !cluster.is_retired(*id)
+    });
+    let mut chosen: Vec<ReplicaId> = unregistered.collect();
+    let leaving = leaving_the_vote(cluster);
+    let leaves = |node: &Node| leaving.contains(&node.registration.node);
+    let nodes = cluster.nodes().values();
+    let heard = nodes.filter(|node| !node.fenced && !leaves(node));
+    let wanted = match chosen.len() + heard.count() {
+        count @ 0..=3 => count.max(1),
+        4 => 3,
+        _ => METADATA_VOTERS_MAX,
+    };
+    let mut free: Vec<_> = cluster.nodes().values().collect();
+    free.retain(|node| !cluster.is_retired(node.replica_id()));
+    while chosen.len() < wanted && !free.is_empty() {
+        let in_rack = |rack: &Option<String>| {
+            let racks = chosen.iter().filter_map(|id| {
+                let node = cluster.nodes().get(&id.node())?;
+                node.registration.rack.as_ref()
+            });
+            rack.as_ref()
+                .map_or(0, |rack| racks.filter(|other| *other == rack).count())
+        };
+        let best = (0..free.len())
+            .min_by_key(|at| {
+                let node = free[*at];
+                let votes = voters.contains(&node.replica_id());
+                let shared = in_rack(&node.registration.rack);
+                (
+                    leaves(node),
+                    node.fenced,
+                    !votes,
+                    shared,
+                    node.registration.node,
+                )
+            })
+            .expect("some are left");
+        chosen.push(free.remove(best).replica_id());
+    }
+    (chosen, free.iter().map(|node| node.replica_id()).collect())
+}
+
+/// The nodes that leave and need not vote on the metadata: there are three others, or all others are there.
+fn leaving_the_vote(cluster: &Cluster) -> BTreeSet<i32> {
+    let leaving = cluster.leaving();
+    let nodes = cluster.nodes().values();
+    let stay = nodes.filter(|node| !leaving.contains(&node.registration.node));
+    let (missed, heard): (Vec<_>, Vec<_>) = stay.partition(|node| node.fenced);
+    match missed.is_empty() || heard.len() >= 3 {
+        true => leaving,
+        false => BTreeSet::new(),
+    }
+}
