@@ -67,23 +67,11 @@ impl Beat {
             read,
             ..
         } = self;
-        let body = match self.answer {
-            true => Body::HeartbeatReply {
-                commit,
-                sleep,
-                read,
-            },
-            false => Body::Heartbeat {
-                commit,
-                sleep,
-                read,
-            },
-        };
         Message {
             from,
             to,
             term: self.term,
-            body,
+            body: Body::beat(self.answer, commit, sleep, read),
         }
     }
 }

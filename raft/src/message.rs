@@ -64,6 +64,24 @@ pub enum Body {
     TimeoutNow,
 }
 
+impl Body {
+    /// A heartbeat, or the answer to one: they say the same things.
+    pub(crate) fn beat(answer: bool, commit: u64, sleep: bool, read: u64) -> Body {
+        match answer {
+            true => Body::HeartbeatReply {
+                commit,
+                sleep,
+                read,
+            },
+            false => Body::Heartbeat {
+                commit,
+                sleep,
+                read,
+            },
+        }
+    }
+}
+
 /// Entries that follow `prev_index` without a gap; none in a probe or a mere commit notice.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Append {
@@ -343,16 +361,11 @@ pub(crate) fn from_raft(mut message: eraftpb::Message) -> Message {
                 commit_term: message.commit_term,
             }
         }
-        MessageType::MsgHeartbeat => Body::Heartbeat {
-            commit: message.commit,
-            sleep: false,
-            read: confirm::read_of(&message.context),
-        },
-        MessageType::MsgHeartbeatResponse => Body::HeartbeatReply {
-            commit: message.commit,
-            sleep: false,
-            read: confirm::read_of(&message.context),
-        },
+        kind @ (MessageType::MsgHeartbeat | MessageType::MsgHeartbeatResponse) => {
+            let answer = kind == MessageType::MsgHeartbeatResponse;
+            let read = confirm::read_of(&message.context);
+            Body::beat(answer, message.commit, false, read)
+        }
         MessageType::MsgSnapshot => Body::Snapshot(Box::new(snapshot_of(message.get_snapshot()))),
         MessageType::MsgTimeoutNow => Body::TimeoutNow,
         other => panic!("the raft crate says {other:?}, which no group of ours uses"),

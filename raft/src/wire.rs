@@ -297,18 +297,7 @@ impl FrameReader {
             kind @ (HEARTBEAT | HEARTBEAT_REPLY) => {
                 let sleep = flags(&mut input, SLEEP)? & SLEEP != 0;
                 let (commit, read) = (input.u64()?, input.u64()?);
-                match kind == HEARTBEAT {
-                    true => Body::Heartbeat {
-                        commit,
-                        sleep,
-                        read,
-                    },
-                    false => Body::HeartbeatReply {
-                        commit,
-                        sleep,
-                        read,
-                    },
-                }
+                Body::beat(kind == HEARTBEAT_REPLY, commit, sleep, read)
             }
             TIMEOUT_NOW => Body::TimeoutNow,
             SNAPSHOT => Body::Snapshot(Box::new(Snapshot::read(&mut input, &self.rest)?)),

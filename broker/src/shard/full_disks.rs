@@ -17,7 +17,6 @@ use super::leading::may_inherit;
 use super::mail::Mail;
 use super::owned::Owned;
 use super::peer_mail::PeerMail;
-use protocol::error::ErrorCode;
 use raft_group::Role;
 use runtime::Instant;
 use std::collections::BTreeMap;
@@ -88,10 +87,8 @@ impl Owned {
             tracing::warn!("the disk is full: what this core leads goes to nodes that have room");
         }
         self.full_disks.hear(node, now);
-        for other in self.connected.keys().copied().collect::<Vec<_>>() {
-            let core = self.core as u16;
-            self.say(other, 0, PeerMail::DiskFull { core });
-        }
+        let core = self.core as u16;
+        self.say_to_all(PeerMail::DiskFull { core });
         for core in (0..self.cores).filter(|core| *core != self.core) {
             self.post.send(core, Mail::DiskFull { node });
         }
@@ -134,14 +131,8 @@ impl Owned {
     fn release_parked(&mut self, id: PartitionId) {
         let replica = self.replicas.get(id).expect("just listed");
         let parked = replica.role() == Role::Leader && replica.is_parked();
-        let Some(partition) = self.partitions.get_mut(&id).filter(|_| parked) else {
-            return;
-        };
-        let mut tickets = Vec::new();
-        partition.abandon(&mut tickets);
-        for ticket in tickets {
-            // Retriable, and says nothing about whether the batch is in the log.
-            self.settle(ticket, ErrorCode::KAFKA_STORAGE_ERROR);
+        if parked {
+            self.abandon_acks(id);
         }
     }
 }

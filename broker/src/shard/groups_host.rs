@@ -155,14 +155,13 @@ impl GroupsHost {
             .tokens
             .remove(&token)
             .expect("a token is answered once");
-        post.send(
-            from,
-            Mail::Answer {
-                ask,
-                answer: Answer::Group(Box::new(response)),
-            },
-        );
+        answer(post, from, ask, response);
     }
+}
+
+fn answer(post: &Post<Mail>, from: usize, ask: AskId, response: GroupResponse) {
+    let answer = Answer::Group(Box::new(response));
+    post.send(from, Mail::Answer { ask, answer });
 }
 
 /// The coordinator's durable state as one record batch in the topic's own format: for a checkpoint, and to begin the
@@ -248,9 +247,7 @@ impl Owned {
         request: &GroupRequest,
         code: ErrorCode,
     ) {
-        let response = GroupResponse::refusal(request, code);
-        let answer = Answer::Group(Box::new(response));
-        self.post.send(from, Mail::Answer { ask, answer });
+        answer(&self.post, from, ask, GroupResponse::refusal(request, code));
     }
 
     /// Sends the answers and appends the records that a coordinator gave.

@@ -443,17 +443,24 @@ impl Owned {
             reason,
             "partition fenced: it is not served until its log is repaired; the others go on"
         );
-        let mut tickets = Vec::new();
-        partition.abandon(&mut tickets);
         self.watches.touch(&partition.watches);
         if let Some(version) = partition.opening.take() {
             count_opened(&mut self.opening, version);
         }
+        self.abandon_acks(id);
+        self.groups_lost(id, now, wall_ms);
+    }
+
+    /// Who waits for a commit in this partition is told so by a code that is retried and does not say whether the batch
+    /// is in the log.
+    pub(super) fn abandon_acks(&mut self, id: PartitionId) {
+        let mut tickets = Vec::new();
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.abandon(&mut tickets);
+        }
         for ticket in tickets {
-            // Retriable, and says nothing about whether the batch is in the log.
             self.settle(ticket, ErrorCode::KAFKA_STORAGE_ERROR);
         }
-        self.groups_lost(id, now, wall_ms);
     }
 
     fn tell_leaders(&mut self) {
@@ -464,9 +471,7 @@ impl Owned {
         let own = |leadership: &&Leadership| leadership.leader == self.node_id;
         let led: Vec<Leadership> = word.iter().filter(own).cloned().collect();
         if !led.is_empty() {
-            for node in self.connected.keys().copied().collect::<Vec<_>>() {
-                self.say(node, 0, PeerMail::Leaders(led.clone()));
-            }
+            self.say_to_all(PeerMail::Leaders(led));
         }
         let word = std::sync::Arc::new(word);
         for core in 0..self.cores {

@@ -41,6 +41,18 @@ impl Owned {
         });
     }
 
+    /// Queues a frame for core 0 of every node that is connected.
+    pub(super) fn say_to_all(&mut self, mail: PeerMail) {
+        let (kind, payload) = mail.encode();
+        self.to_peers
+            .extend(self.connected.keys().map(|node| ToPeer {
+                node: *node,
+                core: Some(0),
+                kind,
+                payload: vec![payload.clone()],
+            }));
+    }
+
     /// Takes what replicas have for other nodes: one frame of messages and one of beats for each.
     pub(super) fn gather_for_peers(&mut self, outputs: &mut Outputs) {
         if outputs.messages.is_empty() && outputs.beats.is_empty() {
@@ -104,6 +116,12 @@ impl Owned {
             *ticks -= 1;
             *ticks > 0
         });
+    }
+
+    /// A node is not connected any more. False if it was not.
+    fn unlink(&mut self, node: i32) -> bool {
+        self.connected_at.remove(&node);
+        self.connected.remove(&node).is_some()
     }
 
     /// What followers take between two passes must fit into the journal together: a replica that waits for room in the
@@ -389,8 +407,7 @@ impl Shard {
 
     fn disconnected(&self, node: i32) {
         let mut owned = self.owned.borrow_mut();
-        owned.connected_at.remove(&node);
-        if owned.connected.remove(&node).is_some() && self.core.id() == METADATA_CORE {
+        if owned.unlink(node) && self.core.id() == METADATA_CORE {
             owned.metadata_link_lost(node);
         }
     }
@@ -520,12 +537,7 @@ impl Host for PeerHost {
                 _ => {}
             }
         }
-        let was_up = {
-            let mut owned = shard.owned.borrow_mut();
-            owned.connected_at.remove(&node);
-            owned.connected.remove(&node)
-        };
-        if was_up.is_some() {
+        if shard.owned.borrow_mut().unlink(node) {
             tracing::warn!(node, %reason, "a node is not connected any more");
         }
         let identity = shard.view.borrow().cluster.replica_id(node);
