@@ -188,14 +188,11 @@ impl Shard {
         held
     }
 
-    /// Another node does not speak with this one any more. If this one was to leave, it has left: it is told so by
-    /// this, unless the record has come through in time.
-    pub(super) fn turned_away(&self) {
+    /// This node is to leave, as far as it knows. Turned away by another one, it has left: it is told so by this, unless
+    /// the record has come through in time.
+    pub(super) fn leaves(&self) -> bool {
         let node = self.settings.node_id;
-        let leaves = self.view.borrow().broker().nodes_leaving.contains(&node);
-        if leaves {
-            self.end();
-        }
+        self.view.borrow().broker().nodes_leaving.contains(&node)
     }
 
     /// What the metadata says of this node has changed: perhaps that it was let go, under the identity that it has.
@@ -210,7 +207,7 @@ impl Shard {
         }
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         if self.stopping.get() || self.is_handing_over() {
             return;
         }

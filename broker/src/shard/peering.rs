@@ -532,7 +532,7 @@ impl Host for PeerHost {
         let shard = &self.shard();
         if let LinkEnd::Rejected(refusal) = reason {
             match refusal.code {
-                RefusalCode::NotAdmitted => shard.turned_away(),
+                RefusalCode::NotAdmitted | RefusalCode::Retired if shard.leaves() => shard.end(),
                 RefusalCode::Retired => shard.end_retired(node, &refusal.sentence),
                 _ => {}
             }

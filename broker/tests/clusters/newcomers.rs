@@ -50,6 +50,43 @@ fn the_id_of_a_node_that_was_let_go_is_taken_up_at_once() {
     });
 }
 
+/// It was told so while it was cut off, and hears only that it is not known any more, in the words for a disk that was
+/// given up: it took itself for a failure, and said so by its exit code.
+#[test]
+fn a_node_that_was_let_go_while_it_was_cut_off_has_left() {
+    let world = World::new(53, &[]);
+    let sim = world.sim.clone();
+    let others = world.nodes.clone();
+    let settings = [("corelane.peer.listener", "10.0.0.4:9093")];
+    let (node, heard) = start(&sim, FOURTH, &settings);
+    world.client(move |core| async move {
+        let streams = connect(&core).await;
+        is_ready(&core, &heard).await;
+        set(
+            &streams[0],
+            NODES_RESOURCE,
+            &[("corelane.nodes.leaving", "4")],
+        )
+        .await;
+        for other in others {
+            sim.block(node, other);
+            sim.block(other, node);
+        }
+        // Until both sides have given their connections up.
+        core.sleep(Duration::from_secs(15)).await;
+        assert!(!sim.is_done(node), "it has heard of it");
+        sim.heal_all();
+        while !sim.is_done(node) {
+            core.sleep(Duration::from_millis(10)).await;
+        }
+        let failed = heard.try_iter().find_map(|news| match news {
+            News::Failed(error) => Some(error.to_string()),
+            _ => None,
+        });
+        assert_eq!(failed, None);
+    });
+}
+
 /// The first replica of a partition leads it, moves away and comes back, while a producer is at work.
 #[test]
 fn a_lead_that_moves_keeps_no_producer_waiting() {
