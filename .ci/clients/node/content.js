@@ -68,14 +68,18 @@ function byPartition(messages) {
   return partitions
 }
 
-/** Reads with a group of its own, as kafkajs always does, until `done` says so. */
-async function read(session, topic, onRunning, onMessage, done) {
+/**
+ * Reads with a group of its own, as kafkajs always does, until `done` says so. `onJoined` is called each time that the
+ * consumer has joined: one that cannot reach its group for long begins anew.
+ */
+async function read(session, topic, onJoined, onMessage, done) {
   const consumer = session.kafka.consumer({
     groupId: session.name(`reader-${Math.random().toString(36).slice(2)}`),
     heartbeatInterval: 500,
   })
   await consumer.connect()
   let problem
+  consumer.on(consumer.events.GROUP_JOIN, () => onJoined(consumer))
   try {
     await consumer.subscribe({ topics: [topic], fromBeginning: true })
     await consumer.run({
@@ -88,7 +92,6 @@ async function read(session, topic, onRunning, onMessage, done) {
         }
       },
     })
-    onRunning(consumer)
     await eventually('all records read', 60_000, () => problem || done())
   } finally {
     await consumer.disconnect()
