@@ -26,9 +26,19 @@ const (
 var tormented = os.Getenv("TORMENTED") != ""
 
 var protocols = map[string][]kgo.Opt{
-	"eager":       {kgo.Balancers(kgo.RangeBalancer()), kgo.HeartbeatInterval(500 * time.Millisecond)},
-	"cooperative": {kgo.Balancers(kgo.CooperativeStickyBalancer()), kgo.HeartbeatInterval(500 * time.Millisecond)},
+	"eager":       classic(kgo.RangeBalancer()),
+	"cooperative": classic(kgo.CooperativeStickyBalancer()),
 	"consumer":    {kgo.ServerSideBalancer()},
+}
+
+// classic gives the options of a classic group. A member that leaves while its coordinator is dead says so once and in
+// vain: it is waited for until its session ends, and all sessions begin anew with each coordinator, so they are short.
+func classic(balancer kgo.GroupBalancer) []kgo.Opt {
+	return []kgo.Opt{
+		kgo.Balancers(balancer),
+		kgo.HeartbeatInterval(500 * time.Millisecond),
+		kgo.SessionTimeout(15 * time.Second),
+	}
 }
 
 // groups lets members join and leave while records flow, under each rebalance protocol.
