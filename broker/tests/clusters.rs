@@ -10,6 +10,8 @@ mod full_disk;
 mod in_sync;
 #[path = "clusters/newcomers.rs"]
 mod newcomers;
+#[path = "clusters/stopping.rs"]
+mod stopping;
 #[path = "clusters/throttle.rs"]
 mod throttle;
 #[path = "simulated/wire.rs"]

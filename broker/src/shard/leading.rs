@@ -3,12 +3,13 @@
 //!
 //! A partition's first replica is its preferred leader. When that node has been connected for a while, and has caught
 //! up, whoever leads in its place hands the lead over, a few partitions at a time. A node that is to stop hands over
-//! all that it leads, and serves clients until then. One whose disk is full does the same, to those that have room
-//! ([`super::full_disks`]).
+//! all that it leads, and serves clients until then; it tells the others first, who would give leads back to it. One
+//! whose disk is full does the same, to those that have room ([`super::decliners`]).
 //!
 //! Deliberately absent: moving leads by traffic. Placement spreads the preferred leaders evenly.
 
 use super::Shard;
+use super::decliners::Why;
 use super::mail::Mail;
 use super::owned::Owned;
 use super::peer_mail::PeerMail;
@@ -34,11 +35,12 @@ const HAND_OVER_LOOK: Duration = Duration::from_millis(10);
 const HAND_OVER_AGAIN: Duration = Duration::from_millis(500);
 
 impl Owned {
-    /// Hands a lead over to a node's replica, if it votes and has everything. False if not.
+    /// Hands a lead over to a node's replica, if it votes, has everything and does not stop. False if not.
     pub(super) fn transfer(&mut self, id: PartitionId, to: i32) -> bool {
         let heir = self.replicas.get(id).and_then(|replica| {
             let voters = replica.members().voters().iter();
-            let mut heirs = voters.filter(|voter| voter.node() == to);
+            let stops = self.decliners.is(to, Why::Stopping);
+            let mut heirs = voters.filter(|voter| voter.node() == to && !stops);
             heirs.find(|voter| may_inherit(replica, **voter)).copied()
         });
         let Some(heir) = heir else { return false };
@@ -55,9 +57,9 @@ impl Owned {
         }
     }
 
-    /// As [`Owned::transfer`], but not to a node whose disk is full: it would give the lead away again.
-    pub(super) fn transfer_if_room(&mut self, id: PartitionId, to: i32) -> bool {
-        !self.full_disks.contains(to) && self.transfer(id, to)
+    /// As [`Owned::transfer`], but not to a node that would give the lead away again.
+    pub(super) fn transfer_if_wanted(&mut self, id: PartitionId, to: i32) -> bool {
+        !self.decliners.contains(to) && self.transfer(id, to)
     }
 
     /// Everything that this core's replicas lead and others could.
@@ -68,17 +70,20 @@ impl Owned {
         led.map(Replica::partition).collect()
     }
 
-    /// The voter that is nearest to having everything, of those that are connected, and of those that have room if one
-    /// of them can take the lead at once.
+    /// The voter that is nearest to having everything, of those that are connected and do not stop, and of those that
+    /// have room if one of them can take the lead at once.
     fn nearest_heir(&self, id: PartitionId) -> Option<i32> {
         let replica = self.replicas.get(id)?;
         let others = replica.members().voters().iter();
         let others = others.filter(|voter| {
-            voter.node() != self.node_id && self.connected.contains_key(&voter.node())
+            let node = voter.node();
+            node != self.node_id
+                && self.connected.contains_key(&node)
+                && !self.decliners.is(node, Why::Stopping)
         });
         others
             .max_by_key(|voter| {
-                let has_room = !self.full_disks.contains(voter.node());
+                let has_room = !self.decliners.contains(voter.node());
                 (
                     has_room && may_inherit(replica, **voter),
                     replica.matched(**voter),
@@ -135,40 +140,55 @@ impl Shard {
             {
                 continue;
             }
-            moved += usize::from(owned.transfer_if_room(id, preferred));
+            moved += usize::from(owned.transfer_if_wanted(id, preferred));
         }
     }
 
     /// Hands over all that this core leads, so that clients go on without waiting for an election.
     pub(super) async fn hand_over(&self) {
         let deadline = self.core.now() + HAND_OVER_WITHIN;
+        self.owned.borrow_mut().decline_to_stop(self.core.now());
+        self.flush_peers();
         loop {
-            let led = self.owned.borrow().led_with_others();
-            let now = self.core.now();
-            if led.is_empty() || now >= deadline {
-                if !led.is_empty() {
-                    let count = led.len();
-                    tracing::warn!(
-                        count,
-                        "some leads could not be handed over; others elect a leader"
-                    );
+            if self.leads_nothing() {
+                self.name_successors().await;
+                // What was on its way to this node when it began has come meanwhile.
+                if self.leads_nothing() {
+                    return;
                 }
-                return self.name_successors().await;
             }
-            {
-                let mut owned = self.owned.borrow_mut();
-                for id in led {
-                    if let Some(to) = owned.nearest_heir(id) {
-                        owned.transfer(id, to);
-                    }
-                }
+            let now = self.core.now();
+            if now >= deadline || !self.offer_all() {
+                let count = self.owned.borrow().led_with_others().len();
+                tracing::warn!(
+                    count,
+                    "some leads could not be handed over; others elect a leader"
+                );
+                return self.name_successors().await;
             }
             self.wake_turn();
             let again = now + HAND_OVER_AGAIN;
-            while !self.owned.borrow().led_with_others().is_empty() && self.core.now() < again {
+            while !self.leads_nothing() && self.core.now() < again {
                 self.core.sleep(HAND_OVER_LOOK).await;
             }
         }
+    }
+
+    /// Whether others could lead nothing that this core leads.
+    fn leads_nothing(&self) -> bool {
+        self.owned.borrow().led_with_others().is_empty()
+    }
+
+    /// Offers each lead to who is nearest to having everything. False if there is nobody for any of them.
+    fn offer_all(&self) -> bool {
+        let mut owned = self.owned.borrow_mut();
+        let led = owned.led_with_others();
+        let heirs = led.into_iter().map(|id| (id, owned.nearest_heir(id)));
+        let heirs: Vec<_> = heirs.filter_map(|(id, to)| Some((id, to?))).collect();
+        for (id, to) in &heirs {
+            owned.transfer(*id, *to);
+        }
+        !heirs.is_empty()
     }
 
     /// Those who have produced here learn from this node who leads now, before it goes: they turn there at once,

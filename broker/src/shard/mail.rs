@@ -62,8 +62,11 @@ pub enum Mail {
     Transfer { partition: PartitionId, to: i32 },
     /// Core 0 has not heard from a node for a while, or hears it again.
     Heard { node: i32, heard: bool },
-    /// A core of a node has found its disk full, this one's or another's: to every core. Said again while it lasts.
-    DiskFull { node: i32 },
+    /// A node wants no leads, this one or another: to every core. Said again while it lasts.
+    Declines {
+        node: i32,
+        why: super::decliners::Why,
+    },
     /// A node wants to know what this one has of a partition: to its owner. Answered to the asking node's core 0, by
     /// `Surveyed` if it is this one; who asked goes on without a lost answer.
     Survey {

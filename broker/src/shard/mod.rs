@@ -10,10 +10,10 @@ pub mod background;
 pub mod balancing;
 mod between_leads;
 pub mod catch_up;
+mod decliners;
 mod echoes;
 pub mod everywhere;
 pub mod fetching;
-mod full_disks;
 mod group_reads;
 pub mod groups_host;
 pub mod in_sync;
@@ -352,9 +352,9 @@ impl Shard {
             Mail::Begin(_) => {}
             Mail::Listening { ports } => self.listening(&ports),
             Mail::Heard { node, heard } => self.on_heard(node, heard),
-            Mail::DiskFull { node } => self.on_disk_full(node),
+            Mail::Declines { node, why } => self.on_declines(node, why),
             Mail::Transfer { partition, to } => {
-                self.owned.borrow_mut().transfer_if_room(partition, to);
+                self.owned.borrow_mut().transfer_if_wanted(partition, to);
                 self.wake_turn();
             }
             Mail::Survey {

@@ -4,7 +4,7 @@
 //! a job in the return value and is run by [`super::Shard`], which then brings its result back.
 
 use super::between_leads::BetweenLeads;
-use super::full_disks::FullDisks;
+use super::decliners::Decliners;
 use super::groups_host::GroupsHost;
 use super::in_sync::InSync;
 use super::mail::*;
@@ -62,7 +62,7 @@ pub struct Owned {
     /// Partitions led here of which it was said that they have arrived where they were to go.
     pub(super) told_arrivals: BTreeMap<PartitionId, super::moves::Told>,
     pub(super) in_sync: InSync,
-    pub(super) full_disks: FullDisks,
+    pub(super) decliners: Decliners,
     /// Bytes of entries that followers have taken since the last pass.
     pub(super) taken_bytes: u64,
     pub lags: super::lags::Lags,
@@ -138,7 +138,7 @@ impl Owned {
             unsettled: BTreeSet::new(),
             told_arrivals: BTreeMap::new(),
             in_sync: InSync::default(),
-            full_disks: FullDisks::default(),
+            decliners: Decliners::default(),
             taken_bytes: 0,
             lags: super::lags::Lags::default(),
             told_recoveries: BTreeMap::new(),

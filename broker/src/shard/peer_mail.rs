@@ -6,6 +6,7 @@
 //!
 //! Must not know how frames travel ([`crate::peers`]).
 
+use super::decliners::Why;
 use super::mail::Leadership;
 use crate::cluster::recovery::Holding;
 use crate::cluster::{ClusterAnswer, ClusterAsk};
@@ -29,7 +30,7 @@ pub mod kind {
     pub const SURVEY: u8 = 10;
     pub const SURVEYED: u8 = 11;
     pub const NODES: u8 = 12;
-    pub const DISK_FULL: u8 = 13;
+    pub const DECLINES: u8 = 13;
 }
 
 /// Bytes of one leadership: topic, partition, leader, epoch, how many nodes lag. Those nodes follow.
@@ -75,9 +76,9 @@ pub enum PeerMail {
     /// Where nodes listen for others, by id: from core 0 to core 0 when a link comes up. Who is new, or was away, has
     /// to answer nodes that its own metadata does not know yet. Lost, it is said again by the next link.
     Nodes(Vec<(i32, String)>),
-    /// A core has found its node's disk full: to every other node. Said again twice a second while it lasts, which heals a
-    /// loss; nobody says that it is over.
-    DiskFull { core: u16 },
+    /// A core says that its node wants no leads: to every other node. Said again twice a second while it lasts, which
+    /// heals a loss; nobody says that it is over.
+    Declines { core: u16, why: Why },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -88,6 +89,11 @@ struct Surveyed {
 
 /// Bytes of a survey: number, topic, partition.
 const SURVEY_BYTES: usize = 8 + 16 + 4;
+
+/// Bytes of a word that a node wants no leads: core, reason.
+const DECLINES_BYTES: usize = 2 + 1;
+const DISK_FULL: u8 = 1;
+const STOPPING: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Ask {
@@ -116,6 +122,8 @@ const ROOM_BYTES: usize = 8 + 4;
 pub enum Unreadable {
     #[error("kind {0} is not known")]
     Kind(u8),
+    #[error("reason {0} to want no leads is not known")]
+    Reason(u8),
     #[error("{0}")]
     Json(#[from] serde_json::Error),
     #[error("it ends inside a record")]
@@ -192,9 +200,15 @@ impl PeerMail {
                 let surveyed = Surveyed { number, holding };
                 (kind::SURVEYED, json(serde_json::to_vec(&surveyed)))
             }
-            PeerMail::DiskFull { core } => {
-                let core = core.to_le_bytes();
-                (kind::DISK_FULL, Bytes::copy_from_slice(&core))
+            PeerMail::Declines { core, why } => {
+                let why = match why {
+                    Why::DiskFull => DISK_FULL,
+                    Why::Stopping => STOPPING,
+                };
+                let mut out = BytesMut::with_capacity(DECLINES_BYTES);
+                out.put_u16_le(core);
+                out.put_u8(why);
+                (kind::DECLINES, out.freeze())
             }
             PeerMail::Nodes(nodes) => (kind::NODES, json(serde_json::to_vec(&nodes))),
             PeerMail::Leaders(leaders) => {
@@ -290,12 +304,17 @@ impl PeerMail {
                 let Surveyed { number, holding } = serde_json::from_slice(&payload)?;
                 Ok(PeerMail::Surveyed { number, holding })
             }
-            kind::DISK_FULL => {
-                let core = payload.as_ref().try_into();
-                let core = core.map_err(|_| Unreadable::CutShort)?;
-                Ok(PeerMail::DiskFull {
-                    core: u16::from_le_bytes(core),
-                })
+            kind::DECLINES => {
+                if payload.len() != DECLINES_BYTES {
+                    return Err(Unreadable::CutShort);
+                }
+                let core = payload.get_u16_le();
+                let why = match payload.get_u8() {
+                    DISK_FULL => Why::DiskFull,
+                    STOPPING => Why::Stopping,
+                    other => return Err(Unreadable::Reason(other)),
+                };
+                Ok(PeerMail::Declines { core, why })
             }
             kind::NODES => Ok(PeerMail::Nodes(serde_json::from_slice(&payload)?)),
             other => Err(Unreadable::Kind(other)),
@@ -401,7 +420,14 @@ mod tests {
                     ..Holding::default()
                 }),
             },
-            PeerMail::DiskFull { core: 515 },
+            PeerMail::Declines {
+                core: 515,
+                why: Why::DiskFull,
+            },
+            PeerMail::Declines {
+                core: 0,
+                why: Why::Stopping,
+            },
             PeerMail::Nodes(vec![(4, "broker-4:9192".to_owned())]),
         ];
         for mail in said {

@@ -101,7 +101,7 @@ impl Owned {
     }
 
     fn campaign_first(&mut self) {
-        if self.full_disks.contains(self.node_id) {
+        if self.decliners.contains(self.node_id) {
             return self.to_lead.clear();
         }
         let replicas = &mut self.replicas;
@@ -178,9 +178,8 @@ impl Shard {
             let now = self.core.now();
             {
                 let mut owned = self.owned.borrow_mut();
-                if !self.settings.mutations.full_leader_stays {
-                    owned.look_at_disk(now);
-                }
+                let disk_matters = !self.settings.mutations.full_leader_stays;
+                owned.look_at_own_leads(now, disk_matters);
                 owned.tick();
                 if self.core.id() == METADATA_CORE {
                     let broker = self.view.borrow().broker().clone();
@@ -235,10 +234,10 @@ impl Shard {
                     self.post.send(core, Mail::Nodes(nodes.clone()));
                 }
             }
-            PeerMail::DiskFull { core } => {
-                tracing::debug!(node = from, core, "the disk of a node is full");
+            PeerMail::Declines { core, why } => {
+                tracing::debug!(node = from, core, ?why, "a node wants no leads");
                 for core in 0..self.core.cores() {
-                    self.post.send(core, Mail::DiskFull { node: from });
+                    self.post.send(core, Mail::Declines { node: from, why });
                 }
             }
             PeerMail::Leaders(word) => {

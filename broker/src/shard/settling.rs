@@ -88,8 +88,8 @@ impl Owned {
                 true
             }
             Next::HandOver(heirs) => {
-                let has_room = |heir: &&ReplicaId| !self.full_disks.contains(heir.node());
-                let heir = *heirs.iter().find(has_room).unwrap_or(&heirs[0]);
+                let may_have = |heir: &&ReplicaId| !self.decliners.contains(heir.node());
+                let heir = *heirs.iter().find(may_have).unwrap_or(&heirs[0]);
                 let replica = self.replicas.get_mut(id).expect("looked up above");
                 match replica.transfer_leader(heir) {
                     Ok(()) => self.counters.transfers += 1,

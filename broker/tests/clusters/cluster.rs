@@ -1,6 +1,8 @@
 //! Three nodes in the simulator, each in a rack of its own, and clients that speak Kafka to any of them.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ pub const NODES: i32 = 3;
 pub const TOPIC: &str = "orders";
 const PORT: u16 = 9092;
 const PEER_PORT: u16 = 9093;
+const CORES: usize = 2;
 const MEMORY_BYTES: usize = 64 << 20;
 /// Virtual time in which anything here comes to its end.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -30,6 +33,7 @@ pub struct World {
     pub sim: Sim,
     /// Of node 1, 2 and 3.
     pub nodes: Vec<NodeId>,
+    signals: Vec<Rc<Cell<bool>>>,
 }
 
 impl World {
@@ -39,9 +43,12 @@ impl World {
         let sim = Sim::new(Options::seeded(seed));
         let mut nodes = Vec::new();
         let mut starting = Vec::new();
+        let mut signals = Vec::new();
         for id in 1..=NODES {
-            let (node, heard) = start(&sim, id, settings);
+            let signal = Rc::new(Cell::new(false));
+            let (node, heard) = start_until(&sim, id, settings, signal.clone());
             nodes.push(node);
+            signals.push(signal);
             starting.push(heard);
         }
         let starts = sim.run_until(PATIENCE, || {
@@ -50,7 +57,17 @@ impl World {
             starting.is_empty()
         });
         assert!(starts, "the nodes do not start");
-        World { sim, nodes }
+        World {
+            sim,
+            nodes,
+            signals,
+        }
+    }
+
+    /// What gives a node the signal to stop.
+    pub fn stopper(&self, id: i32) -> impl Fn() + 'static {
+        let signal = self.signals[id as usize - 1].clone();
+        move || signal.set(true)
     }
 
     /// Runs a client to its end.
@@ -67,13 +84,34 @@ impl World {
 
 /// Starts a node, which tells when it is ready.
 pub fn start(sim: &Control, id: i32, settings: &[(&str, &str)]) -> (NodeId, mpsc::Receiver<News>) {
+    start_until(sim, id, settings, Rc::default())
+}
+
+/// As [`start`]; the node gets the signal to stop when `signal` is set.
+fn start_until(
+    sim: &Control,
+    id: i32,
+    settings: &[(&str, &str)],
+    signal: Rc<Cell<bool>>,
+) -> (NodeId, mpsc::Receiver<News>) {
     let (news, heard) = mpsc::channel();
     let plan = plan(id, settings, news);
     let main = move |core: Core, post: Post<Mail>, inbox: Inbox<Mail>| {
         let plan = plan.clone();
+        if core.id() == 0 {
+            let (signal, post, waiting) = (signal.clone(), post.clone(), core.clone());
+            core.spawn("signal", async move {
+                while !signal.get() {
+                    waiting.sleep(Duration::from_millis(1)).await;
+                }
+                (0..CORES)
+                    .rev()
+                    .for_each(|core| post.send(core, Mail::Stop));
+            });
+        }
         async move { run_core(core, post, inbox, plan).await }
     };
-    let node = sim.start(&format!("node-{id}"), 2, main);
+    let node = sim.start(&format!("node-{id}"), CORES, main);
     assert_eq!(sim.ip(node), ip(id), "the addresses of the plan");
     (node, heard)
 }
