@@ -271,6 +271,7 @@ async fn register(shard: &Rc<Shard>, peers: &PeerPlan) -> Result<bool, StartErro
     let registration = Registration {
         node: settings.node_id,
         incarnation: settings.incarnation,
+        start: settings.start,
         peer: peers.address.clone(),
         endpoints: endpoints.collect(),
         rack: settings.rack.clone(),
@@ -375,6 +376,7 @@ async fn bring_up(
     let settings = Settings {
         node_id: identity.node_id,
         incarnation: identity.incarnation,
+        start: identity.start,
         cluster_id: identity.cluster_id.clone(),
         data,
         listeners: plan.listeners.clone(),
@@ -519,6 +521,8 @@ impl Identity for Entrance {
             cluster_id: standing.cluster_id.clone(),
             node: standing.node,
             incarnation: standing.incarnation,
+            // Who is called before it has recovered refuses, so nobody looks at it.
+            start: storage::Start::default(),
             cores: 1,
             level: peers::LEVEL,
         }

@@ -157,6 +157,7 @@ impl Caller {
                 cluster_id: "blue".into(),
                 node: 9,
                 incarnation,
+                start: storage::Start::default(),
                 cores: 2,
                 level: LEVEL,
             },

@@ -124,6 +124,7 @@ fn introduction(node: i32) -> Introduction {
         cluster_id: "blue".into(),
         node,
         incarnation: 1,
+        start: storage::Start::default(),
         cores: 1,
         level: LEVEL,
     }

@@ -79,6 +79,7 @@ impl Identity for CoreHost {
             cluster_id: "blue".into(),
             node: self.node,
             incarnation: 1,
+            start: storage::Start::default(),
             cores: CORES,
             level: LEVEL,
         }

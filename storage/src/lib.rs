@@ -18,7 +18,7 @@ mod partition;
 mod recovery;
 mod stats;
 
-pub use data_dir::{DataDir, DataIdentity, DirLock, NodeIdentity, cluster_id};
+pub use data_dir::{DataDir, DataIdentity, DirLock, NodeIdentity, Start, cluster_id};
 pub use error::{
     BatchError, DataDirError, EntriesMissing, JournalError, ReadError, RecoverError, Refusal,
     StageError,

@@ -7,10 +7,9 @@
 use super::placement;
 use super::record::{Record, Registration, Resource};
 use super::recovery::{Recovery, RecoveryAsk, RecoveryPlan};
-use super::state::{Cluster, Node, Topic};
+use super::state::{Cluster, Topic};
 use crate::config;
 use protocol::error::ErrorCode;
-use raft_group::ReplicaId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -708,37 +707,6 @@ impl Draft<'_> {
             true => Ok(()),
             false => refused("it names a broker twice".to_owned()),
         }
-    }
-
-    fn register(&mut self, registration: &Registration, context: &Context) -> Result<(), Refusal> {
-        let Registration {
-            node, incarnation, ..
-        } = *registration;
-        let refused = |message: String| {
-            let code = ErrorCode::INCONSISTENT_CLUSTER_ID;
-            Err(Refusal::new(code, message))
-        };
-        let Some(id) = ReplicaId::new(node, incarnation) else {
-            return refused(format!("{node}.{incarnation} is no identity of a node"));
-        };
-        if self.state.is_retired(id) {
-            return refused(format!(
-                "the data directory is an old one of node {node}, which has been replaced: give this node an \
-                 empty directory"
-            ));
-        }
-        let before = self.state.nodes().get(&node);
-        let other = before.filter(|known| known.registration.incarnation != incarnation);
-        // Whoever asks may be connected itself by now: that is not the one before.
-        let runs =
-            |known: &Node| context.connected.get(&node) == Some(&known.registration.incarnation);
-        if other.is_some_and(runs) {
-            return refused(format!(
-                "node.id {node} is taken by a node that runs now: give this one an id of its own"
-            ));
-        }
-        self.push(Record::NodeRegistered(registration.clone()));
-        Ok(())
     }
 }
 

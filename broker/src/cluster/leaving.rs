@@ -146,6 +146,7 @@ mod tests {
             cluster.apply(&Record::NodeRegistered(Registration {
                 node,
                 incarnation: 1,
+                start: storage::Start::default(),
                 peer: String::new(),
                 endpoints: Vec::new(),
                 rack: None,

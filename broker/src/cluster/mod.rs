@@ -2,11 +2,12 @@
 //!
 //! [`state`] is what every core holds, [`record`] what the log holds, [`decide`] turns a request into records
 //! or a refusal, [`moves`] those about where partitions are, [`recovery`] those about groups without a majority,
-//! [`placement`] chooses nodes, [`balance`] says what is to move by itself, [`leaving`] empties nodes. Deliberately
+//! [`placement`] chooses nodes, [`balance`] says what is to move by itself, `joining` takes nodes in, [`leaving`] empties them. Deliberately
 //! absent: who owns the replica, how records travel, Kafka's wire structs.
 
 pub mod balance;
 pub mod decide;
+mod joining;
 pub mod leaving;
 mod moves;
 pub mod placement;
@@ -15,6 +16,7 @@ pub mod recovery;
 pub mod state;
 
 pub use decide::{ClusterAnswer, ClusterAsk, Refusal};
+pub use joining::older_copy;
 pub use record::{ClientEndpoint, Record, Records, Registration, Resource};
 pub use state::{Change, Cluster, Image, Move, Node, Topic};
 

@@ -147,6 +147,7 @@ mod tests {
                 let registration = Registration {
                     node,
                     incarnation: 1,
+                    start: storage::Start::default(),
                     peer: format!("127.0.0.1:{node}"),
                     endpoints: Vec::new(),
                     rack: None,

@@ -5,8 +5,9 @@
 //! ignores fields that it does not know, and a new field has a default. An unknown *record* stops the node
 //! instead, since what it cannot interpret it must not skip; a feature level gates writing new kinds.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
+use storage::Start;
 use uuid::Uuid;
 
 /// What one entry of the metadata log holds. Applied as a whole.
@@ -90,6 +91,9 @@ pub struct Registration {
     pub node: i32,
     /// Which disk of the node this is: at least 1, drawn when its data directory was founded.
     pub incarnation: u32,
+    /// Which start of the node with this disk it is.
+    #[serde(default, with = "start")]
+    pub start: Start,
     /// Where the other nodes connect, as `host:port`.
     pub peer: String,
     /// Where clients connect, one for each listener.
@@ -99,6 +103,20 @@ pub struct Registration {
     pub cores: u16,
     /// The newest protocol between nodes that it speaks, and records that it understands.
     pub level: u16,
+}
+
+/// A start as its number and what was drawn for it.
+mod start {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(start: &Start, to: S) -> Result<S::Ok, S::Error> {
+        (start.number, start.drawn).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Start, D::Error> {
+        let (number, drawn) = Deserialize::deserialize(from)?;
+        Ok(Start { number, drawn })
+    }
 }
 
 /// What clients that come through a listener are told to connect to.

@@ -10,6 +10,7 @@ use super::refusal::{Refusal, RefusalCode, SENTENCE_BYTES_MAX};
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 use runtime::Stream;
 use std::io;
+use storage::Start;
 
 /// What follows the length is never longer.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -188,6 +189,8 @@ fn put_introduction(out: &mut BytesMut, who: &Introduction) {
     put_text(out, &who.cluster_id);
     out.put_i32(who.node);
     out.put_u32(who.incarnation);
+    out.put_u32(who.start.number);
+    out.put_u32(who.start.drawn);
     out.put_u16(who.cores);
 }
 
@@ -207,6 +210,10 @@ fn get_introduction(body: &mut Bytes, level: u16) -> Result<Introduction, Unread
         cluster_id: get_text(body)?,
         node: body.try_get_i32()?,
         incarnation: body.try_get_u32()?,
+        start: Start {
+            number: body.try_get_u32()?,
+            drawn: body.try_get_u32()?,
+        },
         cores: body.try_get_u16()?,
         level,
     };
@@ -314,6 +321,10 @@ mod tests {
             cluster_id: "blue".into(),
             node: 3,
             incarnation: 0x0102_0304,
+            start: Start {
+                number: 5,
+                drawn: 6,
+            },
             cores: 4,
             level: 1,
         }
@@ -360,8 +371,8 @@ mod tests {
     #[test]
     fn the_bytes_are_those_of_the_page() {
         let golden: [&[u8]; 2] = [
-            b"\0\0\0\x26CORELANE\x01\0\x01\0\x04blue\0\0\0\x03\x01\x02\x03\x04\0\x04\
-              \0\x02\xff\xff\xff\xfb\x01\0\0\0\x09",
+            b"\0\0\0\x2eCORELANE\x01\0\x01\0\x04blue\0\0\0\x03\x01\x02\x03\x04\
+              \0\0\0\x05\0\0\0\x06\0\x04\0\x02\xff\xff\xff\xfb\x01\0\0\0\x09",
             b"\0\0\0\x11CORELANE\x04\0\x01\0\x03\0\x02no",
         ];
         assert_eq!(Message::Hello(hello()).encode()[..], golden[0][..]);
@@ -406,7 +417,7 @@ mod tests {
             wire[at] = value;
             Message::cut(&mut wire)
         };
-        let cores = 4 + 8 + 3 + 2 + 4 + 4 + 4;
+        let cores = 4 + 8 + 3 + 2 + 4 + 4 + 4 + 8;
         assert_eq!(changed(cores + 1, 0), Err(Unreadable::Cores));
         assert_eq!(changed(cores + 3, 4), Err(Unreadable::Cores));
         assert_eq!(changed(cores + 8, 2), Err(Unreadable::Flag(2)));

@@ -1,5 +1,7 @@
 //! Who a node is, as it tells others.
 
+use storage::Start;
+
 /// The level of the protocol between nodes that this build speaks.
 pub const LEVEL: u16 = 1;
 /// The oldest level that it still speaks. Nodes are upgraded one by one, so this rises a release after [`LEVEL`].
@@ -15,6 +17,8 @@ pub struct Introduction {
     pub node: i32,
     /// Of its disk: a node that has lost its disk comes back as another one.
     pub incarnation: u32,
+    /// Which start of the node with this disk it is.
+    pub start: Start,
     /// At least one.
     pub cores: u16,
     /// The level of the protocol between nodes that it speaks; a link uses the lower of both.

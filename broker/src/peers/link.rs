@@ -8,7 +8,7 @@ use super::frame::{self, Cutter, HEADER_BYTES, Malformed, PING, PONG, TO_LANDING
 use super::handshake::{self, Hello, Message, NotReceived, Unreadable, get_refusal};
 use super::introduction::Introduction;
 use super::queue::{Queue, WRITE_BYTES_MAX};
-use super::refusal::{Refusal, judge_welcome};
+use super::refusal::{Refusal, RefusalCode, judge_welcome};
 use super::{Destination, Host, LinkCounters, Names, Sent, Settings, Unresolved};
 use bytes::{Buf, Bytes, BytesMut};
 use runtime::{Core, Either, Instant, Notify, Stream, select, timeout};
@@ -104,7 +104,8 @@ pub(super) struct Target {
 enum Told {
     Nothing,
     Up,
-    Down(Discriminant<LinkEnd>),
+    /// A refusal with another code is news: the host may have to act on that one.
+    Down(Discriminant<LinkEnd>, Option<RefusalCode>),
 }
 
 /// An echo that is awaited, or when the last one was asked for.
@@ -278,7 +279,11 @@ impl Link {
 
     /// Tells the host, if that is news.
     fn tell_down(&self, end: &LinkEnd) {
-        let told = Told::Down(discriminant(end));
+        let refused = match end {
+            LinkEnd::Rejected(refusal) => Some(refusal.code),
+            _ => None,
+        };
+        let told = Told::Down(discriminant(end), refused);
         if self.told.replace(told) != told {
             self.host.link_down(self.node, end);
         }

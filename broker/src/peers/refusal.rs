@@ -175,6 +175,7 @@ mod tests {
             cluster_id: "blue".into(),
             node,
             incarnation: 7,
+            start: storage::Start::default(),
             cores: 2,
             level: 1,
         }

@@ -70,6 +70,8 @@ pub struct Settings {
     pub node_id: i32,
     /// Which disk of that node this is: a node that lost its disk comes back with another number.
     pub incarnation: u32,
+    /// Which start of the node with this disk it is.
+    pub start: storage::Start,
     pub cluster_id: String,
     pub data: std::path::PathBuf,
     /// Where clients connect, and what they are told.

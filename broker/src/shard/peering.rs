@@ -8,7 +8,7 @@ use super::Shard;
 use super::mail::{Leadership, Mail};
 use super::owned::{Owned, ToPeer};
 use super::peer_mail::{PeerMail, kind};
-use crate::cluster::{METADATA_CORE, Registration};
+use crate::cluster::{Cluster, METADATA_CORE, Registration, older_copy};
 use crate::founding::Standing;
 use crate::node::PeerPlan;
 use crate::peers::{
@@ -427,6 +427,27 @@ impl PeerHost {
     }
 }
 
+/// Whether a node has the disk that the cluster knows, and not what that was at an earlier start: a node that has forgotten
+/// what it promised may not vote.
+fn has_current_disk(cluster: &Cluster, who: &Introduction) -> Result<(), Refusal> {
+    let Introduction {
+        node,
+        incarnation,
+        start,
+        ..
+    } = *who;
+    if ReplicaId::new(node, incarnation).is_none_or(|id| cluster.is_retired(id)) {
+        return Err(retired(node));
+    }
+    let known = cluster.nodes().get(&node).map(|known| &known.registration);
+    match known {
+        Some(known) if known.incarnation == incarnation && known.start.rules_out(start) => {
+            Err(Refusal::retired(older_copy(node, start, known.start)))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn retired(node: i32) -> Refusal {
     Refusal::retired(format!(
         "the disk of node {node} has been replaced, or was given up for lost: give the node an empty data directory"
@@ -441,6 +462,7 @@ impl Identity for PeerHost {
             cluster_id: settings.cluster_id.clone(),
             node: settings.node_id,
             incarnation: settings.incarnation,
+            start: settings.start,
             cores: shard.core.cores() as u16,
             level: LEVEL,
         }
@@ -456,12 +478,7 @@ impl Identity for PeerHost {
             );
             return Err(Refusal::not_admitted(sentence));
         }
-        let id = ReplicaId::new(who.node, who.incarnation);
-        let view = shard.view.borrow();
-        if id.is_none_or(|id| view.cluster.is_retired(id)) {
-            return Err(retired(who.node));
-        }
-        Ok(())
+        has_current_disk(&shard.view.borrow().cluster, who)
     }
 }
 
@@ -502,8 +519,7 @@ impl Host for PeerHost {
     fn link_up(&self, reached: &Introduction) {
         let (node, incarnation) = (reached.node, reached.incarnation);
         let shard = &self.shard();
-        let id = ReplicaId::new(node, incarnation);
-        if id.is_none_or(|id| shard.view.borrow().cluster.is_retired(id)) {
+        if has_current_disk(&shard.view.borrow().cluster, reached).is_err() {
             return; // It lets us in, but nobody listens to it any more.
         }
         let mut owned = shard.owned.borrow_mut();
@@ -531,7 +547,9 @@ impl Host for PeerHost {
         let shard = &self.shard();
         if let LinkEnd::Rejected(refusal) = reason {
             match refusal.code {
-                RefusalCode::NotAdmitted | RefusalCode::Retired if shard.leaves() => shard.end(),
+                RefusalCode::NotAdmitted if shard.leaves() => shard.end(),
+                // One that starts after it has left is refused as any other.
+                RefusalCode::Retired if shard.leaves() && shard.is_abreast() => shard.end(),
                 RefusalCode::Retired => shard.end_retired(node, &refusal.sentence),
                 _ => {}
             }

@@ -117,7 +117,6 @@ impl<T: Copy + Default> Since<T> {
 #[derive(Default)]
 struct Committed {
     acked: i64,
-    ackeds: Since<i64>,
     /// Sent without an answer: may have happened, or happen still.
     unknown: BTreeSet<i64>,
 }
@@ -626,8 +625,6 @@ impl History {
             .or_default();
         committed.unknown.remove(&offset);
         committed.acked = committed.acked.max(offset);
-        let acked = committed.acked;
-        committed.ackeds.note(self.now_us, self.stale_us, acked);
         self.count("committed");
     }
 
@@ -640,13 +637,10 @@ impl History {
         committed.unknown.remove(&offset);
     }
 
-    /// The newest acknowledged commit: taken before a request leaves.
+    /// The newest acknowledged commit: taken before a request leaves. Whoever answers has proved by then that he leads.
     pub fn committed_floor(&self, group: &str, partition: i32) -> i64 {
         let committed = self.committed.get(&(group.to_owned(), partition));
-        committed.map_or(0, |committed| match self.stale_us {
-            0 => committed.acked,
-            stale_us => committed.ackeds.at(self.now_us.saturating_sub(stale_us)),
-        })
+        committed.map_or(0, |committed| committed.acked)
     }
 
     /// A committed offset was read; -1 for none. Commits of a group only grow here.

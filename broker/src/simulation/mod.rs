@@ -106,11 +106,13 @@ pub enum Mutation {
     StaleAppendTruncates,
     /// Clusters: a leader whose disk is full keeps its leads.
     FullLeaderStays,
+    /// Clusters: a coordinator reads committed offsets without having proved that it still leads.
+    ReadWithoutProof,
 }
 
 impl Mutation {
     /// All, with their names on the command line.
-    pub const ALL: [(&'static str, Mutation); 9] = [
+    pub const ALL: [(&'static str, Mutation); 10] = [
         ("ack-before-sync", Mutation::AckBeforeSync),
         ("tail-rewritten-in-place", Mutation::TailRewrittenInPlace),
         ("truncation-by-length", Mutation::TruncationByLength),
@@ -123,6 +125,7 @@ impl Mutation {
         ("serve-before-commit", Mutation::ServeBeforeCommit),
         ("stale-append-truncates", Mutation::StaleAppendTruncates),
         ("full-leader-stays", Mutation::FullLeaderStays),
+        ("read-without-proof", Mutation::ReadWithoutProof),
     ];
 
     pub fn name(self) -> &'static str {
@@ -145,6 +148,7 @@ impl Mutation {
             Mutation::ServeBeforeCommit => &[Violation::WentBack, Violation::Lost],
             Mutation::StaleAppendTruncates => &[Violation::NotOnThePlatter, Violation::Lost],
             Mutation::FullLeaderStays => &[Violation::KeptWaiting],
+            Mutation::ReadWithoutProof => &[Violation::WentBack],
         }
     }
 
@@ -160,6 +164,7 @@ impl Mutation {
             Mutation::ServeBeforeCommit => 60..100,
             Mutation::StaleAppendTruncates => 0..10,
             Mutation::FullLeaderStays => 14..20,
+            Mutation::ReadWithoutProof => 0..200,
         }
     }
 
@@ -170,7 +175,8 @@ impl Mutation {
             | Mutation::FollowerAcksBeforeSync
             | Mutation::ServeBeforeCommit
             | Mutation::StaleAppendTruncates
-            | Mutation::FullLeaderStays => 3,
+            | Mutation::FullLeaderStays
+            | Mutation::ReadWithoutProof => 3,
             _ => 1,
         }
     }
@@ -187,6 +193,7 @@ impl Mutation {
                 Some(Mutation::StaleAppendTruncates) => {
                     Some(raft_group::Mutation::StaleAppendTruncates)
                 }
+                Some(Mutation::ReadWithoutProof) => Some(raft_group::Mutation::ReadWithoutProof),
                 _ => None,
             },
         }

@@ -125,3 +125,40 @@ fn a_lead_that_moves_keeps_no_producer_waiting() {
         assert!(longest < GAP_MAX, "a producer waited {longest:?}");
     });
 }
+
+/// A backup that was taken between two starts: it has forgotten what the node has promised since, and may not vote.
+#[test]
+fn an_older_copy_of_a_disk_is_turned_away() {
+    let world = World::new(56, &[]);
+    let sim = world.sim.clone();
+    let node = world.nodes[2];
+    let stop = world.stopper(3);
+    world.client(move |core| async move {
+        let ends = async || {
+            while !sim.is_done(node) {
+                core.sleep(Duration::from_millis(10)).await;
+            }
+        };
+        stop();
+        ends().await;
+        let copy = sim.copy_disk(node);
+        let (_, heard) = start(&sim, 3, &[]);
+        is_ready(&core, &heard).await;
+        sim.crash(node);
+        ends().await;
+        let own = sim.copy_disk(node);
+        sim.replace_disk(node, &copy);
+        let (_, heard) = start(&sim, 3, &[]);
+        ends().await;
+        let refused = heard.try_iter().find_map(|news| match news {
+            News::Failed(error) => Some(error.to_string()),
+            News::Ready { .. } => panic!("it was let in"),
+            _ => None,
+        });
+        let refused = refused.expect("a sentence");
+        assert!(refused.contains("older copy"), "{refused}");
+        sim.replace_disk(node, &own);
+        let (_, heard) = start(&sim, 3, &[]);
+        is_ready(&core, &heard).await;
+    });
+}

@@ -352,6 +352,7 @@ async fn run(
         cluster_id: spec.cluster_id.to_owned(),
         node: spec.node,
         incarnation: spec.incarnation,
+        start: storage::Start::default(),
         cores: core.cores() as u16,
         level: spec.level,
     };

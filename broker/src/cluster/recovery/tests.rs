@@ -5,6 +5,7 @@ use crate::cluster::decide::{ClusterAnswer, ClusterAsk, NewTopic, PartitionMove,
 use crate::cluster::{Records, Registration};
 use crate::config::BrokerConfig;
 use std::collections::BTreeMap;
+use storage::Start;
 
 const ID: Uuid = Uuid::from_u128(7);
 
@@ -199,9 +200,18 @@ impl House {
     }
 
     fn register(&mut self, node: i32, incarnation: u32) -> Result<(), Refusal> {
+        let start = Start {
+            number: 1,
+            drawn: 0,
+        };
+        self.register_start(node, incarnation, start)
+    }
+
+    fn register_start(&mut self, node: i32, incarnation: u32, start: Start) -> Result<(), Refusal> {
         let registration = Registration {
             node,
             incarnation,
+            start,
             peer: format!("127.0.0.1:{node}"),
             endpoints: Vec::new(),
             rack: None,
@@ -400,4 +410,22 @@ fn only_so_many_are_remembered() {
         cluster.recoveries().next().map(|first| first.at_ms),
         Some(5)
     );
+}
+
+#[test]
+fn an_older_copy_of_a_disk_is_not_taken_in() {
+    let mut house = House::new();
+    let start = |number, drawn| Start { number, drawn };
+    let known = start(4, 7);
+    house.register_start(2, 1, known).expect("a later start");
+    house.register_start(2, 1, known).expect("it asks again");
+    for copy in [start(3, 9), start(4, 8)] {
+        let refused = house.register_start(2, 1, copy).unwrap_err();
+        assert!(
+            refused.message.contains("was started 4 times"),
+            "{refused:?}"
+        );
+    }
+    house.connected.remove(&2);
+    house.register_start(2, 2, start(1, 3)).expect("a new disk");
 }

@@ -40,7 +40,8 @@ knobs! { OWN: "This broker's own",
         Honoured,
         "How often a leader shows its followers that it lives, one frame per peer node.";
     "corelane.shutdown.timeout.ms", Int, "30000", AtLeast(0), Static, Honoured,
-        "How long a stopping node waits for its leaderships to move before it stops anyway.";
+        "How long a stopping node, once it has handed over its leaderships, may take to answer what \
+         is under way and to write its last checkpoint, before it stops anyway.";
     "corelane.producer.ids.max", Int, "100000", AtLeast(1), Static, Honoured,
         "Producer ids remembered by one core, counted by partition; a sixteenth beyond it those \
          unused for longest go.";

@@ -51,6 +51,7 @@ impl World {
         let registration = Registration {
             node,
             incarnation: 1,
+            start: storage::Start::default(),
             peer: String::new(),
             endpoints: Vec::new(),
             rack: rack.map(str::to_owned),
