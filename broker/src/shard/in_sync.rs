@@ -204,7 +204,8 @@ impl Shard {
     pub(super) fn heard_of_lagging(&self, word: &[Leadership]) {
         let own = self.settings.node_id;
         let mut owned = self.owned.borrow_mut();
-        for leadership in word.iter().filter(|word| word.leader != own) {
+        let other = |word: &&Leadership| word.leader.is_none_or(|leader| leader.node() != own);
+        for leadership in word.iter().filter(other) {
             let id = leadership.partition;
             let Some(lagging) = &leadership.lagging else {
                 continue;

@@ -116,8 +116,8 @@ pub struct AskId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leadership {
     pub partition: PartitionId,
-    /// Node id; -1 while there is no serving leader.
-    pub leader: i32,
+    /// The replica, as node and disk; None while there is no serving leader.
+    pub leader: Option<raft_group::ReplicaId>,
     /// The Raft term.
     pub epoch: i32,
     /// The nodes whose replicas lag behind the leader; None if it is not the leader who says this.

@@ -347,14 +347,11 @@ impl Owned {
 
     /// Tells who leads a partition that is led here, and who lags.
     pub(super) fn tell_lead(&mut self, id: PartitionId) {
-        let epoch = self
-            .replicas
-            .get(id)
-            .map_or(-1, |replica| replica.term() as i32);
+        let replica = self.replicas.get(id);
         self.changed_leaders.push(Leadership {
             partition: id,
-            leader: self.node_id,
-            epoch,
+            leader: replica.map(Replica::id),
+            epoch: replica.map_or(-1, |replica| replica.term() as i32),
             lagging: Some(self.in_sync.lagging(id)),
         });
     }
@@ -383,7 +380,7 @@ impl Owned {
             Event::LostLeadership { term, leader } => {
                 self.counters.leaderships_lost += 1;
                 self.lost_leadership(id, now, wall_ms);
-                (leader.map_or(-1, |leader| leader.node()), term as i32)
+                (leader, term as i32)
             }
             Event::LeaderChanged { term, leader } => {
                 if id == METADATA {
@@ -393,12 +390,12 @@ impl Owned {
                 if let Some(partition) = self.partitions.get(&id) {
                     self.watches.touch(&partition.watches);
                 }
-                (leader.map_or(-1, |leader| leader.node()), term as i32)
+                (leader, term as i32)
             }
             Event::Fenced { reason } => {
                 self.fenced(id, &reason, now, wall_ms);
                 // If it led, the loss of the lead has a word of its own; others may go on.
-                (-1, -1)
+                (None, -1)
             }
         };
         self.changed_leaders.push(Leadership {
@@ -468,7 +465,7 @@ impl Owned {
             return;
         }
         let word = std::mem::take(&mut self.changed_leaders);
-        let own = |leadership: &&Leadership| leadership.leader == self.node_id;
+        let own = |word: &&Leadership| word.leader.is_some_and(|id| id.node() == self.node_id);
         let led: Vec<Leadership> = word.iter().filter(own).cloned().collect();
         if !led.is_empty() {
             self.say_to_all(PeerMail::Leaders(led));

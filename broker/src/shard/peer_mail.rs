@@ -11,6 +11,7 @@ use super::mail::Leadership;
 use crate::cluster::recovery::Holding;
 use crate::cluster::{ClusterAnswer, ClusterAsk};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use raft_group::ReplicaId;
 use serde::{Deserialize, Serialize};
 use storage::PartitionId;
 
@@ -33,8 +34,8 @@ pub mod kind {
     pub const DECLINES: u8 = 13;
 }
 
-/// Bytes of one leadership: topic, partition, leader, epoch, how many nodes lag. Those nodes follow.
-const LEADERSHIP_BYTES: usize = 16 + 4 + 4 + 4 + 2;
+/// Bytes of one leadership: topic, partition, leader (0: none), epoch, how many nodes lag. Those nodes follow.
+const LEADERSHIP_BYTES: usize = 16 + 4 + 8 + 4 + 2;
 /// In place of how many nodes lag: it is not said.
 const NOT_SAID: u16 = u16::MAX;
 
@@ -325,7 +326,7 @@ impl PeerMail {
 fn put_leadership(out: &mut BytesMut, leadership: Leadership) {
     out.put_u128_le(leadership.partition.topic);
     out.put_u32_le(leadership.partition.partition);
-    out.put_i32_le(leadership.leader);
+    out.put_u64_le(leadership.leader.map_or(0, ReplicaId::as_u64));
     out.put_i32_le(leadership.epoch);
     match leadership.lagging {
         // A partition has fewer replicas than that.
@@ -345,7 +346,8 @@ fn take_leadership(payload: &mut Bytes) -> Result<Leadership, Unreadable> {
         topic: payload.get_u128_le(),
         partition: payload.get_u32_le(),
     };
-    let (leader, epoch) = (payload.get_i32_le(), payload.get_i32_le());
+    let leader = ReplicaId::from_u64(payload.get_u64_le());
+    let epoch = payload.get_i32_le();
     let lagging = match payload.get_u16_le() {
         NOT_SAID => None,
         count if payload.len() < usize::from(count) * 4 => return Err(Unreadable::CutShort),
@@ -372,9 +374,13 @@ mod tests {
                 topic: u128::MAX - 5,
                 partition: 7,
             },
-            leader: -1,
+            leader: ReplicaId::new(3, 7),
             epoch: 42,
             lagging: None,
+        };
+        let unled = Leadership {
+            leader: None,
+            ..leadership.clone()
         };
         let lagging = |nodes: &[i32]| Leadership {
             lagging: Some(nodes.to_vec()),
@@ -392,7 +398,12 @@ mod tests {
                 version: 9,
                 answer: ClusterAnswer::DeleteTopics(vec![Err(refusal)]),
             },
-            PeerMail::Leaders(vec![leadership.clone(), lagging(&[]), lagging(&[5, -6])]),
+            PeerMail::Leaders(vec![
+                unled,
+                leadership.clone(),
+                lagging(&[]),
+                lagging(&[5, -6]),
+            ]),
             PeerMail::Transfer {
                 partition: leadership.partition,
                 to: 3,

@@ -87,7 +87,7 @@ impl Owned {
         serving
             .map(|replica| Leadership {
                 partition: replica.partition(),
-                leader: self.node_id,
+                leader: Some(replica.id()),
                 epoch: replica.term() as i32,
                 lagging: Some(self.in_sync.lagging(replica.partition())),
             })

@@ -7,6 +7,7 @@
 use super::mail::Leadership;
 use crate::cluster::{Change, Cluster, METADATA, Record, Resource, Topic, partition_id};
 use crate::config::{BrokerConfig, TopicConfig};
+use raft_group::ReplicaId;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use storage::PartitionId;
@@ -26,7 +27,7 @@ pub struct View {
     topic_configs: BTreeMap<Uuid, Rc<TopicConfig>>,
     topic_defaults: Rc<TopicConfig>,
     /// Looked up by key only, never iterated: the order of a hash map must not show.
-    leaders: HashMap<PartitionId, Leader, crate::shard::FixedHasher>,
+    leaders: HashMap<PartitionId, Led, crate::shard::FixedHasher>,
     /// Partitions of which this node's own replica says that nobody leads them, as of an epoch. It may only have been
     /// cut off, and it may be given up before it hears better; so what leaders have said is kept beside it.
     unled: HashMap<PartitionId, i32, crate::shard::FixedHasher>,
@@ -44,6 +45,13 @@ struct Fresh {
     silent: u32,
     /// They were looked for before.
     late: bool,
+}
+
+/// What was heard of a leader last.
+#[derive(Clone, Copy)]
+struct Led {
+    by: ReplicaId,
+    epoch: i32,
 }
 
 /// Who leads a partition, as far as this core has heard.
@@ -104,11 +112,12 @@ impl View {
     }
 
     pub fn leader(&self, partition: PartitionId) -> Option<Leader> {
-        let leader = self.leaders.get(&partition).copied()?;
+        let Led { by, epoch } = *self.leaders.get(&partition)?;
         let unled = self.unled.get(&partition);
-        unled
-            .is_none_or(|epoch| *epoch < leader.epoch)
-            .then_some(leader)
+        let leads = unled.is_none_or(|unled| *unled < epoch);
+        // Nobody may be there to say that a disk that is gone for good does not lead any more.
+        let node = by.node();
+        (leads && !self.cluster.is_retired(by)).then_some(Leader { node, epoch })
     }
 
     /// The nodes whose replicas lag behind the partition's leader, as far as this core has heard.
@@ -148,15 +157,15 @@ impl View {
             let (id, epoch) = (leadership.partition, leadership.epoch);
             let known = self.leaders.get(&id).map(|leader| leader.epoch);
             let unled = self.unled.get(&id).copied();
-            let (newest, node) = (known.max(unled), leadership.leader);
+            let newest = known.max(unled);
             if newest.is_some_and(|newest| newest > epoch) {
                 continue; // From before: words of several nodes do not come in order.
             }
-            match node < 0 {
-                true => _ = self.unled.insert(id, epoch),
-                false => {
+            match leadership.leader {
+                None => _ = self.unled.insert(id, epoch),
+                Some(by) => {
                     self.unled.remove(&id);
-                    self.leaders.insert(id, Leader { node, epoch });
+                    self.leaders.insert(id, Led { by, epoch });
                 }
             }
             if newest.is_none() {
@@ -299,9 +308,11 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Record;
+    use crate::cluster::{Record, Registration};
+    use storage::Start;
 
     const ID: Uuid = Uuid::from_u128(7);
+    const DISK: u32 = 5;
 
     fn view() -> View {
         View::new(Rc::new(BrokerConfig::default()), 1)
@@ -320,10 +331,40 @@ mod tests {
     fn word(partition: u32, leader: i32) -> [Leadership; 1] {
         [Leadership {
             partition: partition_id(ID, partition),
-            leader,
+            leader: ReplicaId::new(leader, DISK),
             epoch: 1,
             lagging: None,
         }]
+    }
+
+    #[test]
+    fn a_disk_that_is_gone_for_good_leads_nothing() {
+        let mut view = view();
+        let registered = |incarnation| {
+            Record::NodeRegistered(Registration {
+                node: 3,
+                incarnation,
+                start: Start::default(),
+                peer: String::new(),
+                endpoints: Vec::new(),
+                rack: None,
+                cores: 1,
+                level: 1,
+            })
+        };
+        let led = |view: &View| view.leader(partition_id(ID, 0)).map(|leader| leader.node);
+        view.apply(1, &[created(1), registered(DISK)]);
+        view.lead(&word(0, 3));
+        assert_eq!(led(&view), Some(3));
+        let (node, incarnation) = (3, DISK);
+        view.apply(2, &[Record::NodeLost { node, incarnation }]);
+        assert_eq!(led(&view), None, "it is lost");
+        // Words and records do not come in order.
+        let mut other = word(0, 3);
+        other[0].leader = ReplicaId::new(3, DISK + 1);
+        view.lead(&other);
+        view.apply(3, &[registered(DISK + 1)]);
+        assert_eq!(led(&view), Some(3), "it has another disk");
     }
 
     #[test]

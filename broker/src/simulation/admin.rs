@@ -67,6 +67,8 @@ pub(super) async fn administer(stage: Rc<Stage>, client: Client, _number: u32) {
     // Every topic that is there must be known to the last reading.
     while !admin.stage.is_over() && admin.look(&[]).await.is_none() {
         admin.pause(5_000).await;
+        // The node that was asked may have left.
+        admin.client.roam();
     }
 }
 
