@@ -522,7 +522,7 @@ impl Draft<'_> {
         }
         let partitions = match &topic.assignments {
             None => {
-                let factor = found.partitions.first().map_or(1, Vec::len);
+                let factor = found.wanted(0).map_or(1, Vec::len);
                 let nodes = placement::candidates(self.state, context.node_id, context.full);
                 if nodes.len() < factor {
                     return Err(too_few(factor as i64, nodes.len()));

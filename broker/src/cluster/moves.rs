@@ -119,7 +119,8 @@ impl Draft<'_> {
 #[cfg(test)]
 mod tests {
     use crate::cluster::decide::{
-        ClusterAnswer, ClusterAsk, Context, NewTopic, PartitionMove, Refusal, TopicRef, decide,
+        ClusterAnswer, ClusterAsk, Context, MorePartitions, NewTopic, PartitionMove, Refusal,
+        TopicRef, decide,
     };
     use crate::cluster::{Cluster, Move, Record, Records, Registration, Topic};
     use crate::config::BrokerConfig;
@@ -219,6 +220,22 @@ mod tests {
             }
         }
 
+        fn grow(&mut self, count: i32) -> Result<(), Refusal> {
+            let topic = MorePartitions {
+                name: "orders".to_owned(),
+                count,
+                assignments: None,
+            };
+            let ask = ClusterAsk::CreatePartitions {
+                topics: vec![topic],
+                validate_only: false,
+            };
+            match self.decide(ask).1 {
+                ClusterAnswer::CreatePartitions(mut outcomes) => outcomes.remove(0),
+                other => panic!("{other:?}"),
+            }
+        }
+
         fn done(&mut self, partition: u32, number: u64, nodes: &[i32]) -> Vec<Record> {
             let ask = ClusterAsk::MoveDone {
                 topic: ID,
@@ -276,6 +293,15 @@ mod tests {
         assert_eq!(topic.former, BTreeSet::from([2, 3]));
         // Said again, since the first word may have been lost.
         assert_eq!(house.done(0, number, &[1, 4, 5]), []);
+    }
+
+    #[test]
+    fn what_a_topic_grows_by_has_as_many_replicas_as_a_move_leaves() {
+        let mut house = House::new();
+        house.move_to(0, Some(&[4, 1, 5])).expect("a valid target");
+        let count = house.topic().partitions.len() as i32 + 1;
+        house.grow(count).expect("nodes enough");
+        assert_eq!(house.topic().partitions.last().map(Vec::len), Some(3));
     }
 
     #[test]

@@ -292,9 +292,8 @@ impl Admin {
     /// Retention by time and size on a topic that may lose records.
     async fn retain_little(&mut self, name: &str) -> Option<()> {
         let (id, _) = self.stage.topic(name)?;
-        for partition in 0..PARTITIONS_MAX {
-            self.stage.history().deletable((id, partition), i64::MAX);
-        }
+        self.stage.retains_little(name);
+        self.may_be_deleted(id);
         let config = match self.client.below(2) {
             0 => ("retention.ms", "1".to_owned()),
             _ => ("retention.bytes", "2000".to_owned()),
@@ -303,6 +302,12 @@ impl Admin {
             .await?;
         self.stage.history().count("retention set");
         Some(())
+    }
+
+    fn may_be_deleted(&self, id: Uuid) {
+        for partition in 0..PARTITIONS_MAX {
+            self.stage.history().deletable((id, partition), i64::MAX);
+        }
     }
 
     /// The metadata of these topics (created if they may be), or of all. What it says of topics is taken over.
@@ -362,6 +367,10 @@ impl Admin {
                 let counted = counted.filter(|(id, _)| *id == topic.topic_id);
                 let count = counted.map_or(count, |(_, counted)| count.max(counted));
                 self.stage.add_topic(name, topic.topic_id, count);
+                // A config goes to who has the name when it arrives, perhaps one whose creation was not answered.
+                if self.stage.may_retain_little(name) {
+                    self.may_be_deleted(topic.topic_id);
+                }
             }
         }
         for (name, (id, partitions)) in known.into_iter().filter(|_| names.is_empty()) {

@@ -39,7 +39,7 @@ pub use log::log_if_asked;
 use platter::Platter;
 use runtime::sim::{Control, NodeId};
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -303,6 +303,8 @@ struct Stage {
     pace: u64,
     /// By name: id and number of partitions, as last acknowledged or seen.
     topics: RefCell<BTreeMap<String, (Uuid, i32)>>,
+    /// Names of topics that were ever told to retain little.
+    retain_little: RefCell<BTreeSet<String>>,
     /// No more faults.
     healed: Cell<bool>,
     /// The disk has little or no room.
@@ -333,6 +335,7 @@ impl Stage {
             pace: if nodes.len() > 1 { CLUSTER_PACE } else { 1 },
             nodes,
             topics: RefCell::default(),
+            retain_little: RefCell::default(),
             healed: Cell::new(false),
             full: Cell::new(false),
             one_full: Cell::new(None),
@@ -391,6 +394,14 @@ impl Stage {
         self.topics
             .borrow_mut()
             .insert(name.to_owned(), (id, partitions));
+    }
+
+    fn retains_little(&self, name: &str) {
+        self.retain_little.borrow_mut().insert(name.to_owned());
+    }
+
+    fn may_retain_little(&self, name: &str) -> bool {
+        self.retain_little.borrow().contains(name)
     }
 
     fn remove_topic(&self, id: Uuid) {
