@@ -2,6 +2,8 @@
 
 #[path = "clusters/cluster.rs"]
 mod cluster;
+#[path = "clusters/damage.rs"]
+mod damage;
 #[path = "clusters/followers.rs"]
 mod followers;
 #[path = "clusters/full_disk.rs"]

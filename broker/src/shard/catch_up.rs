@@ -107,7 +107,7 @@ impl Shard {
             storage::EntriesPlan::Disk(job) => match job.run(self.core.disk()).await {
                 Ok(entries) => entries,
                 Err(error) => {
-                    tracing::warn!(%error, partition = ?id, "entries for a follower cannot be read");
+                    self.read_failed(id, &error);
                     Vec::new()
                 }
             },

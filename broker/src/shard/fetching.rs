@@ -10,7 +10,7 @@ use protocol::error::ErrorCode;
 use protocol::records::{self, Batch};
 use raft_group::Replica;
 use std::rc::Rc;
-use storage::{PartitionId, TimestampFound, TimestampJob, TimestampPlan};
+use storage::{PartitionId, ReadError, TimestampFound, TimestampJob, TimestampPlan};
 
 /// Decompressed bytes that one lookup by time may produce.
 const TIMESTAMP_BUDGET_BYTES: usize = 64 << 20;
@@ -82,13 +82,14 @@ impl Shard {
                 mut fetched, jobs, ..
             } = reading;
             // The memory of what is read is lent like that of requests, so cold readers queue up here.
-            let bytes = jobs.iter().map(|(_, _, bytes)| bytes).sum();
+            let bytes = jobs.iter().map(|read| read.bytes).sum();
             let _reservation = shard.budget.reserve(bytes).await;
-            for (position, job, _) in jobs {
-                match job.run(shard.core.disk()).await {
+            for read in jobs {
+                let position = read.position;
+                match read.job.run(shard.core.disk()).await {
                     Ok(records) => fetched[position].records = records,
                     Err(error) => {
-                        tracing::warn!(%error, "a read from a segment failed");
+                        shard.read_failed(read.partition, &error);
                         let epoch = fetched[position].leader_epoch;
                         fetched[position] = Fetched::refused(ErrorCode::KAFKA_STORAGE_ERROR, epoch);
                     }
@@ -140,7 +141,7 @@ impl Shard {
                 match shard.search(id, timestamp, job).await {
                     Ok(batch) => listed[position].found(timestamp, batch.as_ref(), unpacked_max),
                     Err(error) => {
-                        tracing::warn!(%error, "a lookup by time failed");
+                        shard.read_failed(id, &error);
                         listed[position].error = ErrorCode::KAFKA_STORAGE_ERROR;
                     }
                 }
@@ -157,6 +158,22 @@ impl Shard {
 }
 
 impl Shard {
+    /// What a log has on disk could not be read. Damage does not heal, so a replica that others can do without ends its
+    /// part in its group, and these serve what they have of it; any other one serves what is left to it.
+    pub(super) fn read_failed(&self, id: PartitionId, error: &ReadError) {
+        tracing::warn!(%error, partition = ?id, "what is on disk cannot be read");
+        if !matches!(error, ReadError::Damaged { .. }) {
+            return;
+        }
+        let mut owned = self.owned.borrow_mut();
+        if owned.others_are_enough(id)
+            && let Some(replica) = owned.replicas.get_mut(id)
+        {
+            replica.fence(error.to_string());
+            self.wake_turn();
+        }
+    }
+
     /// Follows a lookup by time from segment to segment until it finds its batch or the end.
     async fn search(
         &self,
@@ -182,6 +199,20 @@ impl Shard {
 }
 
 impl Owned {
+    /// Whether a majority of a group's voters is there without this node's.
+    fn others_are_enough(&self, id: PartitionId) -> bool {
+        let Some(replica) = self.replicas.get(id) else {
+            return false;
+        };
+        let voters = replica.members().voters();
+        let there = voters.iter().filter(|voter| {
+            **voter != replica.id()
+                && self.connected.contains_key(&voter.node())
+                && self.replicas.is_heard(voter.node())
+        });
+        there.count() > voters.len() / 2
+    }
+
     /// An offset by its description; with a job if the answer lies on disk.
     fn list_offset(
         &mut self,

@@ -14,18 +14,27 @@ use super::mail::{Fetch, FetchPartition, Fetched, ReadFrom};
 use super::owned::{Owned, check_epoch, check_leader};
 use protocol::error::ErrorCode;
 use raft_group::{Replica, Role};
-use storage::{ReadJob, ReadPlan};
+use storage::{PartitionId, ReadJob, ReadPlan};
 
 /// A fetch that was read: what memory had, and the jobs for what lies on disk.
 pub struct Reading {
     pub fetched: Vec<Fetched>,
-    /// Position in `fetched`, the job that brings its records, and the most that it brings.
-    pub jobs: Vec<(usize, ReadJob, usize)>,
+    pub jobs: Vec<ColdRead>,
     pub bytes: usize,
     /// Of those, read as a follower.
     following_bytes: usize,
     /// An error, a divergence, or another node to go to: the client should hear of it at once.
     pub urgent: bool,
+}
+
+/// Records that lie on disk.
+pub struct ColdRead {
+    pub partition: PartitionId,
+    /// Its place in what was fetched.
+    pub position: usize,
+    pub job: ReadJob,
+    /// The most that it brings.
+    pub bytes: usize,
 }
 
 /// What was read of one partition.
@@ -48,7 +57,8 @@ impl Owned {
         };
         for wanted in &fetch.partitions {
             let left = fetch.max_bytes.saturating_sub(reading.bytes);
-            reading.add(self.read_partition(wanted, left, reading.bytes == 0));
+            let read = self.read_partition(wanted, left, reading.bytes == 0);
+            reading.add(wanted.partition, read);
         }
         self.counters.bytes_fetched += reading.bytes as u64;
         self.counters.bytes_fetched_following += reading.following_bytes as u64;
@@ -170,7 +180,7 @@ fn follows(replica: &Replica) -> bool {
 }
 
 impl Reading {
-    fn add(&mut self, of: PartitionReading) {
+    fn add(&mut self, partition: PartitionId, of: PartitionReading) {
         let fetched = &of.fetched;
         self.urgent |= fetched.error != ErrorCode::NONE
             || fetched.diverging.is_some()
@@ -180,7 +190,12 @@ impl Reading {
             self.following_bytes += of.bytes;
         }
         if let Some(job) = of.job {
-            self.jobs.push((self.fetched.len(), job, of.bytes));
+            self.jobs.push(ColdRead {
+                partition,
+                position: self.fetched.len(),
+                job,
+                bytes: of.bytes,
+            });
         }
         self.fetched.push(of.fetched);
     }

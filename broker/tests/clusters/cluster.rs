@@ -26,6 +26,8 @@ const PORT: u16 = 9092;
 const PEER_PORT: u16 = 9093;
 const CORES: usize = 2;
 const MEMORY_BYTES: usize = 64 << 20;
+/// Virtual time that a node takes from its start until it lets clients in, at most.
+const READY_WITHIN: Duration = Duration::from_secs(2);
 /// Virtual time in which anything here comes to its end.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -116,6 +118,24 @@ fn start_until(
     (node, heard)
 }
 
+/// Waits until a node has told that it is ready.
+pub async fn is_ready(core: &Core, heard: &mpsc::Receiver<News>) {
+    let began = core.now();
+    while !heard
+        .try_iter()
+        .any(|news| matches!(news, News::Ready { .. }))
+    {
+        let waited = core.now() - began;
+        assert!(waited < READY_WITHIN, "not ready within {waited:?}");
+        core.sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Where clients connect to a node.
+pub fn address(id: i32) -> SocketAddr {
+    SocketAddr::new(ip(id), PORT)
+}
+
 fn ip(id: i32) -> IpAddr {
     IpAddr::from([10, 0, 0, id as u8])
 }
@@ -184,8 +204,7 @@ pub async fn connect(core: &Core) -> Vec<Stream> {
 pub async fn connect_to(core: &Core, nodes: i32) -> Vec<Stream> {
     let mut streams = Vec::new();
     for id in 1..=nodes {
-        let to = SocketAddr::new(ip(id), PORT);
-        streams.push(core.connect(to).await.expect("a connection"));
+        streams.push(core.connect(address(id)).await.expect("a connection"));
     }
     streams
 }

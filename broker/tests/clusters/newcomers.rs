@@ -1,6 +1,5 @@
 //! A fourth node comes and goes, on simulated nodes.
 
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::cluster::*;
@@ -10,20 +9,6 @@ use protocol::ErrorCode;
 const FOURTH: i32 = 4;
 /// No producer waits longer than this while leads move, in virtual time.
 const GAP_MAX: Duration = Duration::from_millis(300);
-/// Virtual time that a node takes from its start until it lets clients in, at most.
-const READY_WITHIN: Duration = Duration::from_secs(2);
-
-async fn is_ready(core: &runtime::Core, heard: &Receiver<News>) {
-    let began = core.now();
-    while !heard
-        .try_iter()
-        .any(|news| matches!(news, News::Ready { .. }))
-    {
-        let waited = core.now() - began;
-        assert!(waited < READY_WITHIN, "not ready within {waited:?}");
-        core.sleep(Duration::from_millis(10)).await;
-    }
-}
 
 /// The others have ended the links to the one that was let go, so nothing told them that these are down. What they had to
 /// say to the next one of that id was sent into the void, and it waited for an answer until its patience was over.
