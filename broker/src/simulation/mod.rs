@@ -106,13 +106,11 @@ pub enum Mutation {
     StaleAppendTruncates,
     /// Clusters: a leader whose disk is full keeps its leads.
     FullLeaderStays,
-    /// Clusters: a coordinator reads committed offsets without having proved that it still leads.
-    ReadWithoutProof,
 }
 
 impl Mutation {
     /// All, with their names on the command line.
-    pub const ALL: [(&'static str, Mutation); 10] = [
+    pub const ALL: [(&'static str, Mutation); 9] = [
         ("ack-before-sync", Mutation::AckBeforeSync),
         ("tail-rewritten-in-place", Mutation::TailRewrittenInPlace),
         ("truncation-by-length", Mutation::TruncationByLength),
@@ -125,7 +123,6 @@ impl Mutation {
         ("serve-before-commit", Mutation::ServeBeforeCommit),
         ("stale-append-truncates", Mutation::StaleAppendTruncates),
         ("full-leader-stays", Mutation::FullLeaderStays),
-        ("read-without-proof", Mutation::ReadWithoutProof),
     ];
 
     pub fn name(self) -> &'static str {
@@ -148,7 +145,6 @@ impl Mutation {
             Mutation::ServeBeforeCommit => &[Violation::WentBack, Violation::Lost],
             Mutation::StaleAppendTruncates => &[Violation::NotOnThePlatter, Violation::Lost],
             Mutation::FullLeaderStays => &[Violation::KeptWaiting],
-            Mutation::ReadWithoutProof => &[Violation::WentBack],
         }
     }
 
@@ -164,7 +160,6 @@ impl Mutation {
             Mutation::ServeBeforeCommit => 60..100,
             Mutation::StaleAppendTruncates => 0..10,
             Mutation::FullLeaderStays => 14..20,
-            Mutation::ReadWithoutProof => 0..200,
         }
     }
 
@@ -175,8 +170,7 @@ impl Mutation {
             | Mutation::FollowerAcksBeforeSync
             | Mutation::ServeBeforeCommit
             | Mutation::StaleAppendTruncates
-            | Mutation::FullLeaderStays
-            | Mutation::ReadWithoutProof => 3,
+            | Mutation::FullLeaderStays => 3,
             _ => 1,
         }
     }
@@ -193,7 +187,6 @@ impl Mutation {
                 Some(Mutation::StaleAppendTruncates) => {
                     Some(raft_group::Mutation::StaleAppendTruncates)
                 }
-                Some(Mutation::ReadWithoutProof) => Some(raft_group::Mutation::ReadWithoutProof),
                 _ => None,
             },
         }
