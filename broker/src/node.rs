@@ -345,20 +345,23 @@ async fn bring_up(
             storage::DataDir::open(core.disk(), &data, &wanted, core.cores(), &options).await;
         let opened = opened.map_err(|error| unusable(error.to_string()))?;
         for other in 0..core.cores() {
-            post.send(other, Mail::Begin(opened.identity().clone()));
+            post.send(
+                other,
+                Mail::Begin(opened.identity().clone(), opened.start()),
+            );
         }
     }
-    let mut identity = None;
-    while identity.is_none() {
+    let mut begun = None;
+    while begun.is_none() {
         for (from, mail) in inbox.take().await {
             match mail {
-                Mail::Begin(begun) => identity = Some(begun),
+                Mail::Begin(identity, start) => begun = Some((identity, start)),
                 Mail::Stop => return Ok(None),
                 other => early.push((from, other)),
             }
         }
     }
-    let identity = identity.expect("the loop ends with it");
+    let (identity, start) = begun.expect("the loop ends with it");
     let recovered = storage::recover(
         core.disk(),
         &data,
@@ -376,7 +379,7 @@ async fn bring_up(
     let settings = Settings {
         node_id: identity.node_id,
         incarnation: identity.incarnation,
-        start: identity.start,
+        start,
         cluster_id: identity.cluster_id.clone(),
         data,
         listeners: plan.listeners.clone(),

@@ -26,6 +26,7 @@ use crate::format::VERSION;
 use crate::log::drain::create_directory;
 use crate::options::Options;
 use crate::recovery::reshard;
+use crate::starts::{self, Start};
 
 /// Name of the file that says whose directory this is.
 const NODE_FILE: &str = "node";
@@ -60,29 +61,6 @@ pub struct DataIdentity {
     pub incarnation: u32,
     /// Node and incarnation of those that founded the cluster together; empty if one node did, alone.
     pub founders: Vec<(i32, u32)>,
-    /// The last start with this directory; on stable storage before the node speaks with anybody.
-    pub start: Start,
-}
-
-/// One start of a node with a data directory. An older copy of the directory gives itself away by it: it counts on from
-/// an older start, and where it reaches the number that another one had, it has drawn something else.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Start {
-    /// From 1 on; 0: none yet.
-    pub number: u32,
-    pub drawn: u32,
-}
-
-impl Start {
-    fn next(self, drawn: u32) -> Start {
-        let number = self.number.saturating_add(1);
-        Start { number, drawn }
-    }
-
-    /// Whether whoever has heard of this start knows that the other one was made with an older copy.
-    pub fn rules_out(self, other: Start) -> bool {
-        self != other && self.number >= other.number
-    }
 }
 
 /// Makes the name of the data directory itself durable, whoever has created it: an earlier start may have, and was
@@ -105,6 +83,7 @@ async fn sync_name(disk: &Disk, path: &Path) -> io::Result<()> {
 #[derive(Debug)]
 pub struct DataDir {
     identity: DataIdentity,
+    start: Start,
     cores: usize,
     moved: Option<usize>,
 }
@@ -177,12 +156,13 @@ impl DataDir {
         if identity.cluster_id.is_empty() {
             // It looked for a cluster and now is to be one.
             identity.cluster_id = found(wanted).cluster_id;
+            write(disk, path, &identity).await?;
         }
-        identity.start = identity.start.next(wanted.fresh as u32);
-        write(disk, path, &identity).await?;
+        let start = starts::begin(disk, path, wanted.fresh as u32).await?;
         let moved = reshard::lay_out(disk, path, cores, options).await?;
         Ok(DataDir {
             identity,
+            start,
             cores,
             moved,
         })
@@ -190,6 +170,11 @@ impl DataDir {
 
     pub fn identity(&self) -> &DataIdentity {
         &self.identity
+    }
+
+    /// Which start with this directory it is.
+    pub fn start(&self) -> Start {
+        self.start
     }
 
     /// Cores that the journals are laid out for.
@@ -234,7 +219,10 @@ async fn write(disk: &Disk, path: &Path, identity: &DataIdentity) -> Result<(), 
     written.map_err(failed("write", &node_file))
 }
 
-fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError + use<> {
+pub(crate) fn failed(
+    what: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> DataDirError + use<> {
     let path = path.display().to_string();
     move |source| DataDirError::Io { what, path, source }
 }
@@ -270,7 +258,6 @@ fn found(wanted: &NodeIdentity) -> DataIdentity {
         node_id: wanted.node_id,
         incarnation: ((wanted.fresh >> 64) as u32).max(1),
         founders: Vec::new(),
-        start: Start::default(),
     }
 }
 
@@ -292,10 +279,9 @@ fn print(identity: &DataIdentity) -> String {
         node_id,
         incarnation,
         founders,
-        start: Start { number, drawn },
     } = identity;
     let mut text = format!(
-        "format={VERSION}\ncluster_id={cluster_id}\nnode_id={node_id}\nincarnation={incarnation}\nstart={number}.{drawn}\n"
+        "format={VERSION}\ncluster_id={cluster_id}\nnode_id={node_id}\nincarnation={incarnation}\n"
     );
     if !founders.is_empty() {
         let founders = founders.iter().map(|(node, disk)| format!("{node}.{disk}"));
@@ -304,15 +290,6 @@ fn print(identity: &DataIdentity) -> String {
     }
     let checksum = crc32c::crc32c(text.as_bytes());
     format!("{text}crc32c={checksum:08x}\n")
-}
-
-/// Reads `number.drawn`.
-fn parse_start(text: &str) -> Option<Start> {
-    let (number, drawn) = text.split_once('.')?;
-    Some(Start {
-        number: number.parse().ok()?,
-        drawn: drawn.parse().ok()?,
-    })
 }
 
 /// Reads `node.incarnation,...`.
@@ -360,10 +337,6 @@ fn parse(file: &Path, bytes: &[u8]) -> Result<DataIdentity, DataDirError> {
         founders: match value("founders") {
             Ok(text) => parse_founders(text).ok_or_else(|| damaged("founders is no list"))?,
             Err(_) => Vec::new(),
-        },
-        start: match value("start") {
-            Ok(text) => parse_start(text).ok_or_else(|| damaged("start is no start"))?,
-            Err(_) => Start::default(),
         },
     })
 }
@@ -413,24 +386,10 @@ mod tests {
         );
         let several = DataIdentity {
             founders: vec![(1, 7), (3, identity.incarnation)],
-            start: Start::default().next(0).next(12),
             ..identity
         };
         let text = print(&several);
         assert_eq!(parse(Path::new("node"), text.as_bytes()).unwrap(), several);
-    }
-
-    #[test]
-    fn an_older_copy_is_known_by_its_start() {
-        let taken = Start::default().next(7);
-        let (went_on, copy) = (taken.next(8), taken.next(9));
-        assert!(went_on.rules_out(taken) && went_on.rules_out(copy));
-        assert!(!went_on.rules_out(went_on), "it comes again");
-        assert!(!taken.rules_out(went_on), "it was started again");
-        assert!(
-            copy.next(1).rules_out(went_on),
-            "whoever was first is right"
-        );
     }
 
     #[test]

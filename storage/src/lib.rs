@@ -16,9 +16,10 @@ mod lru;
 mod options;
 mod partition;
 mod recovery;
+mod starts;
 mod stats;
 
-pub use data_dir::{DataDir, DataIdentity, DirLock, NodeIdentity, Start, cluster_id};
+pub use data_dir::{DataDir, DataIdentity, DirLock, NodeIdentity, cluster_id};
 pub use error::{
     BatchError, DataDirError, EntriesMissing, JournalError, ReadError, RecoverError, Refusal,
     StageError,
@@ -36,4 +37,5 @@ pub use log::{
 pub use options::{LogConfig, Mutation, Options};
 pub use partition::{PartitionId, owner};
 pub use recovery::{Recovered, RecoveredLog, RecoveryReport, recover};
+pub use starts::Start;
 pub use stats::Stats;

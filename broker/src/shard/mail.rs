@@ -93,7 +93,7 @@ pub enum Mail {
     /// counts them.
     ConnectionClosed { address: IpAddr, listener: usize },
     /// Core 0 has opened the data directory; every core may recover its part. Once, at the start.
-    Begin(storage::DataIdentity),
+    Begin(storage::DataIdentity, storage::Start),
     /// Core 0 listens on these ports, one for each listener; clients are told them where no others are
     /// advertised. Once, at the start.
     Listening { ports: Vec<u16> },

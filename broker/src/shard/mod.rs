@@ -351,7 +351,7 @@ impl Shard {
                 crate::connection::closed_on(self, from, address, listener);
             }
             Mail::Observe(request) => crate::observe::answer(self, request),
-            Mail::Begin(_) => {}
+            Mail::Begin(..) => {}
             Mail::Listening { ports } => self.listening(&ports),
             Mail::Heard { node, heard } => self.on_heard(node, heard),
             Mail::Declines { node, why } => self.on_declines(node, why),

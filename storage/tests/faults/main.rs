@@ -14,8 +14,8 @@ use std::time::Duration;
 use node::{DATA, Node, id, live, options, world};
 use runtime::Core;
 use storage::{
-    Condition, DataDir, DataIdentity, EntryKind, HardState, JournalError, NodeIdentity, Options,
-    PartitionId, Refusal, StageError, owner,
+    Condition, DataDir, EntryKind, HardState, JournalError, NodeIdentity, Options, PartitionId,
+    Refusal, StageError, owner,
 };
 
 #[test]
@@ -503,17 +503,32 @@ fn partitions_move_to_new_owners_whatever_happens() {
 }
 
 #[test]
+fn a_start_is_counted_on_a_full_disk_too() {
+    let sim = world(6);
+    let counted = Rc::new(Cell::new(0));
+    for expected in 1..=4 {
+        let told = counted.clone();
+        let node = live(&sim, move |core| {
+            let told = told.clone();
+            async move { told.set(open(&core, 1).await.start().number) }
+        });
+        assert_eq!(counted.get(), expected);
+        sim.set_capacity(node, Some(sim.disk_used_bytes(node)));
+    }
+}
+
+#[test]
 fn a_directory_of_another_node_is_refused() {
     let sim = world(5);
     live(&sim, |core| async move {
         let first = open(&core, 1).await;
         let again = open(&core, 1).await;
-        let later = DataIdentity {
-            start: again.identity().start,
-            ..first.identity().clone()
-        };
-        assert_eq!(*again.identity(), later, "the identity is drawn once");
-        assert_eq!((first.identity().start.number, later.start.number), (1, 2));
+        assert_eq!(
+            first.identity(),
+            again.identity(),
+            "the identity is drawn once"
+        );
+        assert_eq!((first.start().number, again.start().number), (1, 2));
         let other = NodeIdentity {
             node_id: 2,
             ..identity()
