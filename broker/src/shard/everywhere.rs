@@ -1,9 +1,11 @@
 //! What a client is told is done can be seen on every node that is connected.
 //!
 //! Kafka answers CreateTopics once the controllers have it, and a client that goes on to another broker may be told
-//! that there is no such topic. Here every node tells the metadata's leader how far all of its cores have got, and the
-//! leader holds the answer to a change that clients see until all of them have that version, for [`PATIENCE`] at
+//! that there is no such topic. Here every node tells the others how far all of its cores have got, and the
+//! metadata's leader holds the answer to a change that clients see until all of them have that version, for [`PATIENCE`] at
 //! most: one node that does not get on delays an answer, and never keeps it.
+//!
+//! Leaders of partitions go by it, too, before they take a newcomer in ([`super::settling`]).
 //!
 //! Deliberately absent: answers about what only nodes see (registrations, blocks of producer ids), which are not held;
 //! and the asker's own node, which waits for itself in any case ([`super::metadata`]).
@@ -11,7 +13,7 @@
 use super::metadata::{Asker, MetadataOwner};
 use super::owned::Owned;
 use super::peer_mail::PeerMail;
-use crate::cluster::{ClusterAnswer, METADATA, METADATA_CORE};
+use crate::cluster::{ClusterAnswer, METADATA_CORE};
 use runtime::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,11 +26,11 @@ const HELD_MAX: usize = 10_000;
 /// How far the nodes are, as they say, and who is told when all have got there.
 #[derive(Default)]
 pub(super) struct Everywhere {
-    /// By node; counts while this node leads.
+    /// By node.
     taken_in: BTreeMap<i32, u64>,
     held: Vec<Held>,
-    /// What this node has said last, and to whom.
-    said: Option<(i32, u64)>,
+    /// What this node has said last, by whom it was said to.
+    said: BTreeMap<i32, u64>,
 }
 
 struct Held {
@@ -43,7 +45,7 @@ impl Everywhere {
     /// The connection to a node is gone, and with it what either has said to the other.
     fn forget(&mut self, node: i32) {
         self.taken_in.remove(&node);
-        self.said = self.said.filter(|(to, _)| *to != node);
+        self.said.remove(&node);
     }
 }
 
@@ -88,7 +90,7 @@ impl Owned {
         }
     }
 
-    /// Tells whoever leads by now how far this node is; gives the answers that have waited for long enough.
+    /// Tells those who do not know yet how far this node is; gives the answers that have waited for long enough.
     pub(super) fn everywhere_tick(&mut self, now: Instant) {
         self.say_taken_in();
         let Some(metadata) = self.metadata.as_mut() else {
@@ -103,28 +105,22 @@ impl Owned {
 
     /// Who leads now does not know what is held here; it is done, and said to be.
     pub(super) fn give_all_held(&mut self) {
-        let Some(metadata) = self.metadata.as_mut() else {
-            return;
-        };
-        metadata.everywhere.taken_in.clear();
         self.give_those(|_| true);
     }
 
     fn say_taken_in(&mut self) {
-        let leader = self.replicas.get(METADATA).and_then(|held| held.leader());
-        let Some(leader) = leader.map(|leader| leader.node()) else {
-            return;
-        };
         let Some(metadata) = self.metadata.as_mut() else {
             return;
         };
         let version = metadata.spread_up_to();
-        let is_said = metadata.everywhere.said == Some((leader, version));
-        if leader == self.node_id || is_said || !self.connected.contains_key(&leader) {
-            return;
+        let said = &mut metadata.everywhere.said;
+        let connected = self.connected.keys().copied();
+        let others: Vec<i32> = connected
+            .filter(|node| said.insert(*node, version) != Some(version))
+            .collect();
+        for node in others {
+            self.say(node, METADATA_CORE as u16, PeerMail::TakenIn { version });
         }
-        metadata.everywhere.said = Some((leader, version));
-        self.say(leader, METADATA_CORE as u16, PeerMail::TakenIn { version });
     }
 
     /// Gives what all have taken in.

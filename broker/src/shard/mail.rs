@@ -62,6 +62,8 @@ pub enum Mail {
     Transfer { partition: PartitionId, to: i32 },
     /// Core 0 has not heard from a node for a while, or hears it again.
     Heard { node: i32, heard: bool },
+    /// All cores of another node have taken in the metadata up to a version: to every core.
+    TakenIn { node: i32, version: u64 },
     /// A node wants no leads, this one or another: to every core. Said again while it lasts.
     Declines {
         node: i32,

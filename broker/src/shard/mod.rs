@@ -354,6 +354,9 @@ impl Shard {
             Mail::Begin(..) => {}
             Mail::Listening { ports } => self.listening(&ports),
             Mail::Heard { node, heard } => self.on_heard(node, heard),
+            Mail::TakenIn { node, version } => {
+                self.owned.borrow_mut().newcomers.heard(node, version);
+            }
             Mail::Declines { node, why } => self.on_declines(node, why),
             Mail::Transfer { partition, to } => {
                 self.owned.borrow_mut().transfer_if_wanted(partition, to);

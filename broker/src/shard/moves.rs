@@ -103,7 +103,11 @@ impl Shard {
         if self.owner(id) != self.core.id() {
             return;
         }
-        self.owned.borrow_mut().unsettled.insert(id);
+        {
+            let mut owned = self.owned.borrow_mut();
+            owned.unsettled.insert(id);
+            owned.newcomers.changed(id);
+        }
         match self.is_replica(id) {
             Some(true) => {
                 self.open_partitions(topic, partition..partition + 1, version)

@@ -12,6 +12,7 @@ use super::metadata::MetadataOwner;
 use super::peer_mail::PeerMail;
 use super::produces::Produces;
 use super::remembered::Remembered;
+use super::settling::Newcomers;
 use super::watch::{Watch, Watches};
 use crate::cluster::METADATA;
 use crate::partition::{Appended, Partition};
@@ -59,6 +60,7 @@ pub struct Owned {
     pub(super) to_lead: BTreeMap<PartitionId, u32>,
     /// Groups led here whose members may not be what the metadata wants.
     pub(super) unsettled: BTreeSet<PartitionId>,
+    pub(super) newcomers: Newcomers,
     /// Partitions led here of which it was said that they have arrived where they were to go.
     pub(super) told_arrivals: BTreeMap<PartitionId, super::moves::Told>,
     pub(super) in_sync: InSync,
@@ -136,6 +138,7 @@ impl Owned {
             reads: Vec::new(),
             to_lead: BTreeMap::new(),
             unsettled: BTreeSet::new(),
+            newcomers: Newcomers::default(),
             told_arrivals: BTreeMap::new(),
             in_sync: InSync::default(),
             decliners: Decliners::default(),

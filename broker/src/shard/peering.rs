@@ -218,6 +218,10 @@ impl Shard {
             }
             PeerMail::TakenIn { version } => {
                 self.owned.borrow_mut().taken_in(from, version);
+                for core in 0..self.core.cores() {
+                    let node = from;
+                    self.post.send(core, Mail::TakenIn { node, version });
+                }
                 self.flush_peers();
             }
             PeerMail::TakeRoom {

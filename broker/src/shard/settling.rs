@@ -1,14 +1,18 @@
 //! Groups led here are brought to the members that the metadata wants: one step after the other, as
 //! [`super::membership`] says, and the leader's word when they are there ([`super::moves`]).
 //!
+//! A node that left a group may come back to it before it knows that it had left, with its old replica, and acknowledge
+//! what it is sent just before it removes that: it would be a voter without a log. So it is taken in when all of its cores
+//! have the metadata by which it is wanted ([`Newcomers`]), and with that everything before.
+//!
 //! Who is wanted for the metadata's own group is decided here, too: nobody places its voters.
 
 use super::Shard;
 use super::membership::{self, Next};
 use super::owned::Owned;
 use crate::cluster::{Cluster, METADATA, Node};
-use raft_group::{ReplicaId, Role};
-use std::collections::BTreeSet;
+use raft_group::{Change, ReplicaId, Role};
+use std::collections::{BTreeMap, BTreeSet};
 use storage::PartitionId;
 use uuid::Uuid;
 
@@ -16,6 +20,47 @@ use uuid::Uuid;
 const CAUGHT_UP_WITHIN: u64 = 64;
 /// Voters of the metadata, at most; the other nodes follow.
 const METADATA_VOTERS_MAX: usize = 5;
+
+/// Which nodes know by now that they are to have a replica.
+#[derive(Default)]
+pub(super) struct Newcomers {
+    /// The version of the metadata that all cores of a node have.
+    taken_in: BTreeMap<i32, u64>,
+    /// The version that a newcomer to a group led here must have: that of the change by which it is wanted, or a later one.
+    needed: BTreeMap<PartitionId, u64>,
+}
+
+impl Newcomers {
+    pub(super) fn heard(&mut self, node: i32, version: u64) {
+        self.taken_in.insert(node, version);
+    }
+
+    /// Other replicas are wanted, or the same ones anew.
+    pub(super) fn changed(&mut self, id: PartitionId) {
+        self.needed.remove(&id);
+    }
+
+    /// Whether a node may come to a group, of which the metadata in its present version says that it is to.
+    fn may_come(&mut self, id: PartitionId, node: i32, version: u64) -> bool {
+        let needed = *self.needed.entry(id).or_insert(version);
+        self.taken_in.get(&node).is_some_and(|has| *has >= needed)
+    }
+
+    /// Leaves of a step what can be done now.
+    fn leave_out_the_late(&mut self, id: PartitionId, next: Next, version: u64) -> Next {
+        let Next::Propose(mut changes) = next else {
+            return next;
+        };
+        changes.retain(|change| match change {
+            Change::AddLearner(newcomer) => self.may_come(id, newcomer.node(), version),
+            _ => true,
+        });
+        match changes.is_empty() {
+            true => Next::Wait,
+            false => Next::Propose(changes),
+        }
+    }
+}
 
 impl Shard {
     /// Takes the next step towards the members that the metadata wants, for groups led here.
@@ -33,7 +78,7 @@ impl Shard {
                 owned.told_arrivals.remove(&id);
                 continue;
             };
-            let more = owned.settle_members_of(id, &voters, &listening)
+            let more = owned.settle_members_of(id, &voters, &listening, view.version)
                 || owned.tell_arrival(&view.cluster, id, &voters);
             if more {
                 owned.unsettled.insert(id);
@@ -57,6 +102,7 @@ impl Owned {
         id: PartitionId,
         voters: &[ReplicaId],
         listening: &[ReplicaId],
+        version: u64,
     ) -> bool {
         let Some(replica) = self.replicas.get(id) else {
             return false;
@@ -77,6 +123,11 @@ impl Owned {
         if next != Next::Nothing {
             tracing::trace!(partition = %id, members = ?replica.members(), ?next, "members change");
         }
+        let next = match id == METADATA {
+            // Nobody gives it up.
+            true => next,
+            false => self.newcomers.leave_out_the_late(id, next, version),
+        };
         match next {
             Next::Nothing => false,
             Next::Wait => true,
@@ -180,5 +231,47 @@ fn leaving_the_vote(cluster: &Cluster) -> BTreeSet<i32> {
     match missed.is_empty() || heard.len() >= 3 {
         true => leaving,
         false => BTreeSet::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_know_that_it_is_wanted_is_not_taken_in() {
+        let id = PartitionId {
+            topic: 7,
+            partition: 0,
+        };
+        let member = |node| ReplicaId::new(node, 1).expect("valid");
+        let both = || {
+            Next::Propose(
+                vec![2, 3]
+                    .into_iter()
+                    .map(member)
+                    .map(Change::AddLearner)
+                    .collect(),
+            )
+        };
+        let mut newcomers = Newcomers::default();
+        newcomers.heard(2, 9);
+        newcomers.heard(3, 10);
+        assert_eq!(newcomers.leave_out_the_late(id, both(), 11), Next::Wait);
+        newcomers.heard(3, 11);
+        let one = Next::Propose(vec![Change::AddLearner(member(3))]);
+        // What has come to the metadata since is of no concern.
+        assert_eq!(newcomers.leave_out_the_late(id, both(), 12), one);
+        // It is: they are wanted anew.
+        newcomers.changed(id);
+        assert_eq!(newcomers.leave_out_the_late(id, both(), 12), Next::Wait);
+        newcomers.heard(2, 12);
+        newcomers.heard(3, 12);
+        assert_eq!(newcomers.leave_out_the_late(id, both(), 12), both());
+        let removal = Next::Propose(vec![Change::Remove(member(4))]);
+        assert_eq!(
+            newcomers.leave_out_the_late(id, removal.clone(), 13),
+            removal
+        );
     }
 }
