@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// How long an answer waits for nodes that are connected and do not get on.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often everybody is told again: a link that is full drops what it is given.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 /// Answers that wait; beyond it they are given at once.
 const HELD_MAX: usize = 10_000;
 
@@ -31,6 +33,7 @@ pub(super) struct Everywhere {
     held: Vec<Held>,
     /// What this node has said last, by whom it was said to.
     said: BTreeMap<i32, u64>,
+    say_again_at: Instant,
 }
 
 struct Held {
@@ -92,6 +95,12 @@ impl Owned {
 
     /// Tells those who do not know yet how far this node is; gives the answers that have waited for long enough.
     pub(super) fn everywhere_tick(&mut self, now: Instant) {
+        if let Some(metadata) = self.metadata.as_mut()
+            && metadata.everywhere.say_again_at <= now
+        {
+            metadata.everywhere.say_again_at = now + SAY_AGAIN;
+            metadata.everywhere.said.clear();
+        }
         self.say_taken_in();
         let Some(metadata) = self.metadata.as_mut() else {
             return;

@@ -61,7 +61,8 @@ pub enum PeerMail {
     Leaders(Vec<Leadership>),
     /// A node wants the lead of a partition to go to a node. To whoever leads it; lost, it is wished for again.
     Transfer { partition: PartitionId, to: i32 },
-    /// All cores of a node have taken in the metadata up to a version. To every other node; said again over a new link.
+    /// All cores of a node have taken in the metadata up to a version. To every other node; said again over a new link,
+    /// and now and then, which heals a loss.
     TakenIn { version: u64 },
     /// A leader's core wants to send bytes to a throttled follower: to core 0 of its node. Answered by `Room` with the
     /// same number, to that core; lost, it is asked again.
