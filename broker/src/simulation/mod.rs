@@ -153,12 +153,12 @@ impl Mutation {
         match self {
             Mutation::AckBeforeSync => 0..10,
             Mutation::TailRewrittenInPlace => 0..60,
-            Mutation::TruncationByLength => 80..140,
+            Mutation::TruncationByLength => 180..240,
             Mutation::DuplicateWindowZero => 0..60,
             Mutation::AckBeforeMajority => 0..10,
             Mutation::FollowerAcksBeforeSync => 0..10,
             Mutation::ServeBeforeCommit => 60..100,
-            Mutation::StaleAppendTruncates => 0..10,
+            Mutation::StaleAppendTruncates => 39..50,
             Mutation::FullLeaderStays => 14..20,
         }
     }

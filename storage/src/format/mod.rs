@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! <data>/node                                          text: format, cluster, node, incarnation
+//! <data>/starts                                        how often the node was started: see `starts`
 //! <data>/journal/layout                                text: number of cores the journals are for
 //! <data>/journal/core-<k>/<slot>.journal               file header, then blocks of frames
 //! <data>/journal/core-<k>/checkpoint-<0|1>             what the journal need not tell any more
