@@ -598,6 +598,7 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
             }
         }
     }
+    let mut is_whole = log.first_index <= found.applied + 1;
     shard
         .replay(METADATA, &mut found, log.commit, |entry| {
             if entry.base_offset < log.start_offset {
@@ -606,6 +607,13 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
             let records = cluster::Records::decode(&entry.data, entry.index)
                 .map_err(|unreadable| unreadable.to_string())?;
             for record in &records.0 {
+                is_whole |= matches!(record, cluster::Record::Snapshot { .. });
+                if !is_whole {
+                    return Err(format!(
+                        "entries between the checkpoint and {} are gone",
+                        entry.index
+                    ));
+                }
                 restored.apply(record);
             }
             Ok(())
@@ -623,7 +631,7 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
         replica.applied_index(),
     );
     let mut owned = shard.owned.borrow_mut();
-    owned.metadata = Some(MetadataOwner::new(restored, log.size_bytes));
+    owned.metadata = Some(MetadataOwner::new(restored, found.applied, log.size_bytes));
     owned.replicas.insert(replica);
     if !alone {
         owned.establish(applied);

@@ -44,6 +44,22 @@ struct Ack {
     ticket: Ticket,
 }
 
+/// Up to where the state in the two checkpoints on the disk stands for the entries, newest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Covered([u64; 2]);
+
+impl Covered {
+    /// A checkpoint with the state up to `applied` is on the disk.
+    pub fn checkpointed(&mut self, applied: u64) {
+        self.0 = [applied, self.0[0]];
+    }
+
+    /// Entries from here on are needed to rebuild the state, whichever of the two can be read.
+    pub fn keep_index(&self) -> u64 {
+        self.0[1] + 1
+    }
+}
+
 /// What the owner core knows of a partition beside its replica.
 pub struct Partition {
     pub id: PartitionId,
@@ -58,8 +74,7 @@ pub struct Partition {
     /// The producers' state stands for the entries up to this index: those that this replica proposed, and those
     /// that it has replayed. What another leader decided is taken from the log when it commits.
     stands: u64,
-    /// Up to where the state in the two checkpoints on the disk stands for the entries, newest first.
-    covered: [u64; 2],
+    covered: Covered,
     /// The view's version that brought the partition, until it serves for the first time.
     pub opening: Option<u64>,
     /// The last term in which this replica served; 0: none.
@@ -84,7 +99,7 @@ impl Partition {
             departing: Departing::default(),
             watches: Vec::new(),
             stands: 0,
-            covered: [0; 2],
+            covered: Covered::default(),
             opening: None,
             served_term: 0,
             ack_uncommitted: false,
@@ -93,13 +108,13 @@ impl Partition {
 
     /// A checkpoint whose state stands for the entries up to `applied` is on the disk.
     pub fn checkpointed(&mut self, applied: u64) {
-        self.covered = [applied, self.covered[0]];
+        self.covered.checkpointed(applied);
     }
 
     /// Entries from here on are needed to rebuild the partition's state, whichever of the two checkpoints can be
     /// read; no retention removes them.
     pub fn keep_index(&self) -> u64 {
-        self.covered[1] + 1
+        self.covered.keep_index()
     }
 
     /// Puts a validated batch at the end of the log, unless it is there already or out of sequence.

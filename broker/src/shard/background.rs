@@ -418,9 +418,11 @@ impl Owned {
         let Some(keep) = self.keep_from(id, now) else {
             return Removal::None;
         };
-        let covered = match self.partitions.get(&id) {
-            Some(partition) => partition.keep_index(),
-            None => u64::MAX,
+        // Of the metadata, too, though it holds its state: after a start it may not be known that this is committed.
+        let covered = match (self.partitions.get(&id), &self.metadata) {
+            (Some(partition), _) => partition.keep_index(),
+            (None, Some(metadata)) => metadata.covered.keep_index(),
+            (None, None) => return Removal::None,
         };
         let Some(log) = self.replicas.log_mut(id) else {
             return Removal::None;
@@ -437,6 +439,10 @@ impl Owned {
         for (id, applied) in covered {
             if let Some(partition) = self.partitions.get_mut(id) {
                 partition.checkpointed(*applied);
+            } else if *id == METADATA
+                && let Some(metadata) = &mut self.metadata
+            {
+                metadata.covered.checkpointed(*applied);
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::cluster::{
     decide::Context,
 };
 use crate::config::BrokerConfig;
+use crate::partition::Covered;
 use bytes::Bytes;
 use protocol::error::ErrorCode;
 use runtime::{Instant, Post};
@@ -67,6 +68,7 @@ pub struct MetadataOwner {
     pub(super) everywhere: Everywhere,
     pub(super) balancing: Balancing,
     pub(super) growth: Growth,
+    pub(super) covered: Covered,
 }
 
 /// Who wants to know.
@@ -115,8 +117,12 @@ impl MetadataOwner {
     }
 
     /// `restored` is the state as of the checkpoint; entries above it come as commits. `bytes` is the log's size.
-    pub fn new(restored: Cluster, bytes: u64) -> MetadataOwner {
+    /// `checkpointed`: up to where the checkpoint has the state.
+    pub fn new(restored: Cluster, checkpointed: u64, bytes: u64) -> MetadataOwner {
+        let mut covered = Covered::default();
+        covered.checkpointed(checkpointed);
         MetadataOwner {
+            covered,
             ahead: Cluster::default(),
             committed: restored,
             proposed: VecDeque::new(),

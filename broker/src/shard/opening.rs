@@ -124,6 +124,7 @@ impl Found {
 /// A log before it has its replica.
 pub struct FoundLog {
     pub commit: u64,
+    pub first_index: u64,
     pub last_index: u64,
     pub start_offset: i64,
     pub size_bytes: u64,
@@ -175,6 +176,7 @@ impl Shard {
             log.configure(config);
             FoundLog {
                 commit: log.commit(),
+                first_index: log.first_index(),
                 last_index: log.last_index(),
                 start_offset: log.log_start_offset(),
                 size_bytes: log.size_bytes(),
