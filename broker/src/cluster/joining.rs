@@ -6,18 +6,24 @@
 
 use super::decide::{Context, Draft, Refusal};
 use super::record::{Record, Registration};
-use super::state::Node;
+use super::state::{Cluster, Node};
 use protocol::error::ErrorCode;
 use raft_group::ReplicaId;
 use storage::Start;
 
-/// What is said to a node whose start is ruled out by one that the cluster has seen.
-pub fn older_copy(node: i32, start: Start, seen: Start) -> String {
-    let (start, seen) = (start.number, seen.number);
-    format!(
-        "the data directory of node {node} is an older copy: this would be its start {start}, and it was started \
-         {seen} times; put the directory back that it had, or give the node an empty one"
-    )
+impl Cluster {
+    /// What is said to a node whose start is ruled out by one that the cluster has seen with the same disk.
+    pub fn older_copy(&self, node: i32, incarnation: u32, start: Start) -> Option<String> {
+        let known = &self.nodes().get(&node)?.registration;
+        let is_ruled_out = known.incarnation == incarnation && known.start.rules_out(start);
+        let (start, seen) = (start.number, known.start.number);
+        is_ruled_out.then(|| {
+            format!(
+                "the data directory of node {node} is an older copy: this would be its start {start}, and it was \
+                 started {seen} times; put the directory back that it had, or give the node an empty one"
+            )
+        })
+    }
 }
 
 impl Draft<'_> {
@@ -46,11 +52,10 @@ impl Draft<'_> {
                  empty directory"
             ));
         }
-        let before = self.state.nodes().get(&node);
-        let same = before.filter(|known| known.registration.incarnation == incarnation);
-        if let Some(known) = same.filter(|known| known.registration.start.rules_out(start)) {
-            return refused(older_copy(node, start, known.registration.start));
+        if let Some(sentence) = self.state.older_copy(node, incarnation, start) {
+            return refused(sentence);
         }
+        let before = self.state.nodes().get(&node);
         let other = before.filter(|known| known.registration.incarnation != incarnation);
         // Whoever asks may be connected itself by now: that is not the one before.
         let runs =

@@ -2,8 +2,8 @@
 //!
 //! [`state`] is what every core holds, [`record`] what the log holds, [`decide`] turns a request into records
 //! or a refusal, [`moves`] those about where partitions are, [`recovery`] those about groups without a majority,
-//! [`placement`] chooses nodes, [`balance`] says what is to move by itself, `joining` takes nodes in, [`leaving`] empties them. Deliberately
-//! absent: who owns the replica, how records travel, Kafka's wire structs.
+//! [`placement`] chooses nodes, [`balance`] says what is to move by itself, `joining` takes nodes in, [`leaving`]
+//! empties them. Deliberately absent: who owns the replica, how records travel, Kafka's wire structs.
 
 pub mod balance;
 pub mod decide;
@@ -16,7 +16,6 @@ pub mod recovery;
 pub mod state;
 
 pub use decide::{ClusterAnswer, ClusterAsk, Refusal};
-pub use joining::older_copy;
 pub use record::{ClientEndpoint, Record, Records, Registration, Resource};
 pub use state::{Change, Cluster, Image, Move, Node, Topic};
 

@@ -146,8 +146,7 @@ impl Owned {
         let heirs = replica.members().voters().iter().filter(|voter| {
             let node = voter.node();
             node != self.node_id
-                && self.connected.contains_key(&node)
-                && self.replicas.is_heard(node)
+                && self.is_there(node)
                 && !self.decliners.contains(node)
                 && may_inherit(replica, **voter)
         });

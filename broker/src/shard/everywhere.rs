@@ -2,8 +2,8 @@
 //!
 //! Kafka answers CreateTopics once the controllers have it, and a client that goes on to another broker may be told
 //! that there is no such topic. Here every node tells the others how far all of its cores have got, and the
-//! metadata's leader holds the answer to a change that clients see until all of them have that version, for [`PATIENCE`] at
-//! most: one node that does not get on delays an answer, and never keeps it.
+//! metadata's leader holds the answer to a change that clients see until all of them have that version, for
+//! [`PATIENCE`] at most: one node that does not get on delays an answer, and never keeps it.
 //!
 //! Leaders of partitions go by it, too, before they take a newcomer in ([`super::settling`]).
 //!
@@ -31,7 +31,7 @@ pub(super) struct Everywhere {
     /// By node.
     taken_in: BTreeMap<i32, u64>,
     held: Vec<Held>,
-    /// What this node has said last, by whom it was said to.
+    /// What this node has said last to each of the others.
     said: BTreeMap<i32, u64>,
     say_again_at: Instant,
 }

@@ -205,11 +205,8 @@ impl Owned {
             return false;
         };
         let voters = replica.members().voters();
-        let there = voters.iter().filter(|voter| {
-            **voter != replica.id()
-                && self.connected.contains_key(&voter.node())
-                && self.replicas.is_heard(voter.node())
-        });
+        let others = voters.iter().filter(|voter| **voter != replica.id());
+        let there = others.filter(|voter| self.is_there(voter.node()));
         there.count() > voters.len() / 2
     }
 

@@ -37,10 +37,12 @@ const HAND_OVER_AGAIN: Duration = Duration::from_millis(500);
 impl Owned {
     /// Hands a lead over to a node's replica, if it votes, has everything and does not stop. False if not.
     pub(super) fn transfer(&mut self, id: PartitionId, to: i32) -> bool {
+        if self.decliners.is(to, Why::Stopping) {
+            return false;
+        }
         let heir = self.replicas.get(id).and_then(|replica| {
             let voters = replica.members().voters().iter();
-            let stops = self.decliners.is(to, Why::Stopping);
-            let mut heirs = voters.filter(|voter| voter.node() == to && !stops);
+            let mut heirs = voters.filter(|voter| voter.node() == to);
             heirs.find(|voter| may_inherit(replica, **voter)).copied()
         });
         let Some(heir) = heir else { return false };

@@ -8,7 +8,7 @@ use super::Shard;
 use super::mail::{Leadership, Mail};
 use super::owned::{Owned, ToPeer};
 use super::peer_mail::{PeerMail, kind};
-use crate::cluster::{Cluster, METADATA_CORE, Registration, older_copy};
+use crate::cluster::{Cluster, METADATA_CORE, Registration};
 use crate::founding::Standing;
 use crate::node::PeerPlan;
 use crate::peers::{
@@ -116,6 +116,11 @@ impl Owned {
             *ticks -= 1;
             *ticks > 0
         });
+    }
+
+    /// Whether a node is connected, and heard.
+    pub(super) fn is_there(&self, node: i32) -> bool {
+        self.connected.contains_key(&node) && self.replicas.is_heard(node)
     }
 
     /// A node is not connected any more. False if it was not.
@@ -443,12 +448,9 @@ fn has_current_disk(cluster: &Cluster, who: &Introduction) -> Result<(), Refusal
     if ReplicaId::new(node, incarnation).is_none_or(|id| cluster.is_retired(id)) {
         return Err(retired(node));
     }
-    let known = cluster.nodes().get(&node).map(|known| &known.registration);
-    match known {
-        Some(known) if known.incarnation == incarnation && known.start.rules_out(start) => {
-            Err(Refusal::retired(older_copy(node, start, known.start)))
-        }
-        _ => Ok(()),
+    match cluster.older_copy(node, incarnation, start) {
+        Some(sentence) => Err(Refusal::retired(sentence)),
+        None => Ok(()),
     }
 }
 

@@ -131,6 +131,13 @@ pub async fn is_ready(core: &Core, heard: &mpsc::Receiver<News>) {
     }
 }
 
+/// Waits until a node's process is over.
+pub async fn has_ended(core: &Core, sim: &Control, node: NodeId) {
+    while !sim.is_done(node) {
+        core.sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Where clients connect to a node.
 pub fn address(id: i32) -> SocketAddr {
     SocketAddr::new(ip(id), PORT)

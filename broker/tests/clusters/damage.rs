@@ -23,9 +23,7 @@ fn a_leader_whose_segment_is_damaged_leaves_its_readers_to_others() {
         }
         // What is in memory is not read from the disk.
         stop();
-        while !sim.is_done(node) {
-            core.sleep(Duration::from_millis(10)).await;
-        }
+        has_ended(&core, &sim, node).await;
         let files = sim.durable_files(node);
         let segments = files
             .iter()

@@ -25,9 +25,7 @@ fn the_id_of_a_node_that_was_let_go_is_taken_up_at_once() {
         for _ in 0..4 {
             let leaving = ("corelane.nodes.leaving", "4");
             set(&streams[0], NODES_RESOURCE, &[leaving]).await;
-            while !sim.is_done(node) {
-                core.sleep(Duration::from_millis(10)).await;
-            }
+            has_ended(&core, &sim, node).await;
             sim.wipe_disk(node);
             let (_, heard) = start(&sim, FOURTH, &settings);
             is_ready(&core, &heard).await;
@@ -61,9 +59,7 @@ fn a_node_that_was_let_go_while_it_was_cut_off_has_left() {
         core.sleep(Duration::from_secs(15)).await;
         assert!(!sim.is_done(node), "it has heard of it");
         sim.heal_all();
-        while !sim.is_done(node) {
-            core.sleep(Duration::from_millis(10)).await;
-        }
+        has_ended(&core, &sim, node).await;
         let failed = heard.try_iter().find_map(|news| match news {
             News::Failed(error) => Some(error.to_string()),
             _ => None,
@@ -119,22 +115,17 @@ fn an_older_copy_of_a_disk_is_turned_away() {
     let node = world.nodes[2];
     let stop = world.stopper(3);
     world.client(move |core| async move {
-        let ends = async || {
-            while !sim.is_done(node) {
-                core.sleep(Duration::from_millis(10)).await;
-            }
-        };
         stop();
-        ends().await;
+        has_ended(&core, &sim, node).await;
         let copy = sim.copy_disk(node);
         let (_, heard) = start(&sim, 3, &[]);
         is_ready(&core, &heard).await;
         sim.crash(node);
-        ends().await;
+        has_ended(&core, &sim, node).await;
         let own = sim.copy_disk(node);
         sim.replace_disk(node, &copy);
         let (_, heard) = start(&sim, 3, &[]);
-        ends().await;
+        has_ended(&core, &sim, node).await;
         let refused = heard.try_iter().find_map(|news| match news {
             News::Failed(error) => Some(error.to_string()),
             News::Ready { .. } => panic!("it was let in"),

@@ -81,8 +81,8 @@ fn nodes_that_stop_together_do_not_hand_leads_to_one_another() {
         create_topic(&core, &streams).await;
         let began = core.now();
         stops.iter().for_each(|stop| stop());
-        while !nodes.iter().all(|node| sim.is_done(*node)) {
-            core.sleep(Duration::from_millis(10)).await;
+        for node in nodes {
+            has_ended(&core, &sim, node).await;
         }
         let took = core.now() - began;
         assert!(took < Duration::from_millis(150), "they take {took:?}");
