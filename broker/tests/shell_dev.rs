@@ -411,11 +411,20 @@ fn partitions_are_listed_handed_over_moved_and_recovered() {
             .tell("partition list --offline")
             .contains("no leader")
     );
+    // All that have no leader, which may be the consumers' offsets too.
+    let all = format!("partition recover --offline --lost {third} --by ada --admin {at}");
+    let plan = cluster.tell(&all);
+    assert!(plan.contains("would go on alone"), "{plan}");
     let done = cluster.tell(&format!("{recover} --accept-data-loss"));
     assert!(
         done.starts_with(&format!("t-0 goes on from node {first} alone")),
         "{done}"
     );
+    until("no partition without a leader", || {
+        let told = text(&cluster.command(&all).stdout);
+        told.starts_with("every partition has a leader")
+            .then_some(())
+    });
     cluster.tell("produce t --count 5 --size 20");
     let told = cluster.tell(&format!("partition recoveries --admin {at}"));
     assert!(told.contains("ada") && told.lines().count() == 2, "{told}");

@@ -152,14 +152,7 @@ fn list_partitions(
 ) -> Result<(), ShellError> {
     let mut client = Client::connect(&arguments.client)?;
     let named = (!arguments.topic.is_empty()).then_some(arguments.topic.as_slice());
-    let metadata = client.metadata(named, false)?;
-    for topic in &metadata.topics {
-        let is_unknown = topic.error_code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
-        if is_unknown || topic.error_code == ErrorCode::INVALID_TOPIC_EXCEPTION {
-            let what = format!("list partitions of {}", topic_name(topic));
-            return Err(ShellError::refused(what, topic.error_code, None));
-        }
-    }
+    let metadata = metadata(&mut client, named)?;
     let mut rows = rows(metadata, moves(&mut client)?);
     rows.retain(|row| is_wanted(row, arguments));
     let text = || {
@@ -196,6 +189,31 @@ fn list_partitions(
     let json = || rows.iter().map(Row::json).collect();
     output.show(arguments.format.format, text, json)?;
     Ok(())
+}
+
+/// The partitions without a leader, in order: of a topic, or of all.
+pub(super) fn offline(
+    client: &mut Client,
+    topic: Option<&str>,
+) -> Result<Vec<(String, i32)>, ShellError> {
+    let named = topic.map(|topic| vec![topic.to_owned()]);
+    let rows = rows(metadata(client, named.as_deref())?, BTreeMap::new());
+    let offline = rows.into_iter().filter(Row::is_offline);
+    let places = offline.map(|row| (row.topic, row.partition.partition_index));
+    Ok(places.collect())
+}
+
+/// The metadata of these topics, which there have to be, or of all.
+fn metadata(client: &mut Client, named: Option<&[String]>) -> Result<MetadataResponse, ShellError> {
+    let metadata = client.metadata(named, false)?;
+    for topic in &metadata.topics {
+        let is_unknown = topic.error_code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION;
+        if is_unknown || topic.error_code == ErrorCode::INVALID_TOPIC_EXCEPTION {
+            let what = format!("list partitions of {}", topic_name(topic));
+            return Err(ShellError::refused(what, topic.error_code, None));
+        }
+    }
+    Ok(metadata)
 }
 
 /// The replicas and the leader of a partition, as the cluster tells them.

@@ -6,27 +6,147 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use serde_json::Value;
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
 
-use super::arguments::{MetadataRecover, PartitionRecover, Recoveries};
+use super::arguments::{LossArguments, MetadataRecover, PartitionRecover, Recoveries};
+use super::client::Client;
 use super::error::ShellError;
-use super::moment;
 use super::orders::Order;
 use super::output::Output;
 use super::table::Table;
+use super::{moment, partition};
 
 pub(crate) fn run(
     arguments: &PartitionRecover,
     output: &mut Output<impl Write>,
 ) -> Result<(), ShellError> {
-    let name = format!("{}-{}", arguments.topic, arguments.partition);
-    let order = Order::new(format!("recover {name}"), "/partitions/recover");
-    let order = order.with("topic", &arguments.topic);
-    let order = order.with("partition", &arguments.partition.to_string());
-    let told = order.with_loss(&arguments.loss).give(&arguments.admin)?;
-    let text = || text(&name, &told, &arguments.loss.lost);
+    let (Some(topic), Some(partition)) = (&arguments.topic, arguments.partition) else {
+        return all(arguments, output);
+    };
+    let told = recover(arguments, topic, partition)?;
+    let text = || text(&name(topic, partition), &told, &arguments.loss.lost);
     output.show(arguments.format.format, text, || told.clone())?;
     Ok(())
+}
+
+fn name(topic: &str, partition: i32) -> String {
+    format!("{topic}-{partition}")
+}
+
+/// Gives the order for one partition: its plan, or what was done.
+fn recover(arguments: &PartitionRecover, topic: &str, partition: i32) -> Result<Value, ShellError> {
+    let what = format!("recover {}", name(topic, partition));
+    let order = Order::new(what, "/partitions/recover");
+    let order = order.with("topic", topic);
+    let order = order.with("partition", &partition.to_string());
+    order.with_loss(&arguments.loss).give(&arguments.admin)
+}
+
+/// Every partition without a leader, each for itself: one that is refused stays as it is, and the others go on.
+fn all(arguments: &PartitionRecover, output: &mut Output<impl Write>) -> Result<(), ShellError> {
+    let mut client = Client::connect(&arguments.client)?;
+    let offline = partition::offline(&mut client, arguments.topic.as_deref())?;
+    let mut outcomes = Vec::with_capacity(offline.len());
+    let bar = ProgressBar::new(offline.len() as u64);
+    for (topic, partition) in bar.wrap_iter(offline.into_iter()) {
+        let told = recover(arguments, &topic, partition).map_err(|error| error.to_string());
+        outcomes.push((topic, partition, told));
+    }
+    bar.finish_and_clear();
+    let text = || all_text(&outcomes, &arguments.loss);
+    let json = || outcomes.iter().map(outcome_json).collect();
+    output.show(arguments.format.format, text, json)?;
+    output.flush()?;
+    let refused = outcomes.iter().filter(|(_, _, told)| told.is_err()).count();
+    match refused {
+        0 => Ok(()),
+        _ => Err(ShellError::impossible(
+            format!("recover {refused} of {} partitions", outcomes.len()),
+            "the reasons stand above. The others are not touched by that.",
+        )),
+    }
+}
+
+/// A partition, and its plan or why there is none.
+type Outcome = (String, i32, Result<Value, String>);
+
+fn outcome_json((topic, partition, told): &Outcome) -> Value {
+    let mut one = json!({"topic": topic, "partition": partition});
+    match told {
+        Ok(Value::Object(told)) => one
+            .as_object_mut()
+            .expect("made above")
+            .extend(told.clone()),
+        Ok(told) => one["told"] = told.clone(),
+        Err(error) => one["error"] = Value::from(error.as_str()),
+    }
+    one
+}
+
+fn all_text(outcomes: &[Outcome], loss: &LossArguments) -> String {
+    if outcomes.is_empty() {
+        return "every partition has a leader: there is nothing to recover\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        "TOPIC",
+        ">PARTITION",
+        ">NODE",
+        ">COMMITTED",
+        ">END",
+        "STATE",
+    ]);
+    let mut refusals = String::new();
+    for (topic, partition, told) in outcomes {
+        let survivor = |field: &str| match told {
+            Ok(told) => told["survivor"][field].to_string(),
+            Err(_) => "-".to_owned(),
+        };
+        let state = match told {
+            Ok(told) if told["done"] == true => format!("goes on alone, in term {}", told["term"]),
+            Ok(_) => "would go on alone".to_owned(),
+            Err(_) => "refused".to_owned(),
+        };
+        if let Err(error) = told {
+            let _ = writeln!(refusals, "{error}");
+        }
+        table.row([
+            topic.clone(),
+            partition.to_string(),
+            survivor("node"),
+            survivor("committed_offset"),
+            survivor("end_offset"),
+            state,
+        ]);
+    }
+    let mut text = format!("{table}\n{refusals}");
+    if outcomes.iter().all(|(_, _, told)| told.is_err()) {
+        return text;
+    }
+    text.push_str(
+        "kept: all that the node has, up to END. What lies behind COMMITTED is kept although nobody may have got an\n  \
+         acknowledgement for it.\n\
+         may be lost: every record that was acknowledged and is not on that node. How many these are nobody can\n  \
+         say: only the lost nodes knew.\n",
+    );
+    retired(&mut text, &loss.lost, loss.accept_data_loss);
+    text
+}
+
+/// What becomes of the disks of the lost nodes, and how to go on.
+fn retired(text: &mut String, lost: &[i32], is_done: bool) {
+    let names: Vec<String> = lost.iter().map(i32::to_string).collect();
+    if !names.is_empty() {
+        let (are, names) = (if is_done { "are" } else { "would be" }, names.join(", "));
+        let _ = writeln!(
+            text,
+            "the disks of nodes {names} {are} retired: they are refused if they come back, and need\n  empty \
+             directories. That goes for everything on them."
+        );
+    }
+    if !is_done {
+        let _ = writeln!(text, "\nTo do it, add --accept-data-loss.");
+    }
 }
 
 /// The metadata of the cluster.
@@ -92,18 +212,7 @@ fn text(name: &str, told: &Value, lost: &[i32]) -> String {
         "may be lost: every record that was acknowledged and is not on node {node}. How many these"
     );
     let _ = writeln!(text, "  are nobody can say: only the lost nodes knew.");
-    let names: Vec<String> = lost.iter().map(i32::to_string).collect();
-    if !names.is_empty() {
-        let (are, names) = (if is_done { "are" } else { "would be" }, names.join(", "));
-        let _ = writeln!(
-            text,
-            "the disks of nodes {names} {are} retired: they are refused if they come back, and need\n  empty \
-             directories. That goes for everything on them."
-        );
-    }
-    if !is_done {
-        let _ = writeln!(text, "\nTo do it, add --accept-data-loss.");
-    }
+    retired(&mut text, lost, is_done);
     text
 }
 
@@ -151,7 +260,6 @@ pub(crate) fn list(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn told(done: bool) -> Value {
         let holding = |node: i32, end: i64| json!({"node": node, "last_term": 4, "last_index": 20, "committed_offset": 90, "end_offset": end, "unfit": null});
@@ -186,5 +294,38 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("--accept-data-loss"), "{text}");
+    }
+
+    #[test]
+    fn of_many_partitions_each_is_told_and_one_that_is_refused_says_why() {
+        let outcomes = [
+            ("t".to_owned(), 0, Ok(told(false))),
+            (
+                "t".to_owned(),
+                1,
+                Err("cannot recover t-1: Node 2 runs.".to_owned()),
+            ),
+        ];
+        let loss = LossArguments {
+            lost: vec![2, 3],
+            accept_data_loss: false,
+            by: None,
+        };
+        let text = all_text(&outcomes, &loss);
+        for words in [
+            "would go on alone",
+            "cannot recover t-1: Node 2 runs.",
+            "nodes 2, 3 would be retired",
+            "--accept-data-loss",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        let refused = all_text(&outcomes[1..], &loss);
+        assert!(!refused.contains("--accept-data-loss"), "{refused}");
+        assert!(all_text(&[], &loss).starts_with("every partition has a leader"));
+        let told: Vec<Value> = outcomes.iter().map(outcome_json).collect();
+        assert_eq!(told[0]["survivor"]["end_offset"], 100);
+        assert_eq!(told[1]["partition"], 1);
+        assert_eq!(told[1]["error"], "cannot recover t-1: Node 2 runs.");
     }
 }

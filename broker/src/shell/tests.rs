@@ -51,7 +51,7 @@ to-offset to-time topic]
 corelane partition
 corelane partition list [bootstrap format moving node offline timeout topic under-replicated]
 corelane partition move [bootstrap cancel format timeout to wait]
-corelane partition recover [accept-data-loss admin by format lost]
+corelane partition recover [accept-data-loss admin bootstrap by format lost offline timeout]
 corelane partition recoveries [admin format]
 corelane partition transfer [admin bootstrap format timeout to]
 corelane produce [acks batch-bytes bootstrap compression count file format header key \

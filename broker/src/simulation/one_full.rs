@@ -10,8 +10,8 @@ use super::leave;
 use super::violation::Violation;
 use super::{Options, Stage};
 
-/// One run in so many is of this kind.
-const ONE_IN: u64 = 24;
+/// One run in so many is of this kind. Each takes as long as thirty others.
+const ONE_IN: u64 = 96;
 /// Virtual time within which a batch is acknowledged, while and after a lead moves on.
 const SERVED_WITHIN_US: u64 = 2_000_000;
 

@@ -4,13 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use runtime::Disk;
 
-use super::Journal;
+use super::{Journal, Since};
 use crate::cache::SegmentCache;
 use crate::error::JournalError;
 use crate::format::checkpoint::{CheckpointFile, LogRecord};
@@ -25,6 +26,7 @@ pub struct Checkpoint {
     added: BTreeSet<PartitionId>,
     /// What the records say must be durable in the journal before the checkpoint is written.
     turn: u64,
+    covers: Since,
 }
 
 impl Checkpoint {
@@ -73,6 +75,7 @@ pub struct CheckpointJob {
     bytes: Vec<u8>,
     number: u64,
     replay_from: u64,
+    covers: Since,
     cache: Rc<SegmentCache>,
 }
 
@@ -81,6 +84,7 @@ pub struct CheckpointJob {
 pub struct CheckpointDone {
     number: u64,
     replay_from: u64,
+    covers: Since,
     result: io::Result<()>,
 }
 
@@ -91,8 +95,7 @@ impl Journal {
             return None;
         }
         self.checkpoints.running = true;
-        self.checkpoints.bytes_since = 0;
-        self.checkpoints.drained_since = false;
+        let covers = mem::take(&mut self.checkpoints.since);
         let begun_at = self
             .blocks
             .last()
@@ -109,6 +112,7 @@ impl Journal {
             },
             added: BTreeSet::new(),
             turn: 0,
+            covers,
         })
     }
 
@@ -139,6 +143,7 @@ impl Journal {
             path: checkpoint_path(&self.directory, checkpoint.file.number),
             number: checkpoint.file.number,
             replay_from: checkpoint.file.replay_from,
+            covers: checkpoint.covers,
             bytes: checkpoint.file.encode(),
             cache: Rc::clone(&self.cache),
         })
@@ -146,7 +151,7 @@ impl Journal {
 
     /// Gives up a checkpoint that was begun.
     pub fn abandon_checkpoint(&mut self, checkpoint: Checkpoint) {
-        drop(checkpoint);
+        self.checkpoints.since.add(checkpoint.covers);
         self.checkpoints.running = false;
     }
 
@@ -155,7 +160,11 @@ impl Journal {
     pub fn finish_checkpoint(&mut self, done: CheckpointDone) -> Result<(), JournalError> {
         self.checkpoints.running = false;
         self.note_space(&done.result);
-        done.result.map_err(JournalError::Checkpoint)?;
+        if let Err(error) = done.result {
+            // Full journals write nothing more: this is all that calls for the next one.
+            self.checkpoints.since.add(done.covers);
+            return Err(JournalError::Checkpoint(error));
+        }
         self.checkpoints.number = done.number;
         self.checkpoints.replay_from = [done.replay_from, self.checkpoints.replay_from[0]];
         let [newest, previous] = self.checkpoints.replay_from;
@@ -174,6 +183,7 @@ impl CheckpointJob {
         CheckpointDone {
             number: self.number,
             replay_from: self.replay_from,
+            covers: self.covers,
             result,
         }
     }

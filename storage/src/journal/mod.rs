@@ -96,11 +96,26 @@ pub(crate) struct Checkpoints {
     pub number: u64,
     /// The first block that the newest one needs, and the one before it.
     pub replay_from: [u64; 2],
-    /// Journal bytes written since the newest one was begun.
-    pub bytes_since: u64,
-    /// Something was drained since the newest one was begun.
-    pub drained_since: bool,
+    /// What the newest one does not have.
+    pub since: Since,
     pub running: bool,
+}
+
+/// What happened since a checkpoint was begun.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Since {
+    /// Journal bytes written.
+    pub bytes: u64,
+    /// Something was drained.
+    pub drained: bool,
+}
+
+impl Since {
+    /// Takes in what another checkpoint would have had, had it been written.
+    pub fn add(&mut self, given_up: Since) {
+        self.bytes += given_up.bytes;
+        self.drained |= given_up.drained;
+    }
 }
 
 impl Checkpoints {
@@ -108,7 +123,7 @@ impl Checkpoints {
     /// bytes alone do not say: drains free room too, and what the newest one freed stays until the
     /// one before it has gone.
     pub fn would_help(&self) -> bool {
-        self.bytes_since > 0 || self.drained_since || self.replay_from[0] > self.replay_from[1]
+        self.since.bytes > 0 || self.since.drained || self.replay_from[0] > self.replay_from[1]
     }
 }
 

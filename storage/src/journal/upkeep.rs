@@ -38,7 +38,7 @@ pub struct Swept {
 impl Journal {
     /// What is due. Cheap enough for every turn.
     pub fn chores(&self) -> Chores {
-        let since = self.checkpoints.bytes_since;
+        let since = self.checkpoints.since.bytes;
         let due = since >= self.options.checkpoint_bytes || self.is_tight();
         Chores {
             prepare: self.files.wanted_bytes(&self.options).is_some() && !self.failed,
@@ -142,7 +142,7 @@ impl Journal {
             return Ok(());
         }
         log.drained_to(done.segment);
-        self.checkpoints.drained_since = true;
+        self.checkpoints.since.drained = true;
         if let Err(error) = self.note_drains(log) {
             tracing::debug!(partition = %log.id(), %error, "drain not noted in the journal");
         }

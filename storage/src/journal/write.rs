@@ -40,7 +40,7 @@ impl Journal {
         let extents = self.take_extents();
         let parts = self.take_blocks();
         let bytes: u64 = parts.iter().map(|(_, _, b)| b.len() as u64).sum();
-        self.checkpoints.bytes_since += bytes;
+        self.checkpoints.since.bytes += bytes;
         self.in_flight = true;
         let turn = self.staged_turn;
         self.staged_turn += 1;

@@ -346,6 +346,44 @@ fn a_full_journal_that_cannot_be_drained_says_that_the_disk_is_full() {
     });
 }
 
+/// Nothing more is written to a journal that is full, so a checkpoint that fails has to call for the next one by itself.
+#[test]
+fn a_full_journal_goes_on_after_a_checkpoint_that_failed() {
+    let sim = world(22);
+    let control = (*sim).clone();
+    let name = live(&sim, |core| async move {
+        Node::start(&core, options()).await;
+    });
+    live(&sim, move |core| {
+        let control = control.clone();
+        async move {
+            let mut node = Node::start(&core, options()).await;
+            let mut mark = 0;
+            while node.journal.refuses().is_none() {
+                mark += 1;
+                node.append(id(0), mark, 2000).unwrap();
+                node.turn().await.unwrap();
+                node.prepare().await.unwrap();
+            }
+            node.commit_all();
+            node.checkpoint().await.unwrap();
+            node.checkpoint().await.unwrap();
+            assert!(!node.journal.chores().checkpoint, "nothing is drained yet");
+            node.drain_all().await.unwrap();
+            node.turn().await.unwrap();
+            control.set_capacity(name, Some(0));
+            node.checkpoint().await.unwrap_err();
+            control.set_capacity(name, None);
+            let mut checkpoints = 0;
+            while node.journal.chores().checkpoint {
+                node.checkpoint().await.unwrap();
+                checkpoints += 1;
+            }
+            assert_eq!(node.journal.refuses(), None, "after {checkpoints}");
+        }
+    });
+}
+
 #[test]
 fn a_drain_or_checkpoint_that_fails_is_tried_again() {
     let failures = Rc::new(Cell::new(0));

@@ -51,6 +51,7 @@ const RECOVER_HELP: &str = "\
 Examples:
   corelane partition recover orders 0 --lost 2,3        what would be kept, and what may be lost
   corelane partition recover orders 0 --lost 2,3 --accept-data-loss
+  corelane partition recover --offline --lost 2,3       the same of all partitions without a leader
 
 On the machine of a node that runs. Without --accept-data-loss nothing is changed. With it the replica
 with the longest log goes on alone, and what only the lost nodes had is gone. Their disks are retired:
@@ -128,17 +129,22 @@ pub(crate) struct PartitionTransfer {
 #[derive(Debug, Args)]
 pub(crate) struct PartitionRecover {
     /// Name of the topic
-    #[arg(value_name = "TOPIC")]
-    pub topic: String,
+    #[arg(value_name = "TOPIC", required_unless_present = "offline")]
+    pub topic: Option<String>,
     /// Number of the partition
-    #[arg(value_name = "PARTITION")]
-    pub partition: i32,
+    #[arg(value_name = "PARTITION", required_unless_present = "offline")]
+    pub partition: Option<i32>,
+    /// All partitions that have no leader, or those of the topic
+    #[arg(long, conflicts_with = "partition")]
+    pub offline: bool,
     #[command(flatten)]
     pub loss: LossArguments,
     #[command(flatten)]
     pub admin: AdminArguments,
     #[command(flatten)]
     pub format: FormatArguments,
+    #[command(flatten)]
+    pub client: ClientArguments,
 }
 
 #[derive(Debug, Args)]
