@@ -631,7 +631,9 @@ async fn open_metadata(shard: &Rc<Shard>) -> Result<(), String> {
         replica.applied_index(),
     );
     let mut owned = shard.owned.borrow_mut();
-    owned.metadata = Some(MetadataOwner::new(restored, found.applied, log.size_bytes));
+    let number = shard.settings.first_number();
+    let metadata = MetadataOwner::new(restored, found.applied, log.size_bytes, number);
+    owned.metadata = Some(metadata);
     owned.replicas.insert(replica);
     if !alone {
         owned.establish(applied);

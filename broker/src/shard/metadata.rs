@@ -117,8 +117,8 @@ impl MetadataOwner {
     }
 
     /// `restored` is the state as of the checkpoint; entries above it come as commits. `bytes` is the log's size.
-    /// `checkpointed`: up to where the checkpoint has the state.
-    pub fn new(restored: Cluster, checkpointed: u64, bytes: u64) -> MetadataOwner {
+    /// `checkpointed`: up to where the checkpoint has the state. `number` is the first one of what others are asked.
+    pub fn new(restored: Cluster, checkpointed: u64, bytes: u64, number: u64) -> MetadataOwner {
         let mut covered = Covered::default();
         covered.checkpointed(checkpointed);
         MetadataOwner {
@@ -130,7 +130,7 @@ impl MetadataOwner {
             told: 0,
             early: Vec::new(),
             sent_on: BTreeMap::new(),
-            next_number: 0,
+            next_number: number,
             unsent: Vec::new(),
             awaited: BTreeMap::new(),
             purging: BTreeMap::new(),

@@ -88,6 +88,14 @@ pub struct Settings {
     pub founders: Vec<(i32, u32)>,
 }
 
+impl Settings {
+    /// Where this start begins to number what it asks of other nodes: an answer that was meant for a start before is
+    /// not taken for one of its own.
+    pub fn first_number(&self) -> u64 {
+        u64::from(self.start.drawn) << 32
+    }
+}
+
 /// How time passes for the replicas of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaftTiming {
@@ -194,10 +202,10 @@ impl Shard {
             led: Notify::new(),
             links: OnceCell::new(),
             catch_ups: catch_up::CatchUps::default(),
-            throttles: throttle::Throttles::default(),
+            throttles: throttle::Throttles::counting_from(settings.first_number()),
             handing_over: Cell::new(false),
             leads_looked_at: Cell::new(core.now()),
-            surveys: survey::Surveys::default(),
+            surveys: survey::Surveys::counting_from(settings.first_number()),
             retired: RefCell::default(),
             named_peers: RefCell::default(),
             settings,

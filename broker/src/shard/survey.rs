@@ -28,6 +28,13 @@ pub struct Surveys {
 }
 
 impl Surveys {
+    pub(super) fn counting_from(number: u64) -> Surveys {
+        Surveys {
+            last: Cell::new(number),
+            ..Surveys::default()
+        }
+    }
+
     /// A node has answered.
     pub(super) fn heard(&self, number: u64, holding: Holding) {
         if let Some(found) = self.open.borrow_mut().get_mut(&number) {

@@ -60,6 +60,15 @@ pub struct Throttles {
     asks: Cell<u64>,
 }
 
+impl Throttles {
+    pub(super) fn counting_from(number: u64) -> Throttles {
+        Throttles {
+            asks: Cell::new(number),
+            ..Throttles::default()
+        }
+    }
+}
+
 /// Bytes that were granted and are not paid for by the time that has passed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Debt {

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::cluster::*;
 use broker::node::News;
 use protocol::ErrorCode;
+use protocol::messages::*;
+use runtime::Stream;
 
 const FOURTH: i32 = 4;
 /// No producer waits longer than this while leads move, in virtual time.
@@ -136,5 +138,59 @@ fn an_older_copy_of_a_disk_is_turned_away() {
         sim.replace_disk(node, &own);
         let (_, heard) = start(&sim, 3, &[]);
         is_ready(&core, &heard).await;
+    });
+}
+
+fn create(name: &'static str) -> CreateTopicsRequest {
+    CreateTopicsRequest {
+        topics: vec![CreatableTopic {
+            name: name.into(),
+            num_partitions: 1,
+            replication_factor: 3,
+            ..CreatableTopic::default()
+        }],
+        timeout_ms: 30_000,
+        ..CreateTopicsRequest::default()
+    }
+}
+
+/// Who leads the metadata.
+async fn controller(stream: &Stream) -> i32 {
+    call(stream, 12, MetadataRequest::default())
+        .await
+        .controller_id
+}
+
+/// The controller kept the answer until all nodes had the topic, and gave it to whoever had the asker's id by then: it has
+/// asked for something else under the same number.
+#[test]
+fn what_a_node_asked_before_it_was_killed_is_not_answered_to_its_next_life() {
+    let world = World::new(57, &[]);
+    let (sim, nodes) = (world.sim.clone(), world.nodes.clone());
+    world.client(move |core| async move {
+        let streams = connect(&core).await;
+        let leader = controller(&streams[0]).await;
+        let (asker, slow) = ((leader % NODES) + 1, ((leader + 1) % NODES) + 1);
+        sim.freeze(nodes[slow as usize - 1]);
+        send(&streams[asker as usize - 1], 7, create("before")).await;
+        core.sleep(Duration::from_millis(10)).await;
+        let node = nodes[asker as usize - 1];
+        sim.crash(node);
+        has_ended(&core, &sim, node).await;
+        let (_, heard) = start(&sim, asker, &[]);
+        is_ready(&core, &heard).await;
+        let stream = core.connect(address(asker)).await.expect("a connection");
+        let created = call(&stream, 7, create("after")).await;
+        sim.thaw(nodes[slow as usize - 1]);
+        assert_eq!(created.topics[0].error_code, ErrorCode::NONE);
+        let request = MetadataRequest {
+            topics: Some(vec![MetadataRequestTopic {
+                name: Some("after".into()),
+                ..MetadataRequestTopic::default()
+            }]),
+            ..MetadataRequest::default()
+        };
+        let known = call(&stream, 12, request).await;
+        assert_eq!(known.topics[0].topic_id, created.topics[0].topic_id);
     });
 }
