@@ -14,6 +14,7 @@ mod forced;
 pub mod heartbeats;
 mod input;
 mod install;
+mod known;
 pub mod members;
 mod message;
 mod mutated;

@@ -29,6 +29,7 @@ use raft::{RawNode, StateRole};
 
 use crate::backlog::Backlog;
 use crate::catch_up::CatchUps;
+use crate::known::Shown;
 use crate::members::{Change, Members, Membership, ReplicaId, Step};
 use crate::message::{TERM_MAX, offsets_of, raft_entry};
 use crate::mutated::Mutated;
@@ -108,6 +109,7 @@ pub struct Replica {
     pub(crate) catch_ups: CatchUps,
     /// The number of the last read: [`crate::confirm`].
     pub(crate) reads: u64,
+    pub(crate) shown: Option<Shown>,
     pub(crate) rest: Rest,
     pub(crate) seed: u64,
     pub(crate) election_ticks: usize,
@@ -157,6 +159,7 @@ impl Replica {
             commit_carried: 0,
             catch_ups: CatchUps::default(),
             reads: 0,
+            shown: None,
             rest: Rest::default(),
             led_term: 0,
             led_from: 0,
@@ -265,7 +268,7 @@ impl Replica {
         })
     }
 
-    fn check_leads(&self) -> Result<(), ProposeError> {
+    pub(crate) fn check_leads(&self) -> Result<(), ProposeError> {
         let raft = &self.node.raft;
         if self.fence.is_some() {
             Err(ProposeError::Fenced)

@@ -318,6 +318,49 @@ fn a_learner_joins_is_promoted_and_another_is_removed() {
     });
 }
 
+/// A replica that has left is removed at the leader's word. All others lose power right then: the entry by which it left is
+/// in their logs, and they may not know that it is committed. They went by the members before and needed its vote.
+#[test]
+fn who_has_left_is_not_needed_by_those_who_stay() {
+    run(async |core| {
+        for seed in 0..20 {
+            let mut cluster = Cluster::new(&core, seed, &[1, 2], &[3]).await;
+            let leader = cluster.heal().await;
+            let gone = cluster.nodes[1 - leader].id;
+            let add = [Change::AddLearner(id(3))];
+            cluster.replica_mut(leader).propose_members(&add).unwrap();
+            cluster.settle().await;
+            let swap = [Change::AddVoter(id(3)), Change::Remove(gone)];
+            cluster.replica_mut(leader).propose_members(&swap).unwrap();
+            let mut rounds = 0;
+            while cluster.replica(leader).members().is_voter(gone)
+                || !cluster.replica_mut(leader).members_are_known()
+            {
+                rounds += 1;
+                assert!(rounds < 100, "seed {seed}: {:#?}", cluster.states());
+                for at in 0..3 {
+                    cluster.pass(at);
+                    cluster.finish_write(at).await;
+                }
+                cluster.deliver_all();
+            }
+            cluster.isolate(Some(gone));
+            for at in [leader, 2] {
+                cluster.crash(at).await;
+            }
+            let mut ticks = 0;
+            while !cluster
+                .leader()
+                .is_some_and(|at| cluster.replica(at).is_serving())
+            {
+                ticks += 1;
+                assert!(ticks < 200, "seed {seed}: {:#?}", cluster.states());
+                cluster.tick_all().await;
+            }
+        }
+    });
+}
+
 /// With pre-votes and check-quorum, a group can be left without a leader although a majority is
 /// connected, if links fail in one direction only. With three replicas and one broken link, in one
 /// direction or both, somebody reaches everybody, so there must be progress.

@@ -6,7 +6,7 @@
 //!
 //! A replica that was given up and opens again must not vote with what it has forgotten. So it has no say until the
 //! group's log gives it one ([`crate::cluster::Topic::founders`] names those who have held theirs all the time), and
-//! a move is done only when each member has the entry that made it one. And a node that starts does not believe what
+//! a move is done only when each member knows for good that it is one ([`raft_group::Replica::members_are_known`]). And a node that starts does not believe what
 //! its own, perhaps old, metadata says of replicas that come and go before it has got as far as the others: until then
 //! it opens what it has a log of, and gives nothing up.
 
@@ -44,27 +44,20 @@ impl Owned {
         let topic = Uuid::from_u128(id.topic);
         let found = cluster.topic_by_id(topic);
         let moving = found.and_then(|topic| topic.moves.get(&id.partition));
-        let led = self.replicas.get(id);
+        let led = self.replicas.get_mut(id);
         let led = led.filter(|replica| replica.role() == Role::Leader);
         let (Some(moving), Some(replica)) = (moving, led) else {
             self.told_arrivals.remove(&id);
             return false;
         };
         let members = replica.members();
-        let since = replica.configuration().index;
-        let in_place = replica.is_serving()
-            && !members.is_joint()
+        let in_place = !members.is_joint()
             && members.learners().is_empty()
             && members.voters().len() == wanted.len()
-            && wanted.iter().all(|id| members.is_voter(*id))
-            && since <= replica.commit_index();
-        let own = replica.id();
-        let knows = |peer: &ReplicaId| {
-            let matched = replica.matched(*peer);
-            *peer == own || matched.is_some_and(|matched| matched >= since)
-        };
-        if !in_place || !wanted.iter().all(knows) {
-            tracing::trace!(partition = %id, in_place, since, ?members, "has not arrived");
+            && wanted.iter().all(|id| members.is_voter(*id));
+        // Who is not wanted any more removes its files at this word.
+        if !in_place || !replica.members_are_known() {
+            tracing::trace!(partition = %id, in_place, members = ?replica.members(), "has not arrived");
             return true;
         }
         if let Some(told) = self.told_arrivals.get_mut(&id)
