@@ -18,8 +18,9 @@ impl Replica {
     ///
     /// But a new leader commits what its predecessor has left only together with an entry of its own term. If all
     /// other replicas are away, that takes this one; and what is uncommitted here may be the very thing that holds on
-    /// to the journal. So a log that ends in such entries takes what is new up to the first entry of the leader's
-    /// term, room or not: that goes into the journal's reserve, once in a term.
+    /// to the journal. So a log that ends in entries which the leader does not call committed takes what is new up to the
+    /// first entry of the leader's term, room or not: that goes into the journal's reserve, once in a term. And one that
+    /// ends in entries which the leader does not have takes one that replaces them.
     pub fn leave_out_what_does_not_fit(
         &self,
         message: &mut Message,
@@ -37,7 +38,13 @@ impl Replica {
         let known = known.count();
         let news = &append.entries[known..];
         let mut needed = at_least;
-        if log.commit() < log.last_index() && log.last_term() < term {
+        let last = log.last_index();
+        if !news.is_empty() && append.prev_index.saturating_add(known as u64) < last {
+            needed = needed.max(1);
+        }
+        // A log that catches up with a long history ends in an old term, too: what it has is committed, and room comes
+        // by draining it.
+        if log.commit().max(append.commit) < last && log.last_term() < term {
             let its_first = news.iter().position(|entry| entry.term == term);
             needed = needed.max(its_first.map_or(news.len(), |at| at + 1));
         }

@@ -116,3 +116,61 @@ fn a_follower_takes_of_an_append_what_fits() {
         assert_eq!(left(1 << 20, 0), (5, true));
     });
 }
+
+/// A newcomer to a log that many leaders have written took all that it was sent, room or not, as long as it had not got as
+/// far as the present leader's term: its journal was full of entries of which it had not heard that they are committed,
+/// and it waited in the middle of some more, and never heard. (Found by a mix of faults on real processes.)
+#[test]
+fn what_is_committed_elsewhere_is_no_reason_to_take_more_than_fits() {
+    run(async |core| {
+        let mut cluster = Cluster::new(&core, 39, &[1, 2, 3], &[]).await;
+        let leader = cluster.heal().await;
+        let at = (leader + 1) % 3;
+        let last = cluster.propose(leader, 1, b"not yet committed").unwrap();
+        cluster.pass(leader);
+        cluster.finish_write(leader).await;
+        cluster.deliver_all();
+        cluster.pass(at);
+        cluster.finish_write(at).await;
+        let follower = cluster.replica(at);
+        assert_eq!(follower.last_index(), last.index);
+        assert!(follower.commit_index() < last.index);
+        // Of the third leader since, which has not come to its own entries yet.
+        let taken = |prev_index, commit| {
+            let entry = Entry {
+                term: last.term + 1,
+                kind: EntryKind::Command,
+                data: Bytes::from_static(b"history"),
+            };
+            let body = Body::Append(Append {
+                prev_index,
+                prev_term: last.term,
+                commit,
+                entries: vec![entry; 5],
+            });
+            let mut message = Message {
+                from: cluster.nodes[leader].id,
+                to: follower.id(),
+                term: last.term + 3,
+                body,
+            };
+            follower.leave_out_what_does_not_fit(&mut message, 0, 0);
+            let Body::Append(append) = message.body else {
+                panic!("it was an append");
+            };
+            append.entries.len()
+        };
+        assert_eq!(taken(last.index, last.index + 1_000), 0);
+        assert_eq!(taken(last.index, last.index), 0);
+        assert_eq!(
+            taken(last.index, last.index - 1),
+            5,
+            "it may have to be committed by them"
+        );
+        assert_eq!(
+            taken(last.index - 1, last.index + 1_000),
+            1,
+            "it replaces what only this one has"
+        );
+    });
+}

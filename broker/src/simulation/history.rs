@@ -76,16 +76,18 @@ struct Doubt {
 }
 
 impl PartitionHistory {
-    /// The leader epoch of the record at an offset, of a log that was read as a whole.
+    /// The leader epoch of the record at an offset, in that part of a log that was read as a whole.
     fn epoch_of(&self, offset: i64) -> Option<i32> {
         let before = self.epochs.range(..=offset).next_back();
         before.map(|(_, epoch)| *epoch)
     }
 
-    /// An acknowledgement that an answer in the same or a later epoch, asked for after it, did not know of.
-    fn unknown_ack(&self) -> Option<(&Doubt, i64, i32)> {
+    /// An acknowledgement that an answer in the same or a later epoch, asked for after it, did not know of. The log was
+    /// read from `start` on; of which epochs the records before it were is not known.
+    fn unknown_ack(&self, start: i64) -> Option<(&Doubt, i64, i32)> {
         self.doubts.iter().find_map(|doubt| {
-            self.acks.iter().find_map(|(at, offset)| {
+            let mut read = self.acks.iter().filter(|(_, offset)| *offset >= start);
+            read.find_map(|(at, offset)| {
                 let epoch = self.epoch_of(*offset)?;
                 let due = *at < doubt.asked_us && epoch <= doubt.epoch;
                 (due && *offset >= doubt.told).then_some((doubt, *offset, epoch))
@@ -521,21 +523,26 @@ impl History {
         }
     }
 
-    /// Judges a complete reading of a partition from `start` to `end`.
-    pub fn read_whole(&mut self, place: Place, start: i64, end: i64) {
+    /// Judges a complete reading of a partition from `start` to `end`. False if a leader that was deposed and does not
+    /// know it may have answered: `floor` is the least that anybody could know when it was begun.
+    pub fn read_whole(&mut self, place: Place, start: i64, end: i64, floor: Floor) -> bool {
         let lost = self.values.iter().find(|(_, sent)| {
             let offset = sent.offset.unwrap_or(-1);
             sent.place == place && sent.fate == Fate::Acked && offset >= start && offset >= end
         });
         if let Some((value, sent)) = lost {
             let offset = sent.offset;
+            if end >= floor.high_watermark {
+                return false;
+            }
             let told = format!(
                 "{value:?} was acknowledged at {offset:?} of {place:?}, which ends at {end}"
             );
-            return self.violate(Violation::Lost, told);
+            self.violate(Violation::Lost, told);
+            return true;
         }
         let partition = self.partitions.entry(place).or_default();
-        if let Some((doubt, offset, epoch)) = partition.unknown_ack() {
+        if let Some((doubt, offset, epoch)) = partition.unknown_ack(start) {
             let Doubt {
                 epoch: later,
                 node,
@@ -547,7 +554,8 @@ impl History {
                  {epoch}, had been acknowledged before it was asked",
                 node + 1
             );
-            return self.violate(Violation::WentBack, what);
+            self.violate(Violation::WentBack, what);
+            return true;
         }
         let mut last: BTreeMap<u32, (i64, u32)> = BTreeMap::new();
         let mut disordered = None;
@@ -571,6 +579,7 @@ impl History {
                 ),
             );
         }
+        true
     }
 
     /// What was sent once and acknowledged at this offset: it has been in one log, and has not been taken back.

@@ -397,8 +397,9 @@ impl Reader {
         Some(())
     }
 
-    /// From the first offset to the high watermark, without a gap.
+    /// From the first offset to the high watermark, without a gap. None if that has to be done again.
     async fn read_whole(&mut self, topic: &str, place: Place) -> Option<()> {
+        let floor = self.stage.history().floor(place);
         // Nothing is deleted any more, so the name is the topic's.
         let keeps_all = self.stage.history().keeps_all(place);
         let start = match keeps_all {
@@ -418,8 +419,8 @@ impl Reader {
                 break;
             }
         }
-        self.stage.history().read_whole(place, start, from);
-        self.stage.history().count("whole logs");
-        Some(())
+        let mut history = self.stage.history();
+        let is_judged = history.read_whole(place, start, from, floor);
+        is_judged.then(|| history.count("whole logs"))
     }
 }
