@@ -155,6 +155,10 @@ const METADATA_SEGMENT_BYTES: u64 = 16 << 20;
 /// Connections of other nodes that may wait to be accepted.
 const PEER_BACKLOG: u32 = 128;
 
+/// How long the first answer to a registration is waited for: a node that asks twice is registered once.
+const REGISTERED_WITHIN: Duration = Duration::from_secs(1);
+/// An answer that takes longer is worth a word.
+const WARNED_AFTER: Duration = Duration::from_secs(4);
 /// Pause before a node that was not heard says again that it is there.
 const REGISTER_AGAIN: Duration = Duration::from_millis(200);
 /// Pause between two rounds of asking the other nodes who they are.
@@ -279,27 +283,36 @@ async fn register(shard: &Rc<Shard>, peers: &PeerPlan) -> Result<bool, StartErro
         level: crate::peers::LEVEL,
     };
     let mut told = false;
+    let mut patience = REGISTERED_WITHIN;
     // Who waits here is told of a stop at any moment, or finds that it was.
     while !shard.stopping.get() {
         let ask = ClusterAsk::RegisterNode(registration.clone());
-        let asked = shard.ask(METADATA_CORE, ask);
+        let asked = runtime::timeout(&shard.core, patience, shard.ask(METADATA_CORE, ask));
         let answer = match runtime::select(asked, shard.stopped.wait()).await {
-            runtime::Either::Left(answer) => answer,
+            runtime::Either::Left(Ok(answer)) => Some(answer),
+            // The answer went the way of a connection that broke, or it takes long to get as far as the cluster.
+            runtime::Either::Left(Err(_)) => None,
             runtime::Either::Right(()) => return Ok(false),
         };
-        match *answer {
-            ClusterAnswer::RegisterNode(Ok(())) => return Ok(true),
-            ClusterAnswer::RegisterNode(Err(refusal)) => {
+        match answer.map(|answer| *answer) {
+            Some(ClusterAnswer::RegisterNode(Ok(()))) => return Ok(true),
+            Some(ClusterAnswer::RegisterNode(Err(refusal))) => {
                 return Err(StartError::NotTakenIn(refusal.message));
             }
-            _ => {
+            None if patience < WARNED_AFTER => patience *= 2,
+            unanswered => {
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!(
                         "no leader of the cluster's metadata is reached: waiting until a majority of its nodes runs"
                     );
                 }
-                let pause = shard.core.sleep(REGISTER_AGAIN);
-                runtime::select(pause, shard.stopped.wait()).await;
+                match unanswered {
+                    None => patience *= 2,
+                    Some(_) => {
+                        let pause = shard.core.sleep(REGISTER_AGAIN);
+                        runtime::select(pause, shard.stopped.wait()).await;
+                    }
+                }
             }
         }
     }
