@@ -220,10 +220,8 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
     if !shard.stopping.get() {
         shard.stopped.wait().await;
     }
-    if let Some(sentence) = shard.retired.take() {
-        let _ = plan
-            .news
-            .send(News::Failed(StartError::NotTakenIn(sentence)));
+    if let Some(error) = shard.failed.take() {
+        let _ = plan.news.send(News::Failed(error));
     }
     go_down(&shard).await;
     core.stop();

@@ -584,6 +584,18 @@ impl Replica {
         {
             let reason = fence.reason.clone();
             out.events.push((self.partition, Event::Fenced { reason }));
+            // The others may be asleep, or hear from its node for as long as that lives.
+            if self.node.raft.state == StateRole::Leader
+                && let Some(to) = self.follower_with_most()
+            {
+                let message = Message {
+                    from: self.id,
+                    to,
+                    term: self.node.raft.term,
+                    body: Body::TimeoutNow,
+                };
+                out.messages.push((self.partition, message));
+            }
         }
         let now = Standing {
             role: self.role(),

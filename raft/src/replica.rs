@@ -454,7 +454,7 @@ impl Replica {
     }
 
     /// Ends this replica's part in its group, for good or until it is opened anew. Said once by
-    /// the next [`Replica::collect`].
+    /// the next [`Replica::collect`]. A leader asks the follower that has most to take over.
     pub fn fence(&mut self, reason: String) {
         if self.fence.is_none() {
             self.fence = Some(Box::new(Fence {

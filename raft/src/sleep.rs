@@ -445,6 +445,15 @@ impl Replica {
         }
     }
 
+    /// The other voter that is known to have most of this leader's log: it is to campaign when this one ends.
+    pub(crate) fn follower_with_most(&self) -> Option<ReplicaId> {
+        let tracker = self.node.raft.prs();
+        let voters = self.configuration.members.voters().iter();
+        let others = voters.copied().filter(|voter| *voter != self.id);
+        let known = others.filter_map(|voter| Some((tracker.get(voter.as_u64())?.matched, voter)));
+        known.max().map(|(_, voter)| voter)
+    }
+
     /// A leader resigns if those that are left when the nodes that are `gone` are taken away are no majority.
     /// It need not wait for raft's own check of the quorum, which takes an election timeout and more.
     ///
@@ -462,12 +471,7 @@ impl Replica {
         if tracker.has_quorum(&heard) {
             return;
         }
-        let voters = self.configuration.members.voters();
-        let others = tracker.iter().filter(|(id, _)| {
-            **id != self.id.as_u64() && voters.iter().any(|voter| voter.as_u64() == **id)
-        });
-        let next = others.max_by_key(|(id, progress)| (progress.matched, **id));
-        let next = next.map(|(id, _)| *id);
+        let next = self.follower_with_most().map(ReplicaId::as_u64);
         self.stir();
         self.guarded("silence of a majority", |raw| {
             if let Some(next) = next {

@@ -634,3 +634,14 @@ async fn tick_two(shards: &mut [Shard]) {
         }
     }
 }
+
+/// Its node lives, so nobody is told that the leader of a group is gone; and in a group that sleeps nobody misses its beats.
+#[test]
+fn a_leader_that_is_fenced_is_replaced_in_a_group_that_sleeps() {
+    run(async |core| {
+        let (mut cluster, leader) = asleep(&core, 61).await;
+        cluster.replica_mut(leader).fence("for the test".to_owned());
+        let (_, next) = until_led(&mut cluster, leader, 2).await;
+        assert_ne!(next, leader);
+    });
+}

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use runtime::{Instant, Notify};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use storage::PartitionId;
@@ -181,6 +182,10 @@ impl Shard {
             Ok(()) => false,
             Err(error) => {
                 tracing::warn!(%error, partition = ?id, "a tail could not be drained; it is tried again");
+                drop(owned);
+                if error.kind() == io::ErrorKind::InvalidData {
+                    self.damaged(id, &error);
+                }
                 true
             }
         }

@@ -4,6 +4,8 @@ use super::Shard;
 use super::mail::*;
 use super::owned::{Owned, check_epoch, check_leader};
 use super::reading::Reading;
+use crate::cluster::METADATA;
+use crate::node::StartError;
 use bytes::Bytes;
 use protocol::compression::Budget as DecodeBudget;
 use protocol::error::ErrorCode;
@@ -158,19 +160,34 @@ impl Shard {
 }
 
 impl Shard {
-    /// What a log has on disk could not be read. Damage does not heal, so a replica that others can do without ends its
-    /// part in its group, and these serve what they have of it; any other one serves what is left to it.
+    /// What a log has on disk could not be read.
     pub(super) fn read_failed(&self, id: PartitionId, error: &ReadError) {
         tracing::warn!(%error, partition = ?id, "what is on disk cannot be read");
-        if !matches!(error, ReadError::Damaged { .. }) {
+        if matches!(error, ReadError::Damaged { .. }) {
+            self.damaged(id, error);
+        }
+    }
+
+    /// Damage does not heal, so a replica that others can do without ends its part in its group, and these serve what
+    /// they have of it; any other one serves what is left to it. A node that cannot follow the metadata would tell
+    /// clients of what was, for ever: it ends.
+    pub(super) fn damaged(&self, id: PartitionId, error: &dyn std::fmt::Display) {
+        let mut owned = self.owned.borrow_mut();
+        if !owned.others_are_enough(id) {
             return;
         }
-        let mut owned = self.owned.borrow_mut();
-        if owned.others_are_enough(id)
-            && let Some(replica) = owned.replicas.get_mut(id)
-        {
+        if let Some(replica) = owned.replicas.get_mut(id) {
             replica.fence(error.to_string());
             self.wake_turn();
+        }
+        drop(owned);
+        if id == METADATA {
+            let path = self.settings.data.clone();
+            let reason = format!(
+                "the cluster's metadata in it is damaged ({error}), and the other nodes go on without this one; give it an \
+                 empty directory, and it copies everything from them"
+            );
+            self.fail(StartError::Data { path, reason });
         }
     }
 

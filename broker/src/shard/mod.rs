@@ -43,6 +43,7 @@ pub mod watch;
 
 use crate::cluster::{ClusterAsk, METADATA_CORE, OFFSETS_TOPIC, partition_id};
 use crate::groups;
+use crate::node::StartError;
 use asks::AskSlots;
 use limits::Budget;
 use mail::{Answer, AskId, Asks, Mail, Question};
@@ -162,8 +163,8 @@ pub struct Shard {
     handing_over: Cell<bool>,
     leads_looked_at: Cell<Instant>,
     surveys: survey::Surveys,
-    /// Why this node may not be part of its cluster any more.
-    pub retired: RefCell<Option<String>>,
+    /// Why this node ends by itself: it may not be part of its cluster any more, or cannot.
+    pub failed: RefCell<Option<StartError>>,
     /// Addresses of other nodes that the configuration of this one names.
     named_peers: RefCell<BTreeMap<i32, String>>,
 }
@@ -206,7 +207,7 @@ impl Shard {
             handing_over: Cell::new(false),
             leads_looked_at: Cell::new(core.now()),
             surveys: survey::Surveys::counting_from(settings.first_number()),
-            retired: RefCell::default(),
+            failed: RefCell::default(),
             named_peers: RefCell::default(),
             settings,
             core,

@@ -11,6 +11,7 @@ use super::peer_mail::{PeerMail, kind};
 use crate::cluster::{Cluster, METADATA_CORE, Registration};
 use crate::founding::Standing;
 use crate::node::PeerPlan;
+use crate::node::StartError;
 use crate::peers::{
     Destination, Door, Hello, Host, Identity, Introduction, LEVEL, LinkEnd, Links, Origin, Refusal,
     RefusalCode, Sent,
@@ -647,11 +648,17 @@ impl Shard {
     /// Another node of the cluster says that this one's disk was given up for good: that is a committed fact and stays
     /// one. To go on would be to serve, perhaps with others of its kind, what the cluster has left behind.
     fn end_retired(&self, told_by: i32, sentence: &str) {
-        if self.retired.borrow().is_some() {
+        tracing::debug!(told_by, "the disk of this node was given up");
+        self.fail(StartError::NotTakenIn(sentence.to_owned()));
+    }
+
+    /// This node ends by itself, and says why.
+    pub(super) fn fail(&self, error: StartError) {
+        if self.failed.borrow().is_some() {
             return;
         }
-        tracing::error!(told_by, "this node stops: {sentence}");
-        self.retired.replace(Some(sentence.to_owned()));
+        tracing::error!("this node stops: {error}");
+        self.failed.replace(Some(error));
         for core in (0..self.core.cores()).rev() {
             self.post.send(core, Mail::Stop);
         }

@@ -446,6 +446,7 @@ impl Fate {
         for index in 0..self.members.len() {
             let (has_old_disk, is_damaged) = (self.has_old_disk(index), self.is_damaged(index));
             let is_to_leave = self.stage.is_to_leave(index);
+            let mut ended = false;
             let member = &mut self.members[index];
             while let Ok(news) = member.news.try_recv() {
                 match news {
@@ -473,9 +474,11 @@ impl Fate {
                     }
                     News::Recovered { .. } => {}
                     News::Failed(_) if is_damaged => {
-                        self.stage
-                            .history()
-                            .count("starts refused to a damaged disk");
+                        let mut history = self.stage.history();
+                        history.count("damaged nodes do not start or end by themselves");
+                        drop(history);
+                        // It was left as it is for the rest of the run.
+                        ended |= self.stage.damaged.get() == Some(index);
                     }
                     News::Failed(StartError::Data { .. }) if member.excused => {
                         self.stage.history().count("starts refused by the disk");
@@ -490,6 +493,9 @@ impl Fate {
                         self.stage.history().violate(Violation::NotStarted, what);
                     }
                 }
+            }
+            if ended {
+                self.replace_damaged_one(index);
             }
         }
     }

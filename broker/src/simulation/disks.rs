@@ -146,14 +146,20 @@ impl Fate {
     pub(super) fn replace_damaged(&mut self) {
         let damaged = (0..self.members.len()).find(|index| self.is_damaged(*index));
         let Some(index) = damaged else { return };
-        let has_started = self.members[index].starts_as_is > 0;
+        let node = self.members[index].node;
+        let has_started = self.members[index].starts_as_is > 0 && !self.sim.is_done(node);
         // A replica that a damaged node keeps to itself cannot be moved for a node that leaves.
         let may_stay = has_started && self.stage.leaver.get().is_none();
         if may_stay && self.draw.below(2) == 0 {
             self.stage.history().count("damaged nodes go on");
             return self.stage.damaged.set(Some(index));
         }
+        self.replace_damaged_one(index);
+    }
+
+    pub(super) fn replace_damaged_one(&mut self, index: usize) {
         if self.lose_power_for_good(index) {
+            self.stage.damaged.set(None);
             self.changed = None;
             self.empty(index);
             self.tell(format!("{} gets an empty disk", name(index)));

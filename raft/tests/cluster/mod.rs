@@ -355,6 +355,7 @@ impl Cluster {
                     "seed {seed}: {before:?} and {id} both lead term {term}"
                 );
             }
+            Event::Fenced { reason } if reason.contains("for the test") => {}
             Event::Fenced { reason } => panic!("seed {seed}: {id} fenced: {reason}"),
             Event::SnapshotWanted => self.nodes[at].snapshot_wanted = true,
             Event::LeadConfirmed { read, index } => {
