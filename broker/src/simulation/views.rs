@@ -21,9 +21,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn is_whole(&self) -> bool {
-        let replicas: BTreeSet<i32> = self.replicas.iter().copied().collect();
-        self.leader >= 0 && self.in_sync == replicas
+    fn is_whole_but_for(&self, may_lack: impl Fn(i32) -> bool) -> bool {
+        let mut replicas = self.replicas.iter();
+        self.leader >= 0 && replicas.all(|id| self.in_sync.contains(id) || may_lack(*id))
     }
 }
 
@@ -54,9 +54,16 @@ pub(super) async fn compare(stage: Rc<Stage>, mut client: Client) {
             moving.extend(moves);
         }
         let same = views.windows(2).all(|pair| pair[0] == pair[1]);
+        // A node with a damaged disk may keep replicas to itself.
+        let may_lack = |id: i32| {
+            stage
+                .damaged
+                .get()
+                .is_some_and(|at| stage.node_of(id) == Some(at))
+        };
         let holds = |seen: &Seen| {
             let mut replicas = seen.replicas.iter().filter_map(|id| stage.node_of(*id));
-            seen.is_whole() && !replicas.any(|node| stage.has_left(node))
+            seen.is_whole_but_for(may_lack) && !replicas.any(|node| stage.has_left(node))
         };
         let whole = views.iter().flat_map(View::values).all(holds);
         if views.len() == stage.members().count() && same && whole && moving.is_empty() {
@@ -133,7 +140,10 @@ fn differences(views: &[View]) -> String {
     let told = places.into_iter().filter_map(|place| {
         let told: Vec<Option<&Seen>> = views.iter().map(|view| view.get(place)).collect();
         let agreed = told.windows(2).all(|pair| pair[0] == pair[1]);
-        let whole = told.iter().flatten().all(|seen| seen.is_whole());
+        let whole = told
+            .iter()
+            .flatten()
+            .all(|seen| seen.is_whole_but_for(|_| false));
         (!agreed || !whole).then(|| format!("{}/{}: {told:?}", place.0, place.1))
     });
     let told: Vec<String> = told.collect();

@@ -134,11 +134,18 @@ impl Journal {
         }
     }
 
-    /// Takes in a drain: its entries count as drained, and the journal is told so.
+    /// Takes in a drain: its entries count as drained, and the journal is told so. After `InvalidData` the segment is
+    /// damaged, and the next drain begins another one: what is not in it yet must not hold the journal for ever.
     pub fn finish_drain(&mut self, log: &mut Log, done: DrainDone) -> io::Result<()> {
         self.note_space(&done.result);
-        done.result?;
-        if done.id != log.id() || done.incarnation != log.incarnation() {
+        let is_of_log = done.id == log.id() && done.incarnation == log.incarnation();
+        if let Err(error) = done.result {
+            if is_of_log && error.kind() == io::ErrorKind::InvalidData {
+                log.close_segment(done.segment.generation);
+            }
+            return Err(error);
+        }
+        if !is_of_log {
             return Ok(());
         }
         log.drained_to(done.segment);

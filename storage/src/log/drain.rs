@@ -92,6 +92,19 @@ impl Log {
         })
     }
 
+    /// Nothing more goes to this segment. What lies in it and is not drained is written once more, to the next one.
+    pub(crate) fn close_segment(&mut self, generation: u64) {
+        let mut segments = self.segments.iter_mut();
+        if let Some(segment) = segments.find(|s| s.generation == generation) {
+            segment.closed = true;
+        }
+        for index in self.drained + 1..=self.last_index() {
+            let entry = self.tail.get_mut(index);
+            let entry = entry.expect("undrained entries are in memory");
+            entry.place = entry.place.filter(|place| place.generation != generation);
+        }
+    }
+
     /// The segment that takes `first`: the newest one, or a new one if that is full or old.
     fn drain_target(&self, first: &TailEntry, now_wall_ms: i64) -> Segment {
         if let Some(newest) = self.segments.last() {

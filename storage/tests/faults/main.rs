@@ -384,6 +384,45 @@ fn a_full_journal_goes_on_after_a_checkpoint_that_failed() {
     });
 }
 
+/// What came after the damage could not be drained, and held the journal until that was full.
+#[test]
+fn a_damaged_segment_does_not_hold_the_journal() {
+    let sim = world(23);
+    let control = (*sim).clone();
+    let name = live(&sim, |core| async move {
+        let mut node = Node::start(&core, options()).await;
+        node.append(id(0), 1, 500).unwrap();
+        node.turn().await.unwrap();
+        node.commit_all();
+        node.drain_all().await.unwrap();
+        node.checkpoint().await.unwrap();
+    });
+    live(&sim, move |core| {
+        let control = control.clone();
+        async move {
+            let mut node = Node::start(&core, options()).await;
+            let files = control.durable_files(name);
+            let segment = files
+                .iter()
+                .find(|path| path.extension().is_some_and(|it| it == "segment"));
+            let segment = segment.expect("it was drained");
+            for byte in 0..4 {
+                assert!(control.flip_bit(name, segment, byte, 0));
+            }
+            // An index that is not there is made anew from the frames.
+            let index = segment.with_extension("index");
+            core.disk().remove_file(&index).await.unwrap();
+            node.append(id(0), 2, 500).unwrap();
+            node.turn().await.unwrap();
+            node.commit_all();
+            let drained = node.drain_all().await;
+            assert_eq!(drained.unwrap_err().kind(), ErrorKind::InvalidData);
+            node.drain_all().await.expect("into another segment");
+            assert_eq!(node.logs[&id(0)].undrained_bytes(), 0);
+        }
+    });
+}
+
 #[test]
 fn a_drain_or_checkpoint_that_fails_is_tried_again() {
     let failures = Rc::new(Cell::new(0));
