@@ -118,6 +118,10 @@ impl Journal {
 
     /// Ends a checkpoint. Gives it back as long as the journal is not durable up to what it says:
     /// try again when the next turn is written.
+    #[allow(
+        clippy::result_large_err,
+        reason = "the checkpoint comes back, and is made seldom"
+    )]
     pub fn begin_checkpoint_write(
         &mut self,
         mut checkpoint: Checkpoint,
