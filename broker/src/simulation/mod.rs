@@ -64,7 +64,9 @@ pub const RED_SEEDS: [u64; 19] = [
 ];
 
 /// Seeds of three nodes that were red once.
-pub const RED_CLUSTER_SEEDS: [u64; 9] = [3, 6, 9, 13, 72, 180, 841, 142, 239];
+pub const RED_CLUSTER_SEEDS: [u64; 17] = [
+    3, 6, 9, 13, 72, 180, 841, 142, 239, 1308, 1882, 2531, 2810, 3520, 14735, 14878, 15494,
+];
 
 /// Seeds of four nodes, of which one leaves, that were red once.
 pub const RED_LEAVING_SEEDS: [u64; 1] = [21];
