@@ -21,7 +21,21 @@ def create_topic(session, topic, partitions, configs=None):
     """Creates a topic and waits until the broker that serves it has heard of it."""
     admin = AdminClient(session.config())
     wanted = NewTopic(topic, partitions, session.replication, config=configs or {})
-    admin.create_topics([wanted])[topic].result(30)
+    deadline = time.monotonic() + 30
+    lost = False
+    while True:
+        try:
+            admin.create_topics([wanted])[topic].result(30)
+            break
+        except KafkaException as problem:
+            # librdkafka asks once: a node that is killed takes the answer with it, and the topic may be there.
+            name = problem.args[0].name()
+            if name == "TOPIC_ALREADY_EXISTS" and lost:
+                break
+            if name != "_TRANSPORT" or time.monotonic() > deadline:
+                raise
+            lost = True
+            time.sleep(0.1)
 
     def visible():
         found = admin.list_topics(topic, timeout=10).topics[topic]
