@@ -323,13 +323,7 @@ fn a_full_journal_that_cannot_be_drained_says_that_the_disk_is_full() {
         let control = control.clone();
         async move {
             let mut node = Node::start(&core, options()).await;
-            let mut mark = 0;
-            while node.journal.refuses().is_none() {
-                mark += 1;
-                node.append(id(0), mark, 2000).unwrap();
-                node.turn().await.unwrap();
-                node.prepare().await.unwrap();
-            }
+            node.fill().await;
             assert_eq!(node.journal.refuses(), Some(Refusal::Full));
             node.commit_all();
             control.set_capacity(name, Some(0));
@@ -358,13 +352,7 @@ fn a_full_journal_goes_on_after_a_checkpoint_that_failed() {
         let control = control.clone();
         async move {
             let mut node = Node::start(&core, options()).await;
-            let mut mark = 0;
-            while node.journal.refuses().is_none() {
-                mark += 1;
-                node.append(id(0), mark, 2000).unwrap();
-                node.turn().await.unwrap();
-                node.prepare().await.unwrap();
-            }
+            node.fill().await;
             node.commit_all();
             node.checkpoint().await.unwrap();
             node.checkpoint().await.unwrap();

@@ -104,6 +104,17 @@ impl Node {
         Ok(staged.base_offset)
     }
 
+    /// Appends until the journal refuses, with all of its files.
+    pub async fn fill(&mut self) {
+        let mut mark = 0;
+        while self.journal.refuses().is_none() {
+            mark += 1;
+            self.append(id(0), mark, 2000).unwrap();
+            self.turn().await.unwrap();
+            self.prepare().await.unwrap();
+        }
+    }
+
     pub fn vote(&mut self, id: PartitionId, hard_state: HardState) {
         self.log(id);
         let log = self.logs.get_mut(&id).unwrap();
