@@ -281,36 +281,39 @@ async fn register(shard: &Rc<Shard>, peers: &PeerPlan) -> Result<bool, StartErro
         level: crate::peers::LEVEL,
     };
     let mut told = false;
+    let mut tell = || {
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(
+                "no leader of the cluster's metadata is reached: waiting until a majority of its nodes runs"
+            );
+        }
+    };
     let mut patience = REGISTERED_WITHIN;
     // Who waits here is told of a stop at any moment, or finds that it was.
     while !shard.stopping.get() {
         let ask = ClusterAsk::RegisterNode(registration.clone());
         let asked = runtime::timeout(&shard.core, patience, shard.ask(METADATA_CORE, ask));
         let answer = match runtime::select(asked, shard.stopped.wait()).await {
-            runtime::Either::Left(Ok(answer)) => Some(answer),
+            runtime::Either::Left(Ok(answer)) => *answer,
             // The answer went the way of a connection that broke, or it takes long to get as far as the cluster.
-            runtime::Either::Left(Err(_)) => None,
+            runtime::Either::Left(Err(_)) => {
+                if patience >= WARNED_AFTER {
+                    tell();
+                }
+                patience *= 2;
+                continue;
+            }
             runtime::Either::Right(()) => return Ok(false),
         };
-        match answer.map(|answer| *answer) {
-            Some(ClusterAnswer::RegisterNode(Ok(()))) => return Ok(true),
-            Some(ClusterAnswer::RegisterNode(Err(refusal))) => {
+        match answer {
+            ClusterAnswer::RegisterNode(Ok(())) => return Ok(true),
+            ClusterAnswer::RegisterNode(Err(refusal)) => {
                 return Err(StartError::NotTakenIn(refusal.message));
             }
-            None if patience < WARNED_AFTER => patience *= 2,
-            unanswered => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(
-                        "no leader of the cluster's metadata is reached: waiting until a majority of its nodes runs"
-                    );
-                }
-                match unanswered {
-                    None => patience *= 2,
-                    Some(_) => {
-                        let pause = shard.core.sleep(REGISTER_AGAIN);
-                        runtime::select(pause, shard.stopped.wait()).await;
-                    }
-                }
+            _ => {
+                tell();
+                let pause = shard.core.sleep(REGISTER_AGAIN);
+                runtime::select(pause, shard.stopped.wait()).await;
             }
         }
     }

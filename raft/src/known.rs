@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 
-use crate::replica::{Replica, Role};
+use crate::replica::Replica;
 use storage::EntryKind;
 
 /// The entry that shows it.
@@ -25,10 +25,8 @@ impl Replica {
     /// while a change of members is under way.
     pub fn members_are_known(&mut self) -> bool {
         let since = self.configuration().index;
-        let in_force = self.role() == Role::Leader
-            && self.is_serving()
-            && !self.members().is_joint()
-            && since <= self.commit_index();
+        let in_force =
+            self.is_serving() && !self.members().is_joint() && since <= self.commit_index();
         if !in_force {
             return false;
         }

@@ -109,6 +109,7 @@ pub struct Replica {
     pub(crate) catch_ups: CatchUps,
     /// The number of the last read: [`crate::confirm`].
     pub(crate) reads: u64,
+    /// The entry whose holders know the members: [`crate::known`].
     pub(crate) shown: Option<Shown>,
     pub(crate) rest: Rest,
     pub(crate) seed: u64,

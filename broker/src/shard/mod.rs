@@ -163,6 +163,8 @@ pub struct Shard {
     handing_over: Cell<bool>,
     leads_looked_at: Cell<Instant>,
     surveys: survey::Surveys,
+    /// The last number of what this core has asked other nodes, but for changes of the metadata.
+    asked_others: Cell<u64>,
     /// Why this node ends by itself: it may not be part of its cluster any more, or cannot.
     pub failed: RefCell<Option<StartError>>,
     /// Addresses of other nodes that the configuration of this one names.
@@ -203,10 +205,11 @@ impl Shard {
             led: Notify::new(),
             links: OnceCell::new(),
             catch_ups: catch_up::CatchUps::default(),
-            throttles: throttle::Throttles::counting_from(settings.first_number()),
+            throttles: throttle::Throttles::default(),
             handing_over: Cell::new(false),
             leads_looked_at: Cell::new(core.now()),
-            surveys: survey::Surveys::counting_from(settings.first_number()),
+            surveys: survey::Surveys::default(),
+            asked_others: Cell::new(settings.first_number()),
             failed: RefCell::default(),
             named_peers: RefCell::default(),
             settings,
@@ -239,6 +242,13 @@ impl Shard {
             answered: false,
             kind,
         }
+    }
+
+    /// Numbers what is asked of another node.
+    fn next_number(&self) -> u64 {
+        let number = self.asked_others.get() + 1;
+        self.asked_others.set(number);
+        number
     }
 
     /// The core of this node that owns a partition.

@@ -6,9 +6,9 @@
 //!
 //! A replica that was given up and opens again must not vote with what it has forgotten. So it has no say until the
 //! group's log gives it one ([`crate::cluster::Topic::founders`] names those who have held theirs all the time), and
-//! a move is done only when each member knows for good that it is one ([`raft_group::Replica::members_are_known`]). And a node that starts does not believe what
-//! its own, perhaps old, metadata says of replicas that come and go before it has got as far as the others: until then
-//! it opens what it has a log of, and gives nothing up.
+//! a move is done only when each member knows for good that it is one ([`raft_group::Replica::members_are_known`]). And
+//! a node that starts does not believe what its own, perhaps old, metadata says of replicas that come and go before it
+//! has got as far as the others: until then it opens what it has a log of, and gives nothing up.
 
 use super::Shard;
 use super::metadata::Asker;
@@ -44,7 +44,7 @@ impl Owned {
         let topic = Uuid::from_u128(id.topic);
         let found = cluster.topic_by_id(topic);
         let moving = found.and_then(|topic| topic.moves.get(&id.partition));
-        let led = self.replicas.get_mut(id);
+        let led = self.replicas.get(id);
         let led = led.filter(|replica| replica.role() == Role::Leader);
         let (Some(moving), Some(replica)) = (moving, led) else {
             self.told_arrivals.remove(&id);
@@ -55,9 +55,14 @@ impl Owned {
             && members.learners().is_empty()
             && members.voters().len() == wanted.len()
             && wanted.iter().all(|id| members.is_voter(*id));
-        // Who is not wanted any more removes its files at this word.
-        if !in_place || !replica.members_are_known() {
-            tracing::trace!(partition = %id, in_place, members = ?replica.members(), "has not arrived");
+        if !in_place {
+            tracing::trace!(partition = %id, ?members, "has not arrived");
+            return true;
+        }
+        // Who is not wanted any more removes its files at the word.
+        let replica = self.replicas.get_mut(id).expect("looked up above");
+        if !replica.members_are_known() {
+            tracing::trace!(partition = %id, "has arrived, and not all of its members know");
             return true;
         }
         if let Some(told) = self.told_arrivals.get_mut(&id)

@@ -10,8 +10,7 @@ use super::owned::{Owned, ToPeer};
 use super::peer_mail::{PeerMail, kind};
 use crate::cluster::{Cluster, METADATA_CORE, Registration};
 use crate::founding::Standing;
-use crate::node::PeerPlan;
-use crate::node::StartError;
+use crate::node::{PeerPlan, StartError};
 use crate::peers::{
     Destination, Door, Hello, Host, Identity, Introduction, LEVEL, LinkEnd, Links, Origin, Refusal,
     RefusalCode, Sent,

@@ -11,7 +11,7 @@ use crate::cluster::METADATA_CORE;
 use crate::cluster::recovery::Holding;
 use raft_group::{Replica, ReplicaId};
 use runtime::{Instant, Notify};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use storage::PartitionId;
@@ -22,19 +22,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Surveys that this core makes.
 #[derive(Default)]
 pub struct Surveys {
-    last: Cell<u64>,
     open: RefCell<BTreeMap<u64, BTreeMap<i32, Holding>>>,
     heard: Notify,
 }
 
 impl Surveys {
-    pub(super) fn counting_from(number: u64) -> Surveys {
-        Surveys {
-            last: Cell::new(number),
-            ..Surveys::default()
-        }
-    }
-
     /// A node has answered.
     pub(super) fn heard(&self, number: u64, holding: Holding) {
         if let Some(found) = self.open.borrow_mut().get_mut(&number) {
@@ -49,8 +41,7 @@ impl Shard {
     /// has the metadata.
     pub async fn survey(&self, partition: PartitionId, nodes: &BTreeSet<i32>) -> Vec<Holding> {
         assert_eq!(self.core.id(), METADATA_CORE, "answers come to this core");
-        let number = self.surveys.last.get() + 1;
-        self.surveys.last.set(number);
+        let number = self.next_number();
         self.surveys
             .open
             .borrow_mut()

@@ -57,16 +57,6 @@ pub struct Throttles {
     /// On core 0 only.
     following: Cell<Debt>,
     asked: RefCell<BTreeMap<u64, oneshot::Sender<Duration>>>,
-    asks: Cell<u64>,
-}
-
-impl Throttles {
-    pub(super) fn counting_from(number: u64) -> Throttles {
-        Throttles {
-            asks: Cell::new(number),
-            ..Throttles::default()
-        }
-    }
 }
 
 /// Bytes that were granted and are not paid for by the time that has passed.
@@ -201,8 +191,7 @@ impl Shard {
     }
 
     async fn take_room_at(&self, node: i32, bytes: u64) -> Option<Duration> {
-        let number = self.throttles.asks.get();
-        self.throttles.asks.set(number + 1);
+        let number = self.next_number();
         let (sender, receiver) = oneshot::oneshot();
         self.throttles.asked.borrow_mut().insert(number, sender);
         let core = self.core.id() as u16;
