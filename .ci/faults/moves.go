@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -67,9 +68,33 @@ func settleMoves(s *siege) error {
 	return s.cluster.wholeAgain()
 }
 
-// leave begins to empty the fourth node.
+// leave begins to empty the fourth node, by hand: the cluster would fill it again before it is ended.
 func leave(s *siege) (func() error, error) {
+	if err := s.cluster.balance(false); err != nil {
+		return nil, err
+	}
 	return nil, s.emptyFourth()
+}
+
+// balance switches on or off that replicas move by themselves.
+func (c *cluster) balance(on bool) error {
+	return withAdmin(c.addresses(), func(ctx context.Context, admin *kadm.Client) error {
+		value := strconv.FormatBool(on)
+		set := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "corelane.balance.enable", Value: &value}}
+		for {
+			answer, err := admin.AlterBrokerConfigs(ctx, set)
+			if err == nil {
+				_, err = answer.On("", func(one *kadm.AlterConfigsResponse) error { return one.Err })
+			}
+			if err == nil {
+				return nil
+			}
+			if ctx.Err() != nil {
+				return fmt.Errorf("balancing cannot be switched: %w", err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
 }
 
 // emptyFourth asks for moves of all that the fourth node has.
@@ -125,7 +150,10 @@ func letGo(s *siege) error {
 	if err := c.unregister(fourth); err != nil {
 		return err
 	}
-	return os.RemoveAll(data)
+	if err := os.RemoveAll(data); err != nil {
+		return err
+	}
+	return c.balance(true)
 }
 
 // unregister tries until the cluster has noticed that the node does not run.
