@@ -204,10 +204,11 @@ async fn recover_metadata(shard: &Shard, lost: BTreeSet<i32>, by: &str, accepted
     let holdings = shard.survey(METADATA, &asked).await;
     let members: Vec<i32> = members.into_iter().collect();
     let plan = {
-        let view = shard.view.borrow();
+        let cluster = shard.metadata_to_come();
+        let cluster =
+            cluster.ok_or("The metadata's log cannot be read: this node's log says why")?;
         let connected = &shard.owned.borrow().connected;
         let connected = |node| connected.contains_key(&node);
-        let cluster = &view.cluster;
         cluster.plan_metadata(&members, &lost, &holdings, own, connected)?
     };
     let mut told = tell(METADATA_TOPIC, 0, &plan);
@@ -221,7 +222,7 @@ async fn recover_metadata(shard: &Shard, lost: BTreeSet<i32>, by: &str, accepted
         if !matches!(*answer, ClusterAnswer::Done) {
             return Err(format!(
                 "The metadata goes on from this node, but that could not be written down, nor the lost nodes retired \
-                 ({answer:?}): ask again, or keep them from starting"
+                 ({answer:?}): the recovery of any partition retires them, too; keep them from starting until then"
             ));
         }
         told["done"] = json!(true);

@@ -37,11 +37,37 @@ pub struct Appended {
     pub committed: bool,
 }
 
+/// Why a batch was not appended.
+#[derive(Debug)]
+pub struct Refused {
+    /// Kafka's code for the producer.
+    pub code: ErrorCode,
+    /// The batch, if the code says what only a leader can know, and ends a producer's sequence.
+    pub for_good: Option<Bytes>,
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Refused {
+        Refused {
+            code,
+            for_good: None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Ack {
     index: u64,
     term: u64,
     ticket: Ticket,
+}
+
+/// A batch that is to be refused for good, if this replica still leads.
+struct Doubt {
+    /// Names the proof: see [`Replica::confirm_lead`].
+    number: u64,
+    ticket: Ticket,
+    batch: Bytes,
 }
 
 /// Up to where the state in the two checkpoints on the disk stands for the entries, newest first.
@@ -68,6 +94,8 @@ pub struct Partition {
     pub producers: Producers,
     /// In order of their index.
     acks: VecDeque<Ack>,
+    /// In the order in which they came.
+    doubts: VecDeque<Doubt>,
     pub departing: Departing,
     /// Slots of the core's watches that wait for this partition.
     pub watches: Vec<u32>,
@@ -96,6 +124,7 @@ impl Partition {
             config,
             producers,
             acks: VecDeque::new(),
+            doubts: VecDeque::new(),
             departing: Departing::default(),
             watches: Vec::new(),
             stands: 0,
@@ -120,17 +149,17 @@ impl Partition {
     /// Puts a validated batch at the end of the log, unless it is there already or out of sequence.
     ///
     /// # Errors
-    /// Kafka's code for the producer. NOT_LEADER_OR_FOLLOWER is given only if nothing was appended.
+    /// NOT_LEADER_OR_FOLLOWER is given only if nothing was appended.
     pub fn append(
         &mut self,
         replica: &mut Replica,
         batch: Bytes,
         wall_ms: i64,
-    ) -> Result<Appended, ErrorCode> {
+    ) -> Result<Appended, Refused> {
         let producer = ProducerBatch::of(&batch);
         let appended = self.try_append(replica, batch, producer, wall_ms);
-        if let (Err(code), Some(producer)) = (&appended, &producer)
-            && code.retriable()
+        if let (Err(refused), Some(producer)) = (&appended, &producer)
+            && refused.code.retriable()
         {
             self.producers.refused(producer, wall_ms);
         }
@@ -150,13 +179,17 @@ impl Partition {
         batch: Bytes,
         producer: Option<ProducerBatch>,
         wall_ms: i64,
-    ) -> Result<Appended, ErrorCode> {
+    ) -> Result<Appended, Refused> {
         if replica.fenced().is_some() {
-            return Err(ErrorCode::KAFKA_STORAGE_ERROR);
+            return Err(ErrorCode::KAFKA_STORAGE_ERROR.into());
         }
         if !replica.is_serving() {
-            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+            return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER.into());
         }
+        let for_good = |code, batch| {
+            let for_good = Some(batch);
+            Err(Refused { code, for_good })
+        };
         if let Some(producer) = &producer {
             match self.producers.judge(producer) {
                 Verdict::Append => {}
@@ -170,8 +203,12 @@ impl Partition {
                         committed,
                     });
                 }
-                Verdict::OutOfOrder { .. } => return Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER),
-                Verdict::Fenced { .. } => return Err(ErrorCode::INVALID_PRODUCER_EPOCH),
+                Verdict::OutOfOrder { .. } => {
+                    return for_good(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, batch);
+                }
+                Verdict::Fenced { .. } => {
+                    return for_good(ErrorCode::INVALID_PRODUCER_EPOCH, batch);
+                }
             }
         }
         let committed = replica.commit_index();
@@ -203,6 +240,22 @@ impl Partition {
         self.acks.insert(at, ack);
     }
 
+    /// Keeps a batch until the proof of that number is there, that this replica leads.
+    pub fn doubt(&mut self, number: u64, ticket: Ticket, batch: Bytes) {
+        self.doubts.push_back(Doubt {
+            number,
+            ticket,
+            batch,
+        });
+    }
+
+    /// Gives back what the proof of that number is enough for, oldest first.
+    pub fn take_proved(&mut self, number: u64) -> Vec<(Ticket, Bytes)> {
+        let proved = self.doubts.partition_point(|doubt| doubt.number <= number);
+        let proved = self.doubts.drain(..proved);
+        proved.map(|doubt| (doubt.ticket, doubt.batch)).collect()
+    }
+
     /// Everything up to `index` is committed: gives the tickets whose entries are, with whether the entry
     /// at that index is still the one that was proposed.
     pub fn committed(&mut self, index: u64, replica: &Replica, out: &mut Vec<(Ticket, bool)>) {
@@ -221,6 +274,7 @@ impl Partition {
     /// everyone who waits.
     pub fn abandon(&mut self, out: &mut Vec<Ticket>) {
         out.extend(self.acks.drain(..).map(|ack| ack.ticket));
+        out.extend(self.doubts.drain(..).map(|doubt| doubt.ticket));
     }
 
     /// The producers were replayed up to here.

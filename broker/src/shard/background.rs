@@ -129,15 +129,9 @@ impl Shard {
         while self.background.draining.borrow().len() < DRAINS_MAX {
             let next = self.background.wanted.borrow_mut().pop_first();
             let Some(id) = next else { return };
-            let job = {
-                let mut owned = self.owned.borrow_mut();
-                let wall_ms = self.core.wall_ms();
-                owned
-                    .replicas
-                    .log_mut(id)
-                    .and_then(|log| log.begin_drain(wall_ms, true))
-            };
-            let Some(job) = job else { continue };
+            let wall_ms = self.core.wall_ms();
+            let job = self.with_log(id, |_, log| log.begin_drain(wall_ms, true));
+            let Some(job) = job.flatten() else { continue };
             self.background.draining.borrow_mut().insert(id);
             let shard = self.clone();
             self.core.spawn("drain", async move {
@@ -170,19 +164,12 @@ impl Shard {
 
     /// True if the drain failed and should be tried again.
     fn finish_drain(&self, id: PartitionId, done: storage::DrainDone) -> bool {
-        let mut owned = self.owned.borrow_mut();
-        let Owned {
-            journal, replicas, ..
-        } = &mut *owned;
-        // A partition deleted meanwhile has nothing to finish.
-        let Some(log) = replicas.log_mut(id) else {
-            return false;
-        };
-        match journal.finish_drain(log, done) {
-            Ok(()) => false,
-            Err(error) => {
+        let finished = self.with_log(id, |journal, log| journal.finish_drain(log, done));
+        match finished {
+            // A partition deleted meanwhile has nothing to finish.
+            None | Some(Ok(())) => false,
+            Some(Err(error)) => {
                 tracing::warn!(%error, partition = ?id, "a tail could not be drained; it is tried again");
-                drop(owned);
                 if error.kind() == io::ErrorKind::InvalidData {
                     self.damaged(id, &error);
                 }
@@ -209,12 +196,7 @@ impl Shard {
             }
         }
         if chores.sweep {
-            let mut owned = self.owned.borrow_mut();
-            let Owned {
-                journal, replicas, ..
-            } = &mut *owned;
-            let swept = journal.sweep(replicas.logs_mut());
-            drop(owned);
+            let swept = self.sweep();
             progress |= swept.carried;
             for id in swept.drains {
                 // One that failed and waits is listed again and again: that is no progress.

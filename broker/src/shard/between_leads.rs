@@ -85,15 +85,26 @@ impl Owned {
         None
     }
 
-    /// The lead is lost, and with it what is known of these appends.
-    pub(super) fn lost_lead(&mut self, partition: PartitionId, tickets: Vec<Ticket>, now: Instant) {
+    /// The lead is lost, and with it what is known of these appends, and any right to refuse these batches for good.
+    pub(super) fn lost_lead(
+        &mut self,
+        partition: PartitionId,
+        appended: Vec<Ticket>,
+        doubts: Vec<(Ticket, Bytes)>,
+        now: Instant,
+    ) {
         let between = &mut self.between_leads;
         between.lost.insert(partition, now + SUCCESSOR_WITHIN);
-        between.held.extend(tickets.into_iter().map(|ticket| Held {
-            ticket,
-            partition,
-            what: What::Appended,
-        }));
+        let appended = appended.into_iter().map(|ticket| (ticket, What::Appended));
+        let doubts = doubts.into_iter();
+        let doubts = doubts.map(|(ticket, batch)| (ticket, What::Batch(batch)));
+        between
+            .held
+            .extend(appended.chain(doubts).map(|(ticket, what)| Held {
+                ticket,
+                partition,
+                what,
+            }));
     }
 
     fn is_on_its_way(&self, id: PartitionId, lost: &BTreeMap<PartitionId, Instant>) -> bool {

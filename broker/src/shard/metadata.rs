@@ -11,6 +11,7 @@ use super::everywhere::Everywhere;
 use super::mail::{Answer, AskId, Mail};
 use super::owned::Owned;
 use super::peer_mail::PeerMail;
+use super::unchanged::Unchanged;
 use crate::cluster::{
     self, Cluster, ClusterAnswer, ClusterAsk, METADATA, METADATA_CORE, Record, Records,
     decide::Context,
@@ -49,7 +50,7 @@ pub struct MetadataOwner {
     /// The last version that was told to the cores.
     pub(super) told: u64,
     /// Asks that wait for a leader.
-    early: Vec<Waiting>,
+    pub(super) early: Vec<Waiting>,
     /// Asks that the leader on another node decides, by the number that we gave them.
     sent_on: BTreeMap<u64, SentOn>,
     next_number: u64,
@@ -66,6 +67,7 @@ pub struct MetadataOwner {
     /// Registered nodes that are not connected, and since when; counts while leading.
     pub(super) unheard: BTreeMap<i32, Instant>,
     pub(super) everywhere: Everywhere,
+    pub(super) unchanged: Unchanged,
     pub(super) balancing: Balancing,
     pub(super) growth: Growth,
     pub(super) covered: Covered,
@@ -84,6 +86,8 @@ pub enum Asker {
 
 struct Proposed {
     index: u64,
+    /// [`Records`], as they are in the log.
+    records: Bytes,
     asked: Option<(Asker, ClusterAnswer)>,
 }
 
@@ -92,11 +96,12 @@ struct Spreading {
     asked: Option<(usize, AskId, ClusterAnswer)>,
 }
 
-struct Waiting {
-    asker: Asker,
-    request: ClusterAsk,
-    hops: u8,
-    deadline: Instant,
+/// An ask that is not answered yet.
+pub(super) struct Waiting {
+    pub(super) asker: Asker,
+    pub(super) request: ClusterAsk,
+    pub(super) hops: u8,
+    pub(super) deadline: Instant,
 }
 
 struct SentOn {
@@ -110,6 +115,22 @@ impl MetadataOwner {
         let first = self.spreading.first_key_value();
         let before = |version: &u64| version.saturating_sub(1).min(self.told);
         first.map_or(self.told, |(version, _)| before(version))
+    }
+
+    /// Up to where `ahead` stands for the log.
+    pub(super) fn last_proposed(&self) -> u64 {
+        self.proposed.back().map_or(0, |proposed| proposed.index)
+    }
+
+    /// Forgets what was decided and could not be proposed.
+    fn step_back(&mut self) {
+        self.ahead = self.committed.clone();
+        for proposed in &self.proposed {
+            let records = Records::decode(&proposed.records, proposed.index);
+            for record in records.expect("encoded here").0 {
+                self.ahead.apply(&record);
+            }
+        }
     }
 
     fn has_spread(&self, version: u64) -> bool {
@@ -138,6 +159,7 @@ impl MetadataOwner {
             leading: false,
             unheard: BTreeMap::new(),
             everywhere: Everywhere::default(),
+            unchanged: Unchanged::default(),
             balancing: Balancing::default(),
             growth: Growth::of(bytes),
         }
@@ -173,6 +195,12 @@ impl Owned {
         let Some(metadata) = self.metadata.as_mut() else {
             return self.reply(asker, 0, unavailable(ErrorCode::NOT_CONTROLLER));
         };
+        let waiting = |request| Waiting {
+            asker,
+            request,
+            hops,
+            deadline: now + PATIENCE,
+        };
         if !metadata.leading {
             // The newest word about a disk is enough.
             let is_disk = |request: &ClusterAsk| matches!(request, ClusterAsk::DiskUsed { .. });
@@ -183,24 +211,14 @@ impl Owned {
             if metadata.early.len() + metadata.sent_on.len() >= WAITING_MAX {
                 return self.reply(asker, 0, unavailable(ErrorCode::REQUEST_TIMED_OUT));
             }
-            metadata.early.push(Waiting {
-                asker,
-                request,
-                hops,
-                deadline: now + PATIENCE,
-            });
+            metadata.early.push(waiting(request));
             return self.send_early_on(now);
         }
         match self.journal.refuses() {
             None => {}
             // For a moment only: see `decide_held`.
             Some(Refusal::Full) if metadata.early.len() < WAITING_MAX => {
-                metadata.early.push(Waiting {
-                    asker,
-                    request,
-                    hops,
-                    deadline: now + PATIENCE,
-                });
+                metadata.early.push(waiting(request));
                 return;
             }
             Some(_) => {
@@ -230,8 +248,7 @@ impl Owned {
         };
         let (records, reply) = cluster::decide::decide(&mut metadata.ahead, &request, &mut context);
         if records.is_empty() {
-            let version = metadata.told;
-            return self.reply(asker, version, reply);
+            return self.reply_unchanged(waiting(request), reply);
         }
         self.propose_records(records, Some((asker, reply)));
     }
@@ -375,7 +392,8 @@ impl Owned {
                 waiting.deadline <= now && waiting.asker != Asker::Nobody
             });
         metadata.early = early;
-        for waiting in late {
+        let unproved = metadata.unchanged.take_late(now);
+        for waiting in late.into_iter().chain(unproved) {
             self.reply(waiting.asker, 0, unavailable(ErrorCode::REQUEST_TIMED_OUT));
         }
     }
@@ -438,20 +456,18 @@ impl Owned {
     ) {
         let replica = self.replicas.get_mut(METADATA).expect("its owner is here");
         let metadata = self.metadata.as_mut().expect("its owner is here");
-        let payload = Bytes::from(Records(records).encode());
-        metadata.growth.add(payload.len());
-        match replica.propose(EntryKind::Command, payload) {
+        let records = Bytes::from(Records(records).encode());
+        metadata.growth.add(records.len());
+        match replica.propose(EntryKind::Command, records.clone()) {
             Ok(proposed) => {
                 metadata.proposed.push_back(Proposed {
                     index: proposed.index,
+                    records,
                     asked,
                 });
             }
             Err(_) => {
-                // What was decided on top of entries still in flight stays valid only with them.
-                if metadata.proposed.is_empty() {
-                    metadata.ahead = metadata.committed.clone();
-                }
+                metadata.step_back();
                 if let Some((asker, _)) = asked {
                     self.reply(asker, 0, unavailable(ErrorCode::NOT_CONTROLLER));
                 }
@@ -498,6 +514,7 @@ impl Owned {
             self.establish(high);
             self.decide_early();
         }
+        self.give_unchanged();
     }
 
     fn spread(&mut self, index: u64, records: Vec<Record>) {
@@ -637,6 +654,7 @@ impl Owned {
         metadata.unheard.clear();
         metadata.balancing = Balancing::default();
         metadata.ahead = Cluster::default();
+        metadata.early.extend(metadata.unchanged.take_all());
         for proposed in std::mem::take(&mut metadata.proposed) {
             if let Some((asker, _)) = proposed.asked {
                 self.reply(asker, 0, unavailable(ErrorCode::REQUEST_TIMED_OUT));
@@ -717,9 +735,10 @@ impl Owned {
         let proposed = proposed
             .into_iter()
             .filter_map(|proposed| Some(proposed.asked?.0));
-        let early = std::mem::take(&mut metadata.early);
+        let early = std::mem::take(&mut metadata.early).into_iter();
+        let waiting = early.chain(metadata.unchanged.take_all());
         let askers: Vec<Asker> = proposed
-            .chain(early.into_iter().map(|waiting| waiting.asker))
+            .chain(waiting.map(|waiting| waiting.asker))
             .collect();
         for asker in askers {
             self.reply(asker, 0, unavailable(ErrorCode::KAFKA_STORAGE_ERROR));

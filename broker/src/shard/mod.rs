@@ -38,6 +38,7 @@ mod settling;
 pub mod survey;
 pub mod throttle;
 pub mod turn;
+mod unchanged;
 pub mod view;
 pub mod watch;
 

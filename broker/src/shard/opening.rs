@@ -5,6 +5,7 @@
 
 use super::Shard;
 use super::mail::Mail;
+use super::owned::Owned;
 use super::view::View;
 use super::{groups_host, kept};
 use crate::cluster::{Change, METADATA_CORE, OFFSETS_TOPIC, Record, Resource, partition_id};
@@ -20,7 +21,9 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::{Condition, Entry, EntryKind, Log, LogConfig, PartitionId, RecoveredLog};
+use storage::{
+    Condition, Entry, EntryKind, Journal, Log, LogConfig, PartitionId, RecoveredLog, Swept,
+};
 use uuid::Uuid;
 
 /// Most bytes of entries read at once while a log is replayed.
@@ -168,6 +171,36 @@ impl Shard {
                 checkpoint.add(&owned.journal, &found.log, found.applied, &found.state);
             }
         }
+    }
+
+    /// Looks at a log, whether it has a replica or not.
+    pub(super) fn with_log<R>(
+        &self,
+        id: PartitionId,
+        look: impl FnOnce(&mut Journal, &mut Log) -> R,
+    ) -> Option<R> {
+        let mut owned = self.owned.borrow_mut();
+        let Owned {
+            journal, replicas, ..
+        } = &mut *owned;
+        let mut recovered = self.views.recovered.borrow_mut();
+        let log = match replicas.log_mut(id) {
+            Some(log) => log,
+            None => &mut recovered.get_mut(&id)?.log,
+        };
+        Some(look(journal, log))
+    }
+
+    /// Frees memory and journal of all logs. One that has no replica, and may never get one, must not hold the
+    /// journal either.
+    pub(super) fn sweep(&self) -> Swept {
+        let mut owned = self.owned.borrow_mut();
+        let Owned {
+            journal, replicas, ..
+        } = &mut *owned;
+        let mut recovered = self.views.recovered.borrow_mut();
+        let unopened = recovered.values_mut().map(|found| &mut found.log);
+        journal.sweep(replicas.logs_mut().chain(unopened))
     }
 
     /// Configures a log that has no replica yet, and looks at it.

@@ -15,7 +15,7 @@ use super::remembered::Remembered;
 use super::settling::Newcomers;
 use super::watch::{Watch, Watches};
 use crate::cluster::METADATA;
-use crate::partition::{Appended, Partition};
+use crate::partition::{Appended, Partition, Refused};
 use protocol::error::ErrorCode;
 use raft_group::{CatchUp, Event, Outputs, Replica, Replicas, Role};
 use runtime::{Instant, Post};
@@ -173,7 +173,7 @@ impl Owned {
         id: PartitionId,
         batch: bytes::Bytes,
         wall_ms: i64,
-    ) -> Result<Appended, ErrorCode> {
+    ) -> Result<Appended, Refused> {
         let absent = self.absent(id);
         let partition = self.partitions.get_mut(&id).ok_or(absent)?;
         let replica = self
@@ -183,7 +183,7 @@ impl Owned {
         // Who does not lead says so, whatever the disk: others may have room.
         if self.journal.refuses().is_some() && replica.role() == Role::Leader {
             partition.refuse(&batch, wall_ms);
-            return Err(ErrorCode::KAFKA_STORAGE_ERROR);
+            return Err(ErrorCode::KAFKA_STORAGE_ERROR.into());
         }
         let producers = partition.producers.len();
         let appended = partition.append(replica, batch, wall_ms);
@@ -367,7 +367,11 @@ impl Owned {
                 return;
             }
             Event::MembersChanged { .. } => return,
+            Event::LeadConfirmed { read, index } if id == METADATA => {
+                return self.metadata_lead_confirmed(read, index);
+            }
             Event::LeadConfirmed { read, index } => {
+                self.refuse_proved(id, read, wall_ms);
                 return self.group_lead_confirmed(id, read, index, now, wall_ms);
             }
             Event::Truncated { from } => {
@@ -418,10 +422,11 @@ impl Owned {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return;
         };
+        let doubts = partition.take_proved(u64::MAX);
         let mut tickets = Vec::new();
         partition.abandon(&mut tickets);
         self.watches.touch(&partition.watches);
-        self.lost_lead(id, tickets, now);
+        self.lost_lead(id, tickets, doubts, now);
         self.groups_lost(id, now, wall_ms);
     }
 

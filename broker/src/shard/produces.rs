@@ -7,7 +7,7 @@
 
 use super::mail::{Answer, AskId, Mail, Produce, Produced};
 use super::owned::Owned;
-use crate::partition::{Appended, Ticket};
+use crate::partition::{Appended, Refused, Ticket};
 use bytes::Bytes;
 use protocol::error::ErrorCode;
 use std::collections::VecDeque;
@@ -141,7 +141,9 @@ impl Owned {
         }
     }
 
-    /// Appends or refuses.
+    /// Appends or refuses. A refusal after which no client asks again waits until a majority has confirmed that this
+    /// replica leads: one that was cut off, or stood still, does not know what another leader has taken since, and
+    /// would call the next batch in a sequence a gap.
     pub(super) fn append_now(
         &mut self,
         ticket: Ticket,
@@ -150,7 +152,43 @@ impl Owned {
         wall_ms: i64,
     ) {
         let size = batch.len() as u64;
-        let outcome = self.append(id, batch, wall_ms);
+        let mut outcome = self.append(id, batch, wall_ms);
+        if let Err(refused) = &mut outcome
+            && let Some(batch) = refused.for_good.take()
+        {
+            let replica = self.replicas.get_mut(id);
+            match replica.and_then(|replica| replica.confirm_lead()) {
+                Some(number) => {
+                    let partition = self.partitions.get_mut(&id).expect("it refuses");
+                    return partition.doubt(number, ticket, batch);
+                }
+                // It waits for room in the journal. Nothing was appended.
+                None => refused.code = ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            }
+        }
+        self.conclude(ticket, id, size, outcome);
+    }
+
+    /// This replica led when it was asked for the proof of that number: what it was to refuse for good by then is
+    /// refused, unless what it lacked has come since.
+    pub(super) fn refuse_proved(&mut self, id: PartitionId, number: u64, wall_ms: i64) {
+        let partition = self.partitions.get_mut(&id);
+        let proved = partition.map(|partition| partition.take_proved(number));
+        for (ticket, batch) in proved.unwrap_or_default() {
+            let size = batch.len() as u64;
+            let outcome = self.append(id, batch, wall_ms);
+            self.conclude(ticket, id, size, outcome);
+        }
+    }
+
+    /// Answers what was refused, or is to wait for nothing more; notes who awaits the commit of the rest.
+    fn conclude(
+        &mut self,
+        ticket: Ticket,
+        id: PartitionId,
+        size: u64,
+        outcome: Result<Appended, Refused>,
+    ) {
         let replica = self.replicas.get(id);
         let log_start_offset = replica.map_or(-1, |replica| replica.log().log_start_offset());
         let epoch = replica.map_or(-1, |replica| replica.term() as i32);
@@ -168,8 +206,8 @@ impl Owned {
                     self.await_commit(id, appended, ticket);
                 }
             }
-            Err(error) => {
-                produced.error = error;
+            Err(refused) => {
+                produced.error = refused.code;
                 produced.leader_epoch = epoch;
                 self.has_outcome(ticket);
             }

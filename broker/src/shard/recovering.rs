@@ -8,10 +8,10 @@
 use super::Shard;
 use super::metadata::Asker;
 use super::owned::Owned;
-use crate::cluster::{Cluster, ClusterAsk, METADATA, METADATA_CORE, Record};
+use crate::cluster::{Cluster, ClusterAsk, METADATA, METADATA_CORE, Record, Records};
 use raft_group::{ForceError, ReplicaId};
 use std::time::Duration;
-use storage::PartitionId;
+use storage::{EntryKind, PartitionId};
 use uuid::Uuid;
 
 /// For how many ticks a survivor waits to see that its word was taken up before it says it again.
@@ -104,6 +104,23 @@ impl Owned {
 }
 
 impl Shard {
+    /// The metadata as it is once this node goes on alone with it: all of its log is committed then. None if that
+    /// cannot be read.
+    pub fn metadata_to_come(&self) -> Option<Cluster> {
+        let owned = self.owned.borrow();
+        let mut cluster = owned.metadata.as_ref()?.committed().clone();
+        let replica = owned.replicas.get(METADATA)?;
+        let (first, last) = (replica.applied_index() + 1, replica.log().last_index());
+        // What is not applied is in memory.
+        let left = replica.log().entries(first, last + 1, u64::MAX).ok()?;
+        for entry in left.iter().filter(|it| it.kind == EntryKind::Command) {
+            for record in Records::decode(&entry.data, entry.index).ok()?.0 {
+                cluster.apply(&record);
+            }
+        }
+        Some(cluster)
+    }
+
     /// Makes this node's replica of the metadata its only voter. To be asked on the core that has it.
     ///
     /// # Errors
@@ -128,11 +145,11 @@ impl Shard {
             self.wake_turn();
             self.core.sleep(LOOK_AGAIN).await;
             let mut owned = self.owned.borrow_mut();
-            if owned
-                .metadata
-                .as_ref()
-                .is_some_and(|owner| owner.is_leading())
-            {
+            // One that led before does not know at once that it had to stop.
+            let replica = owned.replicas.get(METADATA);
+            let serves = replica.is_some_and(|replica| replica.is_serving());
+            let owner = owned.metadata.as_ref();
+            if serves && owner.is_some_and(|owner| owner.is_leading()) {
                 return Ok(());
             }
             if self.core.now() >= deadline {

@@ -176,7 +176,9 @@ fn wanted_members(
 }
 
 /// Who votes on the metadata: those who do, as long as they are heard of, and others up to an odd number of at most
-/// five, in racks that have the fewest. Everybody else follows. A founder that has not registered yet keeps its vote.
+/// five, in racks that have the fewest. Everybody else follows. A founder that has not registered yet keeps its vote, and
+/// so does the third voter that nobody hears of if there is none to replace it: two voters cannot do without either of them,
+/// and when the third is back they can.
 fn metadata_members(cluster: &Cluster, voters: &[ReplicaId]) -> (Vec<ReplicaId>, Vec<ReplicaId>) {
     let unregistered = voters.iter().copied().filter(|id| {
         let known = cluster.nodes().contains_key(&id.node());
@@ -185,11 +187,13 @@ fn metadata_members(cluster: &Cluster, voters: &[ReplicaId]) -> (Vec<ReplicaId>,
     let mut chosen: Vec<ReplicaId> = unregistered.collect();
     let leaving = leaving_the_vote(cluster);
     let leaves = |node: &Node| leaving.contains(&node.registration.node);
-    let nodes = cluster.nodes().values();
-    let heard = nodes.filter(|node| !node.fenced && !leaves(node));
-    let wanted = match chosen.len() + heard.count() {
-        count @ 0..=3 => count.max(1),
-        4 => 3,
+    let nodes = cluster.nodes().values().filter(|node| !leaves(node));
+    let (missed, heard): (Vec<&Node>, Vec<&Node>) = nodes.partition(|node| node.fenced);
+    let missed = missed.iter().map(|node| node.replica_id());
+    let missed = missed.filter(|id| voters.contains(id) && !cluster.is_retired(*id));
+    let wanted = match chosen.len() + heard.len() {
+        count @ 0..=2 => (count + missed.count()).clamp(1, 3),
+        3 | 4 => 3,
         _ => METADATA_VOTERS_MAX,
     };
     let mut free: Vec<_> = cluster.nodes().values().collect();
@@ -237,6 +241,50 @@ fn leaving_the_vote(cluster: &Cluster) -> BTreeSet<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::{Record, Registration};
+    use storage::Start;
+
+    fn house(nodes: i32, missed: &[i32]) -> (Cluster, Vec<ReplicaId>) {
+        let mut cluster = Cluster::default();
+        for node in 1..=nodes {
+            cluster.apply(&Record::NodeRegistered(Registration {
+                node,
+                incarnation: 1,
+                start: Start::default(),
+                peer: format!("node-{node}:9192"),
+                endpoints: Vec::new(),
+                rack: None,
+                cores: 1,
+                level: 1,
+            }));
+            if missed.contains(&node) {
+                cluster.apply(&Record::NodeFenced { node, fenced: true });
+            }
+        }
+        let ids = cluster.nodes().values().map(|node| node.replica_id());
+        let ids = ids.collect();
+        (cluster, ids)
+    }
+
+    /// Of three voters one was down, and left the vote; it came back, a second one lost its disk, and the third was
+    /// alone with the metadata, for good. (Seed 6026 of three nodes.)
+    #[test]
+    fn a_voter_that_is_missed_keeps_its_vote_if_nobody_can_take_it() {
+        let voting = |nodes, missed: &[i32], voters: usize| -> Vec<i32> {
+            let (cluster, ids) = house(nodes, missed);
+            let (voters, _) = metadata_members(&cluster, &ids[..voters]);
+            let mut nodes: Vec<i32> = voters.iter().map(|id| id.node()).collect();
+            nodes.sort_unstable();
+            nodes
+        };
+        assert_eq!(voting(3, &[], 3), [1, 2, 3]);
+        assert_eq!(voting(3, &[2], 3), [1, 2, 3], "nobody else");
+        assert_eq!(voting(4, &[2], 3), [1, 3, 4], "it is replaced");
+        assert_eq!(voting(3, &[3], 2), [1, 2], "it never had a vote");
+        assert_eq!(voting(2, &[2], 2), [1, 2]);
+        assert_eq!(voting(5, &[1, 5], 5), [2, 3, 4], "three are enough");
+        assert_eq!(voting(5, &[1, 2, 5], 5).len(), 3);
+    }
 
     #[test]
     fn who_does_not_know_that_it_is_wanted_is_not_taken_in() {

@@ -30,24 +30,16 @@ struct Admin {
     told_gone: BTreeSet<(usize, Uuid)>,
 }
 
+/// Sees to it that the topics are there that everybody needs.
+pub(super) async fn create_lasting(stage: Rc<Stage>, client: Client) {
+    Admin::new(stage, client).create_lasting().await;
+}
+
 /// Does one thing after the other until the end.
 pub(super) async fn administer(stage: Rc<Stage>, client: Client, _number: u32) {
-    let mut admin = Admin {
-        stage,
-        client,
-        segment_ms: (None, BTreeSet::new()),
-        altered_at: 0,
-        told_gone: BTreeSet::new(),
-    };
+    let mut admin = Admin::new(stage, client);
+    admin.create_lasting().await;
     let mut healed_rounds = 0;
-    while !admin.stage.is_over() && !admin.stage.has_lasting_topics() {
-        admin.pause(2_000).await;
-        admin.client.roam();
-        if !admin.stage.knows(LEDGER) {
-            admin.create(LEDGER, 2).await;
-        }
-        admin.look(&[LEDGER, AUTO]).await;
-    }
     while healed_rounds < 4 && !admin.stage.is_over() {
         admin.pause(12_000).await;
         admin.client.roam();
@@ -73,6 +65,27 @@ pub(super) async fn administer(stage: Rc<Stage>, client: Client, _number: u32) {
 }
 
 impl Admin {
+    fn new(stage: Rc<Stage>, client: Client) -> Admin {
+        Admin {
+            stage,
+            client,
+            segment_ms: (None, BTreeSet::new()),
+            altered_at: 0,
+            told_gone: BTreeSet::new(),
+        }
+    }
+
+    async fn create_lasting(&mut self) {
+        while !self.stage.is_over() && !self.stage.has_lasting_topics() {
+            self.pause(2_000).await;
+            self.client.roam();
+            if !self.stage.knows(LEDGER) {
+                self.create(LEDGER, 2).await;
+            }
+            self.look(&[LEDGER, AUTO]).await;
+        }
+    }
+
     async fn pause(&self, us_max: u64) {
         let us = self.client.below(us_max) * self.stage.pace;
         self.client.core.sleep(Duration::from_micros(us)).await;

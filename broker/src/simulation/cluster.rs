@@ -232,14 +232,16 @@ impl Fate {
         if self.stage.is_over() {
             return;
         }
-        match self.loses_majority {
+        let goes_on = match self.loses_majority {
             true => self.lose_majority(),
-            false => self.heal(),
+            false => {
+                self.heal();
+                true
+            }
+        };
+        if goes_on && !self.stage.is_over() {
+            self.finish();
         }
-        if self.stage.is_over() {
-            return;
-        }
-        self.finish();
     }
 
     fn strike_often(&mut self, rounds: u64) {

@@ -275,7 +275,10 @@ impl World {
     /// node did not serve before.
     fn fill_the_disk(&mut self) -> bool {
         let node = self.node();
-        if !self.sim.is_up(node) || !self.run_until_counted("acknowledged", READ_WITHIN) {
+        let is_up = self.sim.is_up(node);
+        // An answer of its former life may come late: it has to be ready, too.
+        let served = is_up && self.run_until_counted("acknowledged", READ_WITHIN);
+        if !served || !self.hear_news(false) {
             return false;
         }
         let left = [0, 8_192, 100_000][self.draw.below(3) as usize];
@@ -286,7 +289,6 @@ impl World {
         history.count("full disks");
         history.tell_fate(format!("the disk has {left} bytes left"));
         drop(history);
-        self.hear_news(false);
         let longest_us = [100_000, 800_000][self.draw.below(2) as usize];
         let full_us = 20_000 + self.draw.below(longest_us);
         self.run_for_us(full_us);

@@ -160,7 +160,10 @@ impl GroupClient {
         };
         let mut history = self.stage.history();
         match code {
-            ErrorCode::ILLEGAL_GENERATION | ErrorCode::UNKNOWN_MEMBER_ID => {
+            // A generation is on the disk when its leader has said who does what: before, a loss of power ends the group.
+            ErrorCode::ILLEGAL_GENERATION
+            | ErrorCode::UNKNOWN_MEMBER_ID
+            | ErrorCode::GROUP_ID_NOT_FOUND => {
                 history.count("commits of ended generations refused");
             }
             ErrorCode::NONE => {

@@ -59,20 +59,22 @@ const REPLICAS: usize = 3;
 const CLUSTER_PACE: u64 = 12;
 
 /// Seeds that were red once, and stay in every run.
-pub const RED_SEEDS: [u64; 19] = [
+pub const RED_SEEDS: [u64; 21] = [
     401, 439, 462, 512, 377, 410, 120, 482, 1037, 170, 174, 256, 4, 108, 496, 586, 861, 1167, 1686,
+    7215, 28959,
 ];
 
 /// Seeds of three nodes that were red once.
-pub const RED_CLUSTER_SEEDS: [u64; 17] = [
-    3, 6, 9, 13, 72, 180, 841, 142, 239, 1308, 1882, 2531, 2810, 3520, 14735, 14878, 15494,
+pub const RED_CLUSTER_SEEDS: [u64; 23] = [
+    3, 6, 9, 13, 72, 180, 841, 142, 239, 1308, 1882, 2531, 2810, 3520, 6026, 14735, 14878, 15494,
+    16180, 23517, 23730, 27648, 38746,
 ];
 
 /// Seeds of four nodes, of which one leaves, that were red once.
 pub const RED_LEAVING_SEEDS: [u64; 1] = [21];
 
 /// Seeds of lost majorities that were red once.
-pub const RED_LOST_SEEDS: [u64; 4] = [6, 25, 36, 44];
+pub const RED_LOST_SEEDS: [u64; 10] = [6, 25, 36, 37, 44, 75, 123, 161, 416, 422];
 
 /// What to play.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +161,7 @@ impl Mutation {
             Mutation::DuplicateWindowZero => 0..60,
             Mutation::AckBeforeMajority => 0..10,
             Mutation::FollowerAcksBeforeSync => 0..10,
-            Mutation::ServeBeforeCommit => 60..100,
+            Mutation::ServeBeforeCommit => 40..80,
             Mutation::StaleAppendTruncates => 39..50,
             Mutation::FullLeaderStays => 14..20,
         }

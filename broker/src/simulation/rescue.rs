@@ -14,7 +14,7 @@ use super::cluster::{End, Fate, name};
 use super::history::Place;
 use super::platter;
 use super::violation::Violation;
-use super::{produce, read, views};
+use super::{admin, produce, read, views};
 use crate::operate::{Order, Outcome};
 use bytes::Bytes;
 use protocol::error::ErrorCode;
@@ -39,6 +39,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Of a batch: where the number of its last record stands, counted from its first.
 const LAST_RECORD_AT: std::ops::Range<usize> = 23..27;
 
+/// What is said of a replica that has a state by a snapshot, and not the log that it stands for.
+const INCOMPLETE: &str = "the rest never came";
+
 /// What a node says of the partitions: their topics, and who leads them.
 type Found = BTreeMap<(String, i32), Option<usize>>;
 
@@ -49,23 +52,25 @@ struct Claim {
 }
 
 impl Fate {
-    pub(super) fn lose_majority(&mut self) {
+    /// False if nothing more can be asked of what is left.
+    pub(super) fn lose_majority(&mut self) -> bool {
         let survivor = self.any_node();
         for (_, client) in std::mem::take(&mut self.clients) {
             self.sim.kill(client);
         }
         self.lose_the_others(survivor);
         if !self.recover_metadata(survivor) {
-            return;
+            return false;
         }
         let Some(claims) = self.recover_partitions(survivor) else {
-            return;
+            return false;
         };
         self.stage.history().count("majorities lost");
         if self.replace_the_lost() && self.compare_views() {
             self.check_claims(survivor, &claims);
             self.serve_others();
         }
+        true
     }
 
     /// Ends all faults and two disks. What the third one has of what was acknowledged is owed from here on.
@@ -79,7 +84,14 @@ impl Fate {
         }
         // Some are switched off, and some die so that everybody notices at once.
         let by_power = self.draw.below(2) == 0;
-        let stays_up = self.draw.below(2) == 0 && self.sim.is_up(node);
+        // Before it loses power: a write that is cut off then leaves parts of what nobody can read.
+        self.owe(node);
+        // One whose disk has failed is started again by its operator.
+        let has_failed = self.under_way.iter().any(|(_, end)| {
+            matches!(end, End::Failed(index, operation)
+                if *index == survivor && self.sim.disk_ops(node) >= *operation)
+        });
+        let stays_up = self.draw.below(2) == 0 && self.sim.is_up(node) && !has_failed;
         for index in &lost {
             match by_power {
                 true => self.sim.crash(self.members[*index].node),
@@ -89,9 +101,9 @@ impl Fate {
         if !stays_up {
             self.sim.crash(node);
         }
-        self.owe(node);
         for index in lost {
             self.sim.wipe_disk(self.members[index].node);
+            self.sim.forget_planned_faults(self.members[index].node);
             self.members[index].is_another = true;
         }
         for (_, end) in std::mem::take(&mut self.under_way) {
@@ -204,6 +216,7 @@ impl Fate {
             if found.values().all(|leader| *leader == Some(survivor)) {
                 return Some(claims);
             }
+            let (mut recovered, mut incomplete) = (false, false);
             for ((topic, partition), leader) in found {
                 if leader.is_some() {
                     continue;
@@ -227,9 +240,20 @@ impl Fate {
                             "{topic}/{partition} goes on from {committed}..{end}"
                         ));
                         claims.insert((topic, partition), Claim { committed, end });
+                        recovered = true;
                     }
-                    Err(sentence) => self.stage.history().tell(|| sentence),
+                    Err(sentence) => {
+                        incomplete |= sentence.contains(INCOMPLETE);
+                        self.stage.history().tell(|| sentence);
+                    }
                 }
+            }
+            if incomplete && !recovered {
+                // Nobody has a copy that makes sense, and that is said.
+                self.stage
+                    .history()
+                    .count("partitions without a complete copy");
+                return None;
             }
         }
         self.not_served("the operator who recovers partitions", PARTITIONS_WITHIN);
@@ -311,9 +335,17 @@ impl Fate {
         }
     }
 
-    /// New clients are served as if nothing had been.
+    /// New clients are served as if nothing had been. Topics that the survivor had not heard of are created again.
     fn serve_others(&mut self) {
         self.stage.healed.set(true);
+        if !self.stage.has_lasting_topics() {
+            let creator = self.client("creator of what is gone", 20, |stage, client, _| {
+                admin::create_lasting(stage, client)
+            });
+            if !self.run_until(SERVED_WITHIN, |fate| fate.sim.is_done(creator.1)) {
+                return self.not_served("whoever creates topics again", SERVED_WITHIN);
+            }
+        }
         self.clients = vec![
             self.client("idempotent", 14, produce::idempotent),
             self.client("idempotent", 15, produce::idempotent),

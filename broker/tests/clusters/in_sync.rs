@@ -161,3 +161,25 @@ fn a_new_leader_knows_who_lagged() {
         becomes(&core, &all, &[1, 2, 3]).await;
     });
 }
+
+/// A group that has slept for longer than a replica may lag.
+#[test]
+fn nobody_lags_because_little_is_written() {
+    let world = World::new(24, SETTINGS);
+    world.client(move |core| async move {
+        let streams = connect(&core).await;
+        let (leader, _) = create_topic(&core, &streams).await;
+        let to_leader = &streams[leader as usize - 1];
+        becomes(&core, &[to_leader], &[1, 2, 3]).await;
+        for record in 0..9 {
+            core.sleep(LAG_MAX + Duration::from_millis(2_000 + record * 29))
+                .await;
+            let told = produce(to_leader, batch(&core, 100)).await;
+            assert_eq!(told.0, ErrorCode::NONE);
+            for _ in 0..40 {
+                core.sleep(Duration::from_millis(10)).await;
+                assert_eq!(in_sync(to_leader).await.len(), 3, "record {record}");
+            }
+        }
+    });
+}
