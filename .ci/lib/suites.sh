@@ -5,6 +5,7 @@ suites_passed=0
 suites_failed=0
 suites_skipped=0
 suites_summary=()
+suites_failures=()
 suites_running=
 suites_logs=$(mktemp -d)
 
@@ -51,6 +52,10 @@ count() {
         "$name" "$passed" "$failed" "$skipped" "$took")")
     grep -aE '^(PASS|FAIL|SKIP) ' "$log" || true
     if ((failed > 0)); then
+        local failure
+        while read -r failure; do
+            suites_failures+=("$name: $failure")
+        done < <(grep -aE '^FAIL |^test .* FAILED$' "$log" || echo "exit code $code")
         ((code == 124 || code == 137)) && echo "it was stopped after $took s"
         echo "-- the end of its log:"
         tail -n 60 "$log"
@@ -67,10 +72,15 @@ sums() {
     ' "$1"
 }
 
-# The closing words, whose last line is what machines read.
+# The closing words: the sums, what failed, and a last line that machines read.
 print_totals() {
     echo
     printf '%s\n' "${suites_summary[@]}"
+    if ((${#suites_failures[@]} > 0)); then
+        echo
+        printf '%s\n' "${suites_failures[@]}"
+    fi
+    echo
     echo "$suites_passed passed, $suites_failed failed${suites_skipped:+, $suites_skipped skipped}"
 }
 

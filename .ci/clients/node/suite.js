@@ -1,10 +1,16 @@
 // kafkajs, unmodified, against the broker at BOOTSTRAP. PARTS may name some of its parts.
+import { setTimeout as sleep } from 'node:timers/promises'
+
 import kafkajs from 'kafkajs'
 
 import { administration } from './administration.js'
 import { Checks } from './checks.js'
 import { content } from './content.js'
 import { groups } from './groups.js'
+
+/** Nodes are killed meanwhile. */
+const TORMENTED = 'TORMENTED' in process.env
+const ADMIN_WITHIN_MS = 30_000
 
 /** One run against one broker: opens clients and gives names that no run used before. */
 class Session {
@@ -23,7 +29,24 @@ class Session {
     return `kafkajs-${purpose}-${this.#run}`
   }
 
+  /**
+   * While nodes are killed, what is asked is asked again: kafkajs's admin client passes on that a connection was lost,
+   * and says that one may.
+   */
   async withAdmin(call) {
+    const deadline = performance.now() + ADMIN_WITHIN_MS
+    for (;;) {
+      try {
+        return await this.#askAdmin(call)
+      } catch (problem) {
+        const may = problem.retriable || problem.cause?.retriable
+        if (!TORMENTED || !may || performance.now() > deadline) throw problem
+        await sleep(100)
+      }
+    }
+  }
+
+  async #askAdmin(call) {
     const admin = this.kafka.admin()
     await admin.connect()
     try {
