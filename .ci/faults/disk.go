@@ -70,8 +70,14 @@ func (d *smallDisk) mountExt4(megabytes int) error {
 	return nil
 }
 
+// unmount tries for a while: the kernel closes the files of an io_uring a little after the process that had it is gone.
 func (d *smallDisk) unmount() error {
-	return errors.Join(syscall.Unmount(d.mount, 0), os.RemoveAll(d.image))
+	var busy error
+	err := checks.Eventually("the disk is not in use", startLimit, func() (bool, error) {
+		busy = syscall.Unmount(d.mount, 0)
+		return !errors.Is(busy, syscall.EBUSY), nil
+	})
+	return errors.Join(err, busy, os.RemoveAll(d.image))
 }
 
 func (d *smallDisk) ballast() string {

@@ -4,16 +4,18 @@
 broker_pid=
 broker_place=
 
-# Two free ports in a row: for clients, and for what the broker needs itself.
+# Two free ports in a row: for clients, and for what the broker needs itself. Below the ports that the system gives to
+# outgoing connections: one of these would take the port of a broker that is down for a moment.
 free_port() {
     python3 - << 'PYTHON'
+import random
 import socket
 
 while True:
+    port = random.randrange(22000, 29998, 2)
     with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        port = first.getsockname()[1]
         try:
+            first.bind(("127.0.0.1", port))
             second.bind(("127.0.0.1", port + 1))
         except OSError:
             continue
