@@ -18,10 +18,11 @@ use crate::shard::view::View;
 use crate::shard::{RaftTiming, Settings, Shard, background, mail::Mail, turn};
 use bytes::Bytes;
 use raft_group::ReplicaId;
-use runtime::{Core, Inbox, Parcel, Post};
+use runtime::{Core, Inbox, Listener, Parcel, Post};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -155,6 +156,11 @@ const METADATA_SEGMENT_BYTES: u64 = 16 << 20;
 /// Connections of other nodes that may wait to be accepted.
 const PEER_BACKLOG: u32 = 128;
 
+/// How long the sockets of a killed process may take to be closed.
+const LISTENING_WITHIN: Duration = Duration::from_secs(2);
+/// Pause before an address that is in use is tried again.
+const LISTEN_AGAIN: Duration = Duration::from_millis(5);
+
 /// How long the first answer to a registration is waited for: a node that asks twice is registered once.
 const REGISTERED_WITHIN: Duration = Duration::from_secs(1);
 /// An answer that takes longer is worth a word.
@@ -227,18 +233,32 @@ pub async fn run_core(core: Core, post: Post<Mail>, mut inbox: Inbox<Mail>, plan
     core.stop();
 }
 
+/// Listens where nobody else does, or where one that was killed has only just ended: its sockets are closed a little
+/// later than its process.
+async fn listen(core: &Core, address: SocketAddr, backlog: u32) -> Result<Listener, StartError> {
+    let began = core.now();
+    loop {
+        match core.listen(address, backlog).await {
+            Ok(listener) => return Ok(listener),
+            Err(source)
+                if source.kind() == ErrorKind::AddrInUse
+                    && core.now() < began + LISTENING_WITHIN =>
+            {
+                core.sleep(LISTEN_AGAIN).await;
+            }
+            Err(source) => return Err(StartError::Listen { address, source }),
+        }
+    }
+}
+
 /// Opens all listeners, or none: who connects is told an address that works.
 async fn let_clients_in(shard: &Rc<Shard>, plan: &Plan) -> Result<(), StartError> {
     let backlog = shard.view.borrow().broker().socket_listen_backlog_size;
     let mut open = Vec::with_capacity(plan.listeners.len());
     for listener in &plan.listeners {
-        let bound = shard.core.listen(listener.bind, backlog).await;
-        open.push(bound.map_err(|source| StartError::Listen {
-            address: listener.bind,
-            source,
-        })?);
+        open.push(listen(&shard.core, listener.bind, backlog).await?);
     }
-    let addresses: Vec<SocketAddr> = open.iter().map(runtime::Listener::local_addr).collect();
+    let addresses: Vec<SocketAddr> = open.iter().map(Listener::local_addr).collect();
     let ports: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
     shard.listening(&ports);
     if let Some(peers) = &plan.peers
@@ -442,11 +462,7 @@ async fn find_cluster(
     };
     let drafted = storage::DataDir::draft(core.disk(), data, wanted).await;
     let mut identity = drafted.map_err(unusable)?;
-    let listening = core.listen(peers.bind, PEER_BACKLOG).await;
-    let listener = listening.map_err(|source| StartError::Listen {
-        address: peers.bind,
-        source,
-    })?;
+    let listener = listen(core, peers.bind, PEER_BACKLOG).await?;
     let entrance = Rc::new(Entrance {
         standing: RefCell::new(Standing::of(&identity)),
     });

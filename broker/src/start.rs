@@ -16,6 +16,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Descriptors below which many partitions cannot be served.
 const OPEN_FILES_MIN: u64 = 4_096;
+/// How long what a killed process has begun may take to end: its last writes, if the disk is slow.
+const LOCKED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs a node until it is told to stop.
 pub fn start(config: BrokerConfig, notices: Vec<String>) -> ExitCode {
@@ -61,7 +63,8 @@ fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
         reason,
     };
     std::fs::create_dir_all(&data).map_err(|error| unusable(error.to_string()))?;
-    let _lock = storage::DataDir::lock(&data).map_err(|error| unusable(error.to_string()))?;
+    let lock = storage::DataDir::lock(&data, LOCKED_WITHIN);
+    let lock = lock.map_err(|error| unusable(error.to_string()))?;
     raise_open_files();
     if let Err(error) = uring::fault_small_pages() {
         tracing::debug!(%error, "huge pages stay as the kernel has them");
@@ -76,6 +79,7 @@ fn run(config: BrokerConfig, began: Instant) -> Result<(), StartError> {
             false => Duration::ZERO,
         },
         ring_entries: config.ring_entries,
+        closed_last: Some(lock.file()),
         cores: share.cpus,
     };
     let cores = options.cores.len();

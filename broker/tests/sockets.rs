@@ -11,6 +11,7 @@ use protocol::ErrorCode;
 use protocol::compression::{Codec, Compression};
 use protocol::messages::*;
 use protocol::records::BatchBuilder;
+use std::net::TcpListener;
 use std::time::Duration;
 
 /// The CPUs that a process or thread may use, as `/proc` tells it.
@@ -89,6 +90,21 @@ fn what_the_machine_lacks_is_one_sentence() {
         assert!(said.contains(part), "{arguments:?}: {said}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
+}
+
+/// The sockets of a process that was killed are closed a little later than it ends.
+#[test]
+fn a_port_that_becomes_free_is_taken() {
+    let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = other.local_addr().expect("it is bound");
+    let ends = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(other);
+    });
+    let listeners = format!("listeners=PLAINTEXT://{address}");
+    let node = Node::start("port", &["--set", &listeners]);
+    assert_eq!(node.addresses, [address]);
+    ends.join().expect("it only sleeps");
 }
 
 /// All addresses that a client is told, by every api that tells one.

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
 use runtime::{
-    ALIGN, AlignedBuf, AppendBuf, Core, Durability, OpenOptions, join_all, timeout, uring,
+    ALIGN, AlignedBuf, AppendBuf, Core, Durability, Inbox, OpenOptions, join_all, timeout, uring,
 };
 
 /// A directory of its own for each test, removed afterwards.
@@ -302,4 +303,34 @@ fn more_operations_than_the_ring_has_entries() {
         .unwrap()
         .join()
         .unwrap();
+}
+
+/// What a killed process had begun is not over yet when the process is.
+#[test]
+fn the_file_that_is_closed_last_outlives_its_descriptors() {
+    let scratch = Scratch::new();
+    let path = scratch.0.join("lock");
+    let kept = std::fs::File::create(&path).unwrap();
+    kept.lock().unwrap();
+    let options = uring::Options {
+        closed_last: Some(Arc::new(kept)),
+        ..uring::Options::cores(2)
+    };
+    let (started, starts) = mpsc::channel();
+    let main = move |core: Core, _post, mut inbox: Inbox<()>| {
+        let started = started.clone();
+        async move {
+            started.send(()).unwrap();
+            inbox.take().await;
+            core.stop();
+        }
+    };
+    let node = uring::launch(options, main).unwrap();
+    starts.iter().take(2).count();
+    let other = std::fs::File::open(&path).unwrap();
+    assert!(other.try_lock().is_err(), "the rings have it");
+    node.gateway().send(0, ());
+    node.gateway().send(1, ());
+    node.join().unwrap();
+    other.lock().unwrap();
 }

@@ -18,6 +18,9 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use runtime::Disk;
 
@@ -32,12 +35,23 @@ use crate::starts::{self, Start};
 const NODE_FILE: &str = "node";
 /// Name of the file that the process using the directory has locked.
 const LOCK_FILE: &str = "lock";
+/// Pause before the lock is tried again.
+const LOCK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Held for as long as the process uses the directory. The system lets it go when the process
 /// ends, however it ends.
 #[derive(Debug)]
 pub struct DirLock {
-    _file: fs::File,
+    file: Arc<fs::File>,
+}
+
+impl DirLock {
+    /// Whoever keeps this keeps the lock. Of a process that is killed, what it had begun to write may still be on its
+    /// way to the disk; the kernel has to keep it until then.
+    #[must_use]
+    pub fn file(&self) -> Arc<fs::File> {
+        Arc::clone(&self.file)
+    }
 }
 
 /// What a node wants its directory to be.
@@ -90,11 +104,12 @@ pub struct DataDir {
 
 impl DataDir {
     /// Makes sure that no other process on this machine uses the directory, which is created if
-    /// need be. Before any core runs; not for the simulator, whose nodes share a process.
+    /// need be. One that has just ended may take a moment to let go of it. Blocks the thread: before
+    /// any core runs; not for the simulator, whose nodes share a process.
     ///
     /// # Errors
-    /// [`DataDirError::InUse`] if another process holds it.
-    pub fn lock(path: &Path) -> Result<DirLock, DataDirError> {
+    /// [`DataDirError::InUse`] if another process holds it for longer than `patience`.
+    pub fn lock(path: &Path, patience: Duration) -> Result<DirLock, DataDirError> {
         let file_path = path.join(LOCK_FILE);
         fs::create_dir_all(path).map_err(failed("create", path))?;
         let mut options = fs::File::options();
@@ -102,12 +117,23 @@ impl DataDir {
         let file = options
             .open(&file_path)
             .map_err(failed("open", &file_path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(DirLock { _file: file }),
-            Err(fs::TryLockError::WouldBlock) => {
-                Err(DataDirError::InUse(path.display().to_string()))
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => {
+                    let file = Arc::new(file);
+                    return Ok(DirLock { file });
+                }
+                Err(fs::TryLockError::WouldBlock) if began.elapsed() < patience => {
+                    thread::sleep(LOCK_AGAIN);
+                }
+                Err(fs::TryLockError::WouldBlock) => {
+                    return Err(DataDirError::InUse(path.display().to_string()));
+                }
+                Err(fs::TryLockError::Error(source)) => {
+                    return Err(failed("lock", &file_path)(source));
+                }
             }
-            Err(fs::TryLockError::Error(source)) => Err(failed("lock", &file_path)(source)),
         }
     }
 
@@ -429,10 +455,18 @@ mod tests {
     #[test]
     fn a_locked_directory_is_in_use() {
         let path = std::env::temp_dir().join(format!("storage-lock-{}", std::process::id()));
-        let lock = DataDir::lock(&path).unwrap();
-        assert!(matches!(DataDir::lock(&path), Err(DataDirError::InUse(_))));
+        let lock = DataDir::lock(&path, Duration::ZERO).unwrap();
+        let refused = DataDir::lock(&path, Duration::ZERO);
+        assert!(matches!(refused, Err(DataDirError::InUse(_))));
+        let kept = lock.file();
         drop(lock);
-        DataDir::lock(&path).unwrap();
+        let refused = DataDir::lock(&path, Duration::ZERO);
+        assert!(matches!(refused, Err(DataDirError::InUse(_))), "it is kept");
+        let (waits, next) = (path.clone(), Duration::from_secs(600));
+        let next = thread::spawn(move || DataDir::lock(&waits, next));
+        thread::sleep(LOCK_AGAIN);
+        drop(kept);
+        next.join().unwrap().unwrap();
         fs::remove_dir_all(&path).unwrap();
     }
 }

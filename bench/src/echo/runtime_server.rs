@@ -19,7 +19,7 @@ pub fn serve(address: SocketAddr, cpu: usize) -> Result<()> {
         cores: vec![cpu],
         pin: true,
         spin: Duration::ZERO,
-        ring_entries: 512,
+        ..uring::Options::cores(1)
     };
     let main = move |core, _post, _inbox| accept(core, address);
     let node = uring::launch::<(), _, _>(options, main).during("starting the runtime")?;

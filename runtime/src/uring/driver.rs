@@ -4,6 +4,7 @@
 //! they are made and enter the kernel once per loop pass.
 
 use std::cell::{Cell, RefCell};
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,10 +50,20 @@ pub(crate) struct Driver {
 impl Driver {
     /// A ring for the calling thread, which alone may use it. `workers` are the CPUs for the
     /// kernel's own workers: by default they would inherit the pin of this thread and take turns
-    /// with it, which makes a write into unwritten space 20 times slower.
-    pub(crate) fn new(entries: u32, bell: Arc<Bell>, workers: &Cpus) -> io::Result<Driver> {
+    /// with it, which makes a write into unwritten space 20 times slower. `closed_last`: see
+    /// [`Options`](super::Options).
+    pub(crate) fn new(
+        entries: u32,
+        bell: Arc<Bell>,
+        workers: &Cpus,
+        closed_last: Option<&File>,
+    ) -> io::Result<Driver> {
         let ring = build_ring(entries)?;
         ring.submitter().register_iowq_aff(workers.raw())?;
+        if let Some(file) = closed_last {
+            // A ring lets go of what is registered when its last request has ended.
+            ring.submitter().register_files(&[file.as_raw_fd()])?;
+        }
         let mut known = io_uring::Probe::new();
         ring.submitter().register_probe(&mut known)?;
         Ok(Driver {

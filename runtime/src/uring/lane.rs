@@ -1,6 +1,7 @@
 //! The loop of one core: run what is ready, send the mail off, enter the kernel once, take in what
 //! came. One round is a pass, which is what callers know as a turn.
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -32,6 +33,7 @@ pub(crate) struct Place {
     pub(crate) cpu: Option<usize>,
     pub(crate) spin: Duration,
     pub(crate) ring_entries: u32,
+    pub(crate) closed_last: Option<Arc<File>>,
     pub(crate) allowed: Cpus,
     pub(crate) bell: Arc<Bell>,
 }
@@ -66,6 +68,7 @@ impl<M: Send + 'static> Lane<M> {
             place.ring_entries,
             Arc::clone(&bell),
             &place.allowed,
+            place.closed_last.as_deref(),
         )?);
         let executor = Executor::new(Arc::clone(&bell));
         executor.set_now(clock());

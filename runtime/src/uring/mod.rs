@@ -17,6 +17,7 @@ mod pages;
 mod probe;
 
 use std::any::Any;
+use std::fs::File;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -45,6 +46,10 @@ pub struct Options {
     pub spin: Duration,
     /// Size of a ring's submission queue; its completion queue is four times that.
     pub ring_entries: u32,
+    /// A file that stays open until the kernel has ended the last operation of the last ring, which may be after the
+    /// process is gone: one that is killed leaves writes behind that are still on their way to the disk. A lock on it
+    /// (`flock(2)`) keeps the next process from its files until then.
+    pub closed_last: Option<Arc<File>>,
 }
 
 impl Options {
@@ -56,6 +61,7 @@ impl Options {
             pin: false,
             spin: Duration::ZERO,
             ring_entries: 512,
+            closed_last: None,
         }
     }
 }
@@ -141,6 +147,7 @@ where
             cpu: options.pin.then_some(cpu),
             spin: options.spin,
             ring_entries: options.ring_entries,
+            closed_last: options.closed_last.clone(),
             allowed: allowed.clone(),
             bell: Arc::clone(&bells[id]),
         };
