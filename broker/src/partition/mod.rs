@@ -15,7 +15,7 @@ use crate::config::TopicConfig;
 use bytes::Bytes;
 use protocol::error::ErrorCode;
 use protocol::records::BatchView;
-use raft_group::{ProposeError, Replica};
+use raft_group::{Proofs, ProposeError, Replica};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use storage::{Entry, EntryKind, Log, PartitionId};
@@ -62,14 +62,6 @@ struct Ack {
     ticket: Ticket,
 }
 
-/// A batch that is to be refused for good, if this replica still leads.
-struct Doubt {
-    /// Names the proof: see [`Replica::confirm_lead`].
-    number: u64,
-    ticket: Ticket,
-    batch: Bytes,
-}
-
 /// Up to where the state in the two checkpoints on the disk stands for the entries, newest first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Covered([u64; 2]);
@@ -94,8 +86,8 @@ pub struct Partition {
     pub producers: Producers,
     /// In order of their index.
     acks: VecDeque<Ack>,
-    /// In the order in which they came.
-    doubts: VecDeque<Doubt>,
+    /// Batches that are to be refused for good, if this replica still leads.
+    pub doubts: Proofs<(Ticket, Bytes)>,
     pub departing: Departing,
     /// Slots of the core's watches that wait for this partition.
     pub watches: Vec<u32>,
@@ -124,7 +116,7 @@ impl Partition {
             config,
             producers,
             acks: VecDeque::new(),
-            doubts: VecDeque::new(),
+            doubts: Proofs::default(),
             departing: Departing::default(),
             watches: Vec::new(),
             stands: 0,
@@ -240,22 +232,6 @@ impl Partition {
         self.acks.insert(at, ack);
     }
 
-    /// Keeps a batch until the proof of that number is there, that this replica leads.
-    pub fn doubt(&mut self, number: u64, ticket: Ticket, batch: Bytes) {
-        self.doubts.push_back(Doubt {
-            number,
-            ticket,
-            batch,
-        });
-    }
-
-    /// Gives back what the proof of that number is enough for, oldest first.
-    pub fn take_proved(&mut self, number: u64) -> Vec<(Ticket, Bytes)> {
-        let proved = self.doubts.partition_point(|doubt| doubt.number <= number);
-        let proved = self.doubts.drain(..proved);
-        proved.map(|doubt| (doubt.ticket, doubt.batch)).collect()
-    }
-
     /// Everything up to `index` is committed: gives the tickets whose entries are, with whether the entry
     /// at that index is still the one that was proposed.
     pub fn committed(&mut self, index: u64, replica: &Replica, out: &mut Vec<(Ticket, bool)>) {
@@ -274,7 +250,7 @@ impl Partition {
     /// everyone who waits.
     pub fn abandon(&mut self, out: &mut Vec<Ticket>) {
         out.extend(self.acks.drain(..).map(|ack| ack.ticket));
-        out.extend(self.doubts.drain(..).map(|doubt| doubt.ticket));
+        out.extend(self.doubts.take_all().map(|(ticket, _)| ticket));
     }
 
     /// The producers were replayed up to here.

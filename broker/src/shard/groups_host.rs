@@ -4,7 +4,7 @@
 //! lives in [`crate::groups`]; its durable state is a replay of the partition (DESIGN D7).
 
 use super::anew::Growth;
-use super::group_reads::Reads;
+use super::group_reads::{Read, Reads};
 use super::mail::{Answer, AskId, Mail};
 use super::owned::Owned;
 use crate::groups::{
@@ -348,7 +348,7 @@ impl Owned {
         };
         hosted.serving = false;
         let mut sent_away: Vec<_> = hosted.growth.settle().into();
-        sent_away.extend(hosted.reads.take_all());
+        sent_away.extend(hosted.reads.take_all().map(Read::request));
         self.groups.anew_due.remove(&id);
         // What becomes of writes under way is not known: everybody is sent away, nobody is told a result.
         hosted.writes.clear();

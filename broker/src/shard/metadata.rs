@@ -11,7 +11,7 @@ use super::everywhere::Everywhere;
 use super::mail::{Answer, AskId, Mail};
 use super::owned::Owned;
 use super::peer_mail::PeerMail;
-use super::unchanged::Unchanged;
+use super::unchanged::{Answered, Unchanged};
 use crate::cluster::{
     self, Cluster, ClusterAnswer, ClusterAsk, METADATA, METADATA_CORE, Record, Records,
     decide::Context,
@@ -392,7 +392,9 @@ impl Owned {
                 waiting.deadline <= now && waiting.asker != Asker::Nobody
             });
         metadata.early = early;
-        let unproved = metadata.unchanged.take_late(now);
+        let late_too = |answered: &Answered| answered.ask.deadline <= now;
+        let unproved = metadata.unchanged.take_while(late_too);
+        let unproved: Vec<_> = unproved.map(|answered| answered.ask).collect();
         for waiting in late.into_iter().chain(unproved) {
             self.reply(waiting.asker, 0, unavailable(ErrorCode::REQUEST_TIMED_OUT));
         }
@@ -654,7 +656,8 @@ impl Owned {
         metadata.unheard.clear();
         metadata.balancing = Balancing::default();
         metadata.ahead = Cluster::default();
-        metadata.early.extend(metadata.unchanged.take_all());
+        let unproved = metadata.unchanged.take_all();
+        metadata.early.extend(unproved.map(|answered| answered.ask));
         for proposed in std::mem::take(&mut metadata.proposed) {
             if let Some((asker, _)) = proposed.asked {
                 self.reply(asker, 0, unavailable(ErrorCode::REQUEST_TIMED_OUT));
@@ -736,7 +739,8 @@ impl Owned {
             .into_iter()
             .filter_map(|proposed| Some(proposed.asked?.0));
         let early = std::mem::take(&mut metadata.early).into_iter();
-        let waiting = early.chain(metadata.unchanged.take_all());
+        let unproved = metadata.unchanged.take_all();
+        let waiting = early.chain(unproved.map(|answered| answered.ask));
         let askers: Vec<Asker> = proposed
             .chain(waiting.map(|waiting| waiting.asker))
             .collect();

@@ -422,7 +422,7 @@ impl Owned {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return;
         };
-        let doubts = partition.take_proved(u64::MAX);
+        let doubts = partition.doubts.take_all().collect();
         let mut tickets = Vec::new();
         partition.abandon(&mut tickets);
         self.watches.touch(&partition.watches);

@@ -160,7 +160,7 @@ impl Owned {
             match replica.and_then(|replica| replica.confirm_lead()) {
                 Some(number) => {
                     let partition = self.partitions.get_mut(&id).expect("it refuses");
-                    return partition.doubt(number, ticket, batch);
+                    return partition.doubts.push(number, 0, (ticket, batch));
                 }
                 // It waits for room in the journal. Nothing was appended.
                 None => refused.code = ErrorCode::NOT_LEADER_OR_FOLLOWER,
@@ -172,9 +172,12 @@ impl Owned {
     /// This replica led when it was asked for the proof of that number: what it was to refuse for good by then is
     /// refused, unless what it lacked has come since.
     pub(super) fn refuse_proved(&mut self, id: PartitionId, number: u64, wall_ms: i64) {
-        let partition = self.partitions.get_mut(&id);
-        let proved = partition.map(|partition| partition.take_proved(number));
-        for (ticket, batch) in proved.unwrap_or_default() {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.doubts.confirmed(number, 0);
+        }
+        while let Some(partition) = self.partitions.get_mut(&id)
+            && let Some((ticket, batch)) = partition.doubts.take_ready(0)
+        {
             let size = batch.len() as u64;
             let outcome = self.append(id, batch, wall_ms);
             self.conclude(ticket, id, size, outcome);
