@@ -81,20 +81,28 @@ func (c *cluster) balance(on bool) error {
 	return withAdmin(c.addresses(), func(ctx context.Context, admin *kadm.Client) error {
 		value := strconv.FormatBool(on)
 		set := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "corelane.balance.enable", Value: &value}}
-		for {
+		return again(ctx, "balancing cannot be switched", func() error {
 			answer, err := admin.AlterBrokerConfigs(ctx, set)
 			if err == nil {
 				_, err = answer.On("", func(one *kadm.AlterConfigsResponse) error { return one.Err })
 			}
-			if err == nil {
-				return nil
-			}
-			if ctx.Err() != nil {
-				return fmt.Errorf("balancing cannot be switched: %w", err)
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
+			return err
+		})
 	})
+}
+
+// again tries until it is accepted or the time is over: what is refused was perhaps asked while the controller changed.
+func again(ctx context.Context, otherwise string, try func() error) error {
+	for {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s: %w", otherwise, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 // emptyFourth asks for moves of all that the fourth node has.
@@ -161,25 +169,20 @@ func (c *cluster) unregister(node int32) error {
 	return withClient(c.addresses(), func(ctx context.Context, client *kgo.Client) error {
 		request := kmsg.NewPtrUnregisterBrokerRequest()
 		request.BrokerID = node
-		for {
+		return again(ctx, fmt.Sprintf("node %d is not let go", node), func() error {
 			answer, err := request.RequestWith(ctx, client)
 			if err == nil {
 				err = kerr.ErrorForCode(answer.ErrorCode)
-				// Not registered: an earlier try had its way, and its answer was lost.
-				if err == nil || errors.Is(err, kerr.BrokerIDNotRegistered) {
-					return nil
-				}
 			}
-			if ctx.Err() != nil {
-				return fmt.Errorf("node %d is not let go: %w", node, err)
+			if errors.Is(err, kerr.BrokerIDNotRegistered) {
+				return nil // An earlier try had its way, and its answer was lost.
 			}
-			time.Sleep(100 * time.Millisecond)
-		}
+			return err
+		})
 	})
 }
 
-// move asks for the replicas that wanted gives for each partition that holds anything; nil leaves one where it is. What
-// is refused is asked for again, as the controller may be changing.
+// move asks for the replicas that wanted gives for each partition that holds anything; nil leaves one where it is.
 func (c *cluster) move(wanted func(kadm.PartitionDetail) []int32) error {
 	return withAdmin(c.addresses(), func(ctx context.Context, admin *kadm.Client) error {
 		metadata, err := admin.Metadata(ctx)
@@ -194,18 +197,13 @@ func (c *cluster) move(wanted func(kadm.PartitionDetail) []int32) error {
 				}
 			}
 		}
-		for {
+		return again(ctx, "moves are not accepted", func() error {
 			answer, err := admin.AlterPartitionAssignments(ctx, request)
 			if err == nil {
-				if err = answer.Error(); err == nil {
-					return nil
-				}
+				err = answer.Error()
 			}
-			if ctx.Err() != nil {
-				return fmt.Errorf("moves are not accepted: %w", err)
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
+			return err
+		})
 	})
 }
 
@@ -213,25 +211,20 @@ func (c *cluster) move(wanted func(kadm.PartitionDetail) []int32) error {
 func (c *cluster) arrived() error {
 	return withClient(c.addresses(), func(ctx context.Context, client *kgo.Client) error {
 		request := kmsg.NewPtrListPartitionReassignmentsRequest() // of all topics, as it names none
-		for {
+		return again(ctx, "partitions still move", func() error {
 			answer, err := request.RequestWith(ctx, client)
 			if err == nil {
 				err = kerr.ErrorForCode(answer.ErrorCode)
 			}
-			if err == nil && len(answer.Topics) == 0 {
-				return nil
+			if err != nil || len(answer.Topics) == 0 {
+				return err
 			}
-			if ctx.Err() != nil {
-				var moving []string
-				if answer != nil {
-					for _, topic := range answer.Topics {
-						moving = append(moving, fmt.Sprintf("%s %v", topic.Topic, topic.Partitions))
-					}
-				}
-				return errors.Join(fmt.Errorf("partitions still move: %v", moving), err)
+			var moving []string
+			for _, topic := range answer.Topics {
+				moving = append(moving, fmt.Sprintf("%s %v", topic.Topic, topic.Partitions))
 			}
-			time.Sleep(100 * time.Millisecond)
-		}
+			return errors.New(strings.Join(moving, ", "))
+		})
 	})
 }
 
