@@ -252,6 +252,7 @@ fn holding(holding: &Holding) -> Value {
         "start_offset": holding.log_start_offset,
         "committed_offset": holding.high_watermark,
         "end_offset": holding.end_offset,
+        "missing_entries": holding.lacks,
         "unfit": holding.unfit,
     })
 }

@@ -19,6 +19,14 @@
 //! What is *kept* is all of this log, also what was never acknowledged. What is *lost* is whatever was acknowledged by
 //! a majority that this replica was not part of.
 //!
+//! # A log that is behind its state
+//!
+//! A replica may have taken a snapshot's state in, and not yet the log that this stands for ([`crate::install`]). The rest
+//! is with those that are lost. The state stays: it is as it was once committed, and knows more than the log. In place of
+//! the entries that never came the log gets empty ones of the new term, so many that what comes after them is not in
+//! the state. They are appended some at a time, as a journal has room for so many in a turn; none of them is
+//! committed before the configuration is. Over a crash a part of them stays, and the rest is appended then.
+//!
 //! # A crash in between
 //!
 //! The entry, and behind it the hard state with the term and the commit index, are staged in one turn of the journal:
@@ -32,11 +40,13 @@
 //!
 //! This module must not know who decides this. Deliberately absent: any way to do it from within the group.
 
+use bytes::Bytes;
 use raft::INVALID_ID;
 
 use crate::members::{Members, Membership, Step};
 use crate::message::TERM_MAX;
 use crate::open::Configuration;
+use crate::refusal::ProposeError;
 use crate::replica::Replica;
 use storage::{Condition, EntryKind};
 
@@ -48,11 +58,26 @@ pub enum ForceError {
     #[error("its journal has no room, or it is taking a snapshot in: later")]
     Busy,
     #[error(
-        "its state stands at {installed}, but its log ends at {last_index}: the rest never came"
+        "its state stands at {installed}, but its log ends at {last_index}: more never came than can be made up for"
     )]
     BehindItsState { installed: u64, last_index: u64 },
     #[error("there is no term above {0}")]
     NoTermLeft(u64),
+}
+
+/// Entries that are put in place of missing ones in one turn of the journal: a fraction of the reserve of the smallest.
+const FILLED_AT_ONCE: u64 = 1_024;
+/// Who looks for records passes over what was put in place of missing entries, which must not take for ever.
+const FILLED_MAX: u64 = 1 << 20;
+
+/// How far a replica has come with going on alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Forced {
+    /// Its log is behind its state still: it has to be told again.
+    Partly,
+    /// It is the only member.
+    Whole,
 }
 
 impl Replica {
@@ -68,7 +93,7 @@ impl Replica {
             return Err(ForceError::Fenced(reason.clone()));
         }
         let (installed, last_index) = (self.installed, self.last_index());
-        if installed > last_index {
+        if self.lacks() > FILLED_MAX {
             return Err(ForceError::BehindItsState {
                 installed,
                 last_index,
@@ -80,17 +105,47 @@ impl Replica {
         Ok(())
     }
 
+    /// Entries that its state, which came with a snapshot, stands for, and that its log has not got to.
+    pub fn lacks(&self) -> u64 {
+        self.installed.saturating_sub(self.last_index())
+    }
+
     /// Makes this replica its group's only member, in `term` or a higher one. It leads some ticks after this is on its
     /// disk, at the latest when an election timeout has passed.
     ///
     /// # Errors
     /// [`ForceError`]: nothing has changed.
-    pub fn force_alone(&mut self, term: u64) -> Result<(), ForceError> {
+    pub fn force_alone(&mut self, term: u64) -> Result<Forced, ForceError> {
         self.check_force()?;
         let term = term.max(self.term() + 1);
         // One more is for the election.
         if term >= TERM_MAX {
             return Err(ForceError::NoTermLeft(term));
+        }
+        self.guarded("a forced follower", |node| {
+            node.raft.become_follower(term, INVALID_ID);
+        });
+        self.settle();
+        // No proposals of a leader that others could replace.
+        let proposed_until = self.proposed_until;
+        let forced = self.append_forced();
+        self.proposed_until = proposed_until;
+        self.stir();
+        forced.map_err(|reason| {
+            self.fence(reason.clone());
+            ForceError::Fenced(reason)
+        })
+    }
+
+    /// Fills the log up to its state; and if that is done, adds the configuration and commits all of it.
+    fn append_forced(&mut self) -> Result<Forced, String> {
+        let refused = |error: ProposeError| error.to_string();
+        for _ in 0..self.lacks().min(FILLED_AT_ONCE) {
+            self.append(EntryKind::NoOp, Bytes::new(), 0)
+                .map_err(refused)?;
+        }
+        if self.lacks() > 0 {
+            return Ok(Forced::Partly);
         }
         let members = Members::of_voters([self.id]);
         let record = Membership {
@@ -100,14 +155,8 @@ impl Replica {
         let changes = record
             .step
             .to_conf_changes(&self.configuration.members, &members);
-        self.guarded("a forced follower", |node| {
-            node.raft.become_follower(term, INVALID_ID);
-        });
-        self.settle();
-        let proposed_until = self.proposed_until;
         let appended = self.append(EntryKind::Membership, record.encode(), 0);
-        // It is no proposal of a leader that others could replace.
-        self.proposed_until = proposed_until;
+        let appended = appended.map_err(refused)?;
         let states = self.guarded("a forced configuration", |node| {
             let states = changes.iter().map(|change| node.apply_conf_change(change));
             let states = states.collect::<raft::Result<Vec<_>>>();
@@ -117,17 +166,13 @@ impl Replica {
         });
         let agrees = matches!(&states, Some(Ok(states))
             if states.last().is_none_or(|state| members.agrees_with(state)));
-        let (Ok(appended), true) = (appended, agrees) else {
-            self.fence(format!("a forced configuration leads to {states:?}"));
-            return Err(ForceError::Fenced(
-                self.fenced().unwrap_or_default().to_owned(),
-            ));
-        };
+        if !agrees {
+            return Err(format!("a forced configuration leads to {states:?}"));
+        }
         self.configuration = Configuration {
             index: appended.index,
             members,
         };
-        self.stir();
-        Ok(())
+        Ok(Forced::Whole)
     }
 }

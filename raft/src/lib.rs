@@ -33,7 +33,7 @@ pub mod timing;
 pub mod wire;
 
 pub use catch_up::CatchUp;
-pub use forced::ForceError;
+pub use forced::{ForceError, Forced};
 pub use members::{Change, ChangeError, Members, Membership, ReplicaId};
 pub use message::{Append, Body, Entry, Message, Reject, TERM_MAX, Vote};
 pub use open::{Configuration, Mutation, OpenError, ReplicaConfig, Unopened};

@@ -12,7 +12,8 @@ use cluster::state::{encode, last_of};
 use cluster::{Cluster, Coverage, Faults, PARTITION};
 use raft_group::snapshot::STATE_BYTES_MAX;
 use raft_group::{
-    Body, CatchUp, Event, Message, Outputs, Role, Snapshot, SnapshotRefused, StepError,
+    Body, CatchUp, Event, Forced, Members, Message, Outputs, Role, Snapshot, SnapshotRefused,
+    StepError,
 };
 use runtime::Core;
 use storage::{EntriesMissing, EntriesPlan, Entry, EntryKind, PartitionId};
@@ -378,6 +379,66 @@ fn a_log_that_is_behind_its_state_stays_so_until_it_has_caught_up() {
         assert_eq!(cluster.heal().await, leader);
         assert!(cluster.replica(follower).commit_index() >= applied);
     });
+}
+
+/// The others are gone for good before the rest of the log came.
+#[test]
+fn a_log_that_is_behind_its_state_goes_on_alone_with_it() {
+    for crashes in [false, true] {
+        run(async move |core| {
+            let (mut cluster, leader, follower) = lagging(&core, 8).await;
+            for _ in 0..10 {
+                go_on(&mut cluster, leader).await;
+            }
+            // The state has more than is made up for in one turn.
+            delete_records(&mut cluster, leader).await;
+            for _ in 0..10 {
+                go_on(&mut cluster, leader).await;
+            }
+            until_installed(&mut cluster, leader, follower).await;
+            let own = cluster.nodes[follower].id;
+            cluster.isolate(Some(own));
+            cluster.finish_write(follower).await;
+            cluster.pass(follower);
+            let before = cluster.nodes[follower].applied.clone();
+            let installed = cluster.replica(follower).applied_index();
+            assert!(cluster.replica(follower).lacks() > 1_500);
+            let mut turns = 0;
+            cluster.forced_term = 1_000;
+            while cluster.replica_mut(follower).force_alone(1_000) != Ok(Forced::Whole) {
+                turns += 1;
+                assert!(cluster.replica(follower).commit_index() < installed);
+                cluster.pass(follower);
+                cluster.finish_write(follower).await;
+                if crashes {
+                    cluster.crash(follower).await;
+                }
+            }
+            assert!(turns > 1, "{turns}");
+            for _ in 0..50 {
+                cluster.nodes[follower].replicas.tick();
+                cluster.pass(follower);
+                cluster.finish_write(follower).await;
+            }
+            assert!(cluster.replica(follower).is_serving());
+            assert_eq!(
+                *cluster.replica(follower).members(),
+                Members::of_voters([own])
+            );
+            let kept = cluster.nodes[follower].applied.range(..=installed);
+            assert!(kept.eq(&before), "its state stays");
+            let next = cluster.propose(follower, 1, b"on").unwrap();
+            assert!(next.index > installed);
+            cluster.pass(follower);
+            cluster.finish_write(follower).await;
+            cluster.pass(follower);
+            assert_eq!(last_of(&cluster.nodes[follower].applied), next.index);
+            // And it is what a start finds.
+            cluster.checkpoint(follower).await;
+            cluster.crash(follower).await;
+            assert_eq!(last_of(&cluster.nodes[follower].applied), next.index);
+        });
+    }
 }
 
 #[test]

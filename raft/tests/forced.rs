@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use cluster::disk::run;
 use cluster::{Cluster, PARTITION, id};
-use raft_group::{Change, Members, Role};
+use raft_group::{Change, Forced, Members, Role};
 use runtime::Core;
 
 /// A term that nobody can have been in.
@@ -84,7 +84,7 @@ fn the_longest_log_goes_on_and_the_other_survivor_follows_it() {
         cluster.settle().await;
         assert!(cluster.replica(0).commit_index() < followed.index);
 
-        cluster.replica_mut(0).force_alone(TERM).unwrap();
+        assert_eq!(cluster.replica_mut(0).force_alone(TERM), Ok(Forced::Whole));
         until_serving(&mut cluster, 0).await;
         let replica = cluster.replica(0);
         assert!(replica.term() > TERM, "{replica:?}");
@@ -147,7 +147,7 @@ fn a_survivor_with_a_tail_of_its_own_gives_it_up() {
         cut(&mut cluster, 1, 2);
         cluster.lose_letters();
 
-        cluster.replica_mut(0).force_alone(TERM).unwrap();
+        assert_eq!(cluster.replica_mut(0).force_alone(TERM), Ok(Forced::Whole));
         until_serving(&mut cluster, 0).await;
         cluster
             .blocked
@@ -182,7 +182,7 @@ fn any_configuration_may_be_in_force_a_joint_one_too() {
         assert!(cluster.replica(0).members().is_joint());
         lose_three(&mut cluster);
         cut(&mut cluster, 1, 2);
-        cluster.replica_mut(0).force_alone(TERM).unwrap();
+        assert_eq!(cluster.replica_mut(0).force_alone(TERM), Ok(Forced::Whole));
         until_serving(&mut cluster, 0).await;
         assert_eq!(*cluster.replica(0).members(), Members::of_voters([id(1)]));
         // And it is what a start finds.
@@ -213,7 +213,7 @@ fn what_is_not_on_the_disk_yet_has_not_happened() {
             cluster.settle().await;
             lose_three(&mut cluster);
             cut(&mut cluster, 1, 2);
-            cluster.replica_mut(0).force_alone(TERM).unwrap();
+            assert_eq!(cluster.replica_mut(0).force_alone(TERM), Ok(Forced::Whole));
             cluster.pass(0);
             // The write may have been done or not.
             cluster.crash(0).await;
@@ -223,7 +223,7 @@ fn what_is_not_on_the_disk_yet_has_not_happened() {
             }
             assert_eq!(cluster.replica(0).is_serving(), happened, "seed {seed}");
             if !happened {
-                cluster.replica_mut(0).force_alone(TERM).unwrap();
+                assert_eq!(cluster.replica_mut(0).force_alone(TERM), Ok(Forced::Whole));
                 until_serving(&mut cluster, 0).await;
             }
             outcomes.set(outcomes.get() | 1 << u8::from(happened));

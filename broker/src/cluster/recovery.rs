@@ -49,6 +49,9 @@ pub struct Holding {
     pub outgoing: Vec<u64>,
     /// Who leads, as far as it knows.
     pub leader: Option<i32>,
+    /// Entries that its state stands for and that never came: they are lost if it goes on alone.
+    #[serde(default)]
+    pub lacks: u64,
     /// Other nodes that it reaches.
     #[serde(default)]
     pub reaches: Vec<i32>,

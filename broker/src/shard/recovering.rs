@@ -9,7 +9,7 @@ use super::Shard;
 use super::metadata::Asker;
 use super::owned::Owned;
 use crate::cluster::{Cluster, ClusterAsk, METADATA, METADATA_CORE, Record, Records};
-use raft_group::{ForceError, ReplicaId};
+use raft_group::{ForceError, Forced, ReplicaId};
 use std::time::Duration;
 use storage::{EntryKind, PartitionId};
 use uuid::Uuid;
@@ -73,12 +73,20 @@ impl Owned {
             return;
         };
         let before = format!("{:?}", replica.members());
+        let lacks = replica.lacks();
         match replica.force_alone(term) {
-            Ok(()) => tracing::warn!(
+            Ok(Forced::Partly) => tracing::warn!(
+                topic = %Uuid::from_u128(id.topic),
+                partition = id.partition,
+                lacks,
+                "the log of a replica that is to go on alone is behind its state: what is missing is lost, and is made up for"
+            ),
+            Ok(Forced::Whole) => tracing::warn!(
                 topic = %Uuid::from_u128(id.topic),
                 partition = id.partition,
                 term,
                 last_index = replica.last_index(),
+                lacks,
                 before,
                 "the majority of a partition is gone for good: this replica goes on alone, as an operator asked for"
             ),
@@ -111,6 +119,9 @@ impl Shard {
         let mut cluster = owned.metadata.as_ref()?.committed().clone();
         let replica = owned.replicas.get(METADATA)?;
         let (first, last) = (replica.applied_index() + 1, replica.log().last_index());
+        if first > last {
+            return Some(cluster);
+        }
         // What is not applied is in memory.
         let left = replica.log().entries(first, last + 1, u64::MAX).ok()?;
         for entry in left.iter().filter(|it| it.kind == EntryKind::Command) {
@@ -126,15 +137,20 @@ impl Shard {
     /// # Errors
     /// A sentence; then nothing has changed, or it is not known whether it will.
     pub async fn force_metadata(&self, term: u64) -> Result<(), String> {
-        let forced = {
-            let mut owned = self.owned.borrow_mut();
-            let replica = owned.replicas.get_mut(METADATA);
-            replica.map(|replica| replica.force_alone(term))
-        };
-        match forced {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Err(error.to_string()),
-            None => return Err("there is no replica of the metadata on this core".to_owned()),
+        loop {
+            let forced = {
+                let mut owned = self.owned.borrow_mut();
+                let replica = owned.replicas.get_mut(METADATA);
+                replica.map(|replica| replica.force_alone(term))
+            };
+            match forced {
+                Some(Ok(Forced::Whole)) => break,
+                Some(Ok(Forced::Partly)) => {}
+                Some(Err(error)) => return Err(error.to_string()),
+                None => return Err("there is no replica of the metadata on this core".to_owned()),
+            }
+            self.wake_turn();
+            self.core.sleep(LOOK_AGAIN).await;
         }
         tracing::warn!(
             term,

@@ -140,6 +140,7 @@ fn holding_of(replica: &Replica) -> Holding {
         voters: numbers(replica.members().voters()),
         outgoing: numbers(replica.members().outgoing()),
         leader: replica.leader().map(ReplicaId::node),
+        lacks: replica.lacks(),
         reaches: Vec::new(),
         unfit: replica.check_force().err().map(|error| error.to_string()),
     }

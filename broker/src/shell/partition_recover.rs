@@ -190,7 +190,7 @@ fn text(name: &str, told: &Value, lost: &[i32]) -> String {
             holding["last_index"].to_string(),
             holding["committed_offset"].to_string(),
             holding["end_offset"].to_string(),
-            holding["unfit"].as_str().unwrap_or("-").to_owned(),
+            note(holding),
         ]
     };
     table.row(row(survivor, "goes on"));
@@ -207,6 +207,12 @@ fn text(name: &str, told: &Value, lost: &[i32]) -> String {
         "  was committed; records from there to {end} are kept although nobody may have got an"
     );
     let _ = writeln!(text, "  acknowledgement for them.");
+    if let Some(missing @ 1..) = survivor["missing_entries"].as_u64() {
+        let _ = writeln!(
+            text,
+            "lost: what was in {missing} entries behind its end. It was taking the partition over and has only what\n               came of them: producers, committed offsets, the cluster's metadata."
+        );
+    }
     let _ = writeln!(
         text,
         "may be lost: every record that was acknowledged and is not on node {node}. How many these"
@@ -214,6 +220,16 @@ fn text(name: &str, told: &Value, lost: &[i32]) -> String {
     let _ = writeln!(text, "  are nobody can say: only the lost nodes knew.");
     retired(&mut text, lost, is_done);
     text
+}
+
+/// What is to be said of a replica.
+fn note(holding: &Value) -> String {
+    let missing = holding["missing_entries"].as_u64().unwrap_or(0);
+    match (holding["unfit"].as_str(), missing) {
+        (Some(unfit), _) => unfit.to_owned(),
+        (None, 0) => "-".to_owned(),
+        (None, missing) => format!("{missing} entries never came"),
+    }
 }
 
 /// What was recovered so far.
@@ -284,6 +300,15 @@ mod tests {
         ] {
             assert!(text.contains(words), "{words}: {text}");
         }
+    }
+
+    #[test]
+    fn a_log_that_is_behind_its_state_is_told() {
+        let mut plan = told(false);
+        plan["survivor"]["missing_entries"] = json!(12);
+        let text = text("t-0", &plan, &[2, 3]);
+        assert!(text.contains("12 entries never came"), "{text}");
+        assert!(text.contains("lost: what was in 12 entries"), "{text}");
     }
 
     #[test]

@@ -39,9 +39,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Of a batch: where the number of its last record stands, counted from its first.
 const LAST_RECORD_AT: std::ops::Range<usize> = 23..27;
 
-/// What is said of a replica that has a state by a snapshot, and not the log that it stands for.
-const INCOMPLETE: &str = "the rest never came";
-
 /// What a node says of the partitions: their topics, and who leads them.
 type Found = BTreeMap<(String, i32), Option<usize>>;
 
@@ -216,7 +213,6 @@ impl Fate {
             if found.values().all(|leader| *leader == Some(survivor)) {
                 return Some(claims);
             }
-            let (mut recovered, mut incomplete) = (false, false);
             for ((topic, partition), leader) in found {
                 if leader.is_some() {
                     continue;
@@ -236,24 +232,16 @@ impl Fate {
                         let number = |what: &str| told["survivor"][what].as_i64().unwrap_or(-1);
                         let (committed, end) = (number("committed_offset"), number("end_offset"));
                         self.stage.history().count("partitions recovered");
+                        if number("missing_entries") > 0 {
+                            self.stage.history().count("partitions behind their state");
+                        }
                         self.tell(format!(
                             "{topic}/{partition} goes on from {committed}..{end}"
                         ));
                         claims.insert((topic, partition), Claim { committed, end });
-                        recovered = true;
                     }
-                    Err(sentence) => {
-                        incomplete |= sentence.contains(INCOMPLETE);
-                        self.stage.history().tell(|| sentence);
-                    }
+                    Err(sentence) => self.stage.history().tell(|| sentence),
                 }
-            }
-            if incomplete && !recovered {
-                // Nobody has a copy that makes sense, and that is said.
-                self.stage
-                    .history()
-                    .count("partitions without a complete copy");
-                return None;
             }
         }
         self.not_served("the operator who recovers partitions", PARTITIONS_WITHIN);
