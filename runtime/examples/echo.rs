@@ -42,7 +42,7 @@ fn serve(addr: &str, cpu: Option<&str>, spin_us: &str) -> Outcome {
         cores: vec![cpu.unwrap_or("0").parse()?],
         pin: cpu.is_some(),
         spin: Duration::from_micros(spin_us.parse()?),
-        ring_entries: 512,
+        ..uring::Options::cores(1)
     };
     let main = move |core, _post, _inbox| accept(core, addr);
     uring::launch::<(), _, _>(options, main)?.join()?;
