@@ -75,7 +75,7 @@ impl Owned {
         let before = format!("{:?}", replica.members());
         let lacks = replica.lacks();
         match replica.force_alone(term) {
-            Ok(Forced::Partly) => tracing::warn!(
+            Ok(Forced::Partly) => tracing::info!(
                 topic = %Uuid::from_u128(id.topic),
                 partition = id.partition,
                 lacks,
