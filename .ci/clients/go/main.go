@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"corelane/ci/checks"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -72,7 +74,9 @@ func (s *session) unless(part string, key int16, name string, run func()) {
 
 func (s *session) createTopic(topic string, partitions int32, configs map[string]*string) error {
 	return s.withAdmin(func(ctx context.Context, admin *kadm.Client) error {
-		if _, err := admin.CreateTopic(ctx, partitions, replication(), configs, topic); err != nil {
+		_, err := admin.CreateTopic(ctx, partitions, replication(), configs, topic)
+		// A node that is killed takes the answer with it, and the client asks again.
+		if err != nil && !(tormented && errors.Is(err, kerr.TopicAlreadyExists)) {
 			return err
 		}
 		// The broker that serves a topic may hear of it later than the one that created it.

@@ -7,7 +7,12 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import CommitFailedError, KafkaConnectionError, RebalanceInProgressError
+from kafka.errors import (
+    CommitFailedError,
+    KafkaConnectionError,
+    RebalanceInProgressError,
+    TopicAlreadyExistsError,
+)
 from kafka.structs import OffsetAndMetadata
 
 import corpus
@@ -25,11 +30,32 @@ PROTOCOLS = {
 
 def create_topic(session, topic, partitions, configs=None):
     options = {"num_partitions": partitions, "replication_factor": session.replication, "configs": configs or {}}
-    admin = KafkaAdminClient(bootstrap_servers=session.bootstrap)
-    try:
-        admin.create_topics({topic: options}, wait_for_metadata=True)
-    finally:
-        admin.close()
+    lost = False
+
+    def create():
+        nonlocal lost
+        try:
+            admin = KafkaAdminClient(bootstrap_servers=session.bootstrap)
+            try:
+                admin.create_topics({topic: options}, wait_for_metadata=True)
+            finally:
+                admin.close()
+        except TopicAlreadyExistsError:
+            if not lost:
+                raise
+        except KafkaConnectionError:
+            # A node that is killed takes the answer with it, and the topic may be there.
+            lost = True
+            raise
+
+    again(create)
+    if lost:
+        consumer = consumer_of(session)
+        try:
+            eventually("the new topic in the metadata", PATIENCE,
+                       lambda: len(consumer.partitions_for_topic(topic) or ()) == partitions)
+        finally:
+            consumer.close()
 
 
 def consumer_of(session, **config):

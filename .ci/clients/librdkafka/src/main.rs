@@ -15,6 +15,7 @@ use futures_executor::block_on;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::types::RDKafkaErrorCode;
 
 use checks::{Checks, Outcome, eventually};
 
@@ -50,11 +51,25 @@ impl Session {
         for (name, value) in configs {
             wanted = wanted.set(name, value);
         }
-        for answer in block_on(admin.create_topics([&wanted], &AdminOptions::new()))? {
-            answer.map_err(|(name, code)| format!("{name}: {code}"))?;
-        }
-        // The broker that serves a topic may hear of it later than the one that created it.
         let limit = Duration::from_secs(30);
+        let mut lost = false;
+        eventually("the topic's creation", limit, || {
+            let answers = block_on(admin.create_topics([&wanted], &AdminOptions::new()))?;
+            for answer in answers {
+                match answer {
+                    Ok(_) => {}
+                    // librdkafka asks once: a node that is killed takes the answer with it, and the topic may be there.
+                    Err((_, RDKafkaErrorCode::BrokerTransportFailure)) => {
+                        lost = true;
+                        return Ok(false);
+                    }
+                    Err((_, RDKafkaErrorCode::TopicAlreadyExists)) if lost => {}
+                    Err((name, code)) => return Err(format!("{name}: {code}").into()),
+                }
+            }
+            Ok(true)
+        })?;
+        // The broker that serves a topic may hear of it later than the one that created it.
         eventually("the new topic in the metadata", limit, || {
             let metadata = admin.inner().fetch_metadata(Some(topic), limit)?;
             let found = &metadata.topics()[0];
