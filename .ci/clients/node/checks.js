@@ -2,6 +2,9 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 
+/** Nodes are killed meanwhile. */
+export const TORMENTED = 'TORMENTED' in process.env
+
 export class Checks {
   #passed = 0
   #failed = 0

@@ -2,12 +2,10 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { eventually } from './checks.js'
+import { TORMENTED, eventually } from './checks.js'
 
 const PARTITIONS = 6
 const PATIENCE_MS = 45_000
-/** Nodes are killed meanwhile. */
-const TORMENTED = 'TORMENTED' in process.env
 
 export async function groups(session, checks) {
   const topic = session.name('group')

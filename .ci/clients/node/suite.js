@@ -4,12 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import kafkajs from 'kafkajs'
 
 import { administration } from './administration.js'
-import { Checks } from './checks.js'
+import { Checks, TORMENTED } from './checks.js'
 import { content } from './content.js'
 import { groups } from './groups.js'
 
-/** Nodes are killed meanwhile. */
-const TORMENTED = 'TORMENTED' in process.env
 const ADMIN_WITHIN_MS = 30_000
 
 /** One run against one broker: opens clients and gives names that no run used before. */
